@@ -1,0 +1,1 @@
+"""What is spliced into an encoder: tensor maths that knows no model."""

@@ -1,0 +1,82 @@
+"""How much attention each word vector receives, and which word vectors are kept for it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .tokens import Tokens
+
+__all__ = ["keep_highest", "received_attention"]
+
+# Attention probabilities are made for as many examples at a time as fit this many numbers: they are summed while they
+# are still in cache, and the whole batch's [batch, heads, tokens, tokens] never exists.
+_BLOCK = 1 << 20
+
+
+@torch.no_grad()
+def received_attention(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    """Significance of each word vector: the attention that it receives (PoWER-BERT, section 3.1).
+
+    The probabilities before dropout, summed in fp32 over all heads and all real query rows: a padded row neither votes
+    nor receives.
+
+    Args:
+        query, key: [batch, heads, tokens, head size].
+        mask: [batch, tokens] bool, true on real rows, or None when all are.
+        scaling: factor of the scores before the softmax.
+
+    Returns:
+        [batch, tokens] fp32. The sum over an example's real rows is its heads times its length.
+    """
+    batch, heads, tokens, _ = query.shape
+    step = max(1, _BLOCK // (heads * tokens * tokens))
+    blocks = []
+    for start in range(0, batch, step):
+        rows = slice(start, start + step)
+        scores = query[rows] @ key[rows].transpose(-1, -2) * scaling
+        if mask is None:
+            blocks.append(scores.softmax(-1, dtype=torch.float32).sum((1, 2)))
+            continue
+        real = mask[rows]
+        scores = scores.masked_fill(~real[:, None, None, :], float("-inf"))
+        probabilities = scores.softmax(-1, dtype=torch.float32)
+        voters = real[:, None, None, :].to(probabilities.dtype)
+        blocks.append((voters @ probabilities).sum((1, 2)))
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+
+def keep_highest(
+    significance: Tensor, tokens: Tokens, counts: tuple[int, ...], protected_first: int
+) -> tuple[Tensor, Tokens]:
+    """Choose each example's most significant word vectors, in text order.
+
+    Equal significance is decided for the earlier word vector.
+
+    Args:
+        significance: [batch, tokens].
+        tokens: what is alive now.
+        counts: how many each example keeps; at least 1 and never more than are alive.
+        protected_first: how many of the first real rows are kept whatever their significance.
+
+    Returns:
+        Index of the kept rows [batch, max(counts)] (rows beyond an example's own count point at its row 0 and are
+        masked), and what is alive after.
+    """
+    width = significance.shape[1]
+    kept = max(counts)
+    order = significance
+    if tokens.mask is not None:
+        order = order.masked_fill(~tokens.mask, float("-inf"))
+        ordinal = tokens.mask.cumsum(1)
+        order = order.masked_fill(tokens.mask & (ordinal <= protected_first), float("inf"))
+    else:
+        order = order.clone()
+        order[:, :protected_first] = float("inf")
+    ranked = order.sort(dim=1, descending=True, stable=True).indices[:, :kept]
+    if min(counts) == kept:
+        return ranked.sort(dim=1).values, Tokens(None, tokens.lengths, counts)
+    limit = torch.tensor(counts, device=ranked.device)[:, None]
+    beyond = torch.arange(kept, device=ranked.device) >= limit
+    index = ranked.masked_fill(beyond, width).sort(dim=1).values
+    return index.masked_fill(beyond, 0), Tokens(~beyond, tokens.lengths, counts)

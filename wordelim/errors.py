@@ -1,0 +1,39 @@
+"""Errors that wordelim raises. Each message is one sentence that names the value and the repair."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "RetentionError",
+    "TrainingError",
+    "UnsupportedModelError",
+    "WordelimError",
+]
+
+
+class WordelimError(Exception):
+    """Base of every error that wordelim raises on purpose."""
+
+
+class CheckpointError(WordelimError, OSError):
+    """A model directory is missing, damaged, already there, or can't be written."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class DataError(WordelimError, ValueError):
+    """A data file, a column or a label can't be used."""
+
+
+class RetentionError(WordelimError, ValueError):
+    """A retention has the wrong number of layers, or a value outside its range."""
+
+
+class TrainingError(WordelimError, RuntimeError):
+    """Training can't go on: a loss or a weight is not a number."""
+
+
+class UnsupportedModelError(WordelimError, TypeError):
+    """The model, or the way in which it is called, can't be served."""

@@ -1,0 +1,246 @@
+"""Put a rewritten encoder into a model, and take it out again."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch import Tensor, fx, nn
+
+from wordelim.adapters import Family, family_of
+
+from ..elimination.extract import HardExtract
+from ..errors import UnsupportedModelError
+from ..retention import Retention
+from .rewrite import CutToFirstToken, SpliceElimination
+from .trace import ATTENTION, attention, trace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["QUANT_METHOD", "EliminatingEncoder", "eliminate_", "layers_of", "restore_", "retention_of"]
+
+QUANT_METHOD = "wordelim"
+"""``quant_method`` of a compressed model's config."""
+
+_CHECKPOINTING = ("gradient_checkpointing_enable", "activation_checkpointing_enable")
+
+Model = TypeVar("Model", bound="PreTrainedModel")
+
+
+class EliminatingEncoder(fx.GraphModule):
+    """An encoder's rewritten graph over the encoder's own modules: same state-dict keys, in the same order.
+
+    Args:
+        dense: the encoder that it stands for. It shares every module and parameter with it.
+        config: the model's config; its attention implementation must be :data:`ATTENTION`.
+        family: where things are in this family.
+        retention: how many word vectors each layer keeps.
+    """
+
+    def __init__(self, dense: nn.Module, config: Any, family: Family, retention: Retention) -> None:
+        graph, output = trace(dense, getattr(config, family.width))
+        retention.check_layers(sum(node.target is attention for node in graph.nodes))
+        super().__init__(dense, graph)
+        self._modules.clear()
+        self._modules.update(dense._modules)
+        self._source = (dense, config, family)  # in a tuple, so that it isn't registered a second time
+        CutToFirstToken()(self)
+        SpliceElimination(retention)(self)
+        _take_any_arguments(self.graph, output)
+        self.recompile()
+        self._retention = retention
+        self.train(dense.training)
+
+    @property
+    def dense(self) -> nn.Module:
+        """The encoder that this stands for."""
+        return self._source[0]
+
+    @property
+    def retention(self) -> Retention:
+        """How many word vectors each layer keeps; may be set."""
+        return self._retention
+
+    @retention.setter
+    def retention(self, retention: Retention) -> None:
+        retention.check_layers(len(self._retention.keep))
+        self._retention = retention
+        for module in self._eliminations():
+            module.retention = retention
+
+    def _eliminations(self) -> list[HardExtract]:
+        return [module for module in self.children() if isinstance(module, HardExtract)]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EliminatingEncoder:
+        return _rebuild(*copy.deepcopy(self._source, memo), self._retention)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (*self._source, self._retention)
+
+
+def _rebuild(dense: nn.Module, config: Any, family: Family, retention: Retention) -> EliminatingEncoder:
+    before = config._attn_implementation
+    config._attn_implementation = ATTENTION
+    try:
+        return EliminatingEncoder(dense, config, family, retention)
+    finally:
+        config._attn_implementation = before
+
+
+def _take_any_arguments(graph: fx.Graph, output: type) -> None:
+    """Give the graph the encoder's own signature and class of output."""
+    mask = [node for node in graph.nodes if node.op == "placeholder"][1]
+    mask.args = (None,)
+    with graph.inserting_after(mask):
+        extras = graph.placeholder("**kwargs")
+    with graph.inserting_after(extras):
+        graph.call_function(_refuse_extras, (extras,))
+    result = next(node for node in graph.nodes if node.op == "output")
+    with graph.inserting_before(result):
+        wrapped = graph.call_function(output, (), {"last_hidden_state": result.args[0]})
+    result.args = (wrapped,)
+
+
+def _refuse_extras(extras: dict[str, Any]) -> None:
+    for name in ("encoder_hidden_states", "past_key_values"):
+        if extras.get(name) is not None:
+            raise UnsupportedModelError(f"A compressed model takes no {name}: decoders are not supported.")
+
+
+fx.node.has_side_effect(_refuse_extras)
+
+
+def eliminate_(model: Model, retention: Retention) -> Model:
+    """Make a model drop word vectors, in place; nothing is trained.
+
+    Its class, its parameters and their names stay as they are. Where the head reads the first token alone, the last
+    layer keeps that and nothing else, which loses nothing. Called on a compressed model it changes the retention.
+
+    Args:
+        model: a classifier of a known family (``wordelim.adapters.families()``).
+        retention: one value for each layer.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UnsupportedModelError: the model, its head or its structure isn't supported.
+        RetentionError: the retention has another number of layers than the model.
+    """
+    family = family_of(model)
+    base = model.base_model
+    encoder = getattr(base, family.encoder)
+    if isinstance(encoder, EliminatingEncoder):
+        encoder.retention = retention
+        _mark(model, retention)
+        return model
+    _require_supported(model, family)
+    config = model.config
+    before = config._attn_implementation
+    config._attn_implementation = ATTENTION
+    try:
+        eliminating = EliminatingEncoder(encoder, config, family, retention)
+    except BaseException:
+        config._attn_implementation = before
+        raise
+    setattr(base, family.encoder, eliminating)
+    eliminating.guard = base.register_forward_pre_hook(_guard, with_kwargs=True)
+    eliminating.implementation = before
+    for name in _CHECKPOINTING:
+        setattr(model, name, _refuse_gradient_checkpointing)
+    _mark(model, retention)
+    return model
+
+
+def restore_(model: Model) -> Model:
+    """Undo :func:`eliminate_`, in place: the dense model with the weights that it has now. Returns the same model.
+
+    Raises:
+        UnsupportedModelError: the model isn't compressed.
+    """
+    encoder = _eliminating(model)
+    encoder.guard.remove()
+    setattr(model.base_model, family_of(model).encoder, encoder.dense)
+    encoder.dense.train(encoder.training)
+    model.config._attn_implementation = encoder.implementation
+    del model.config.quantization_config
+    for name in _CHECKPOINTING:
+        delattr(model, name)
+    return model
+
+
+def retention_of(model: PreTrainedModel) -> Retention:
+    """How many word vectors each layer of a compressed model keeps; UnsupportedModelError when it isn't compressed."""
+    return _eliminating(model).retention
+
+
+def layers_of(model: PreTrainedModel) -> int:
+    """How many layers a retention for this model has values for.
+
+    Raises:
+        UnsupportedModelError: the model is of no known family.
+    """
+    family_of(model)
+    return int(model.config.num_hidden_layers)
+
+
+def _eliminating(model: PreTrainedModel) -> EliminatingEncoder:
+    encoder = getattr(getattr(model, "base_model", None), family_of(model).encoder, None)
+    if not isinstance(encoder, EliminatingEncoder):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} isn't compressed: call wordelim.eliminate_ or wordelim.compress first."
+        )
+    return encoder
+
+
+def _mark(model: PreTrainedModel, retention: Retention) -> None:
+    model.config.quantization_config = {"quant_method": QUANT_METHOD, **retention.to_dict()}
+
+
+def _require_supported(model: PreTrainedModel, family: Family) -> None:
+    name = type(model).__name__
+    config = model.config
+    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
+        raise UnsupportedModelError(f"{name} is configured as a decoder: only encoders are supported.")
+    if not any(name.endswith(head) for head in family.first_token_heads):
+        heads = ", ".join(f"*{head}" for head in family.first_token_heads)
+        raise UnsupportedModelError(
+            f"{name} has no head that is supported: its output would be shorter than its input; the supported classes "
+            f"are {heads}."
+        )
+    if getattr(config, "quantization_config", None) is not None and not _is_marked(config):
+        raise UnsupportedModelError(f"{name} is quantized already: compress the model first and quantize the result.")
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        raise UnsupportedModelError(
+            f"{name} has gradient checkpointing on: call model.gradient_checkpointing_disable() first."
+        )
+
+
+def _is_marked(config: Any) -> bool:
+    marked = config.quantization_config
+    method = marked.get("quant_method") if isinstance(marked, dict) else getattr(marked, "quant_method", None)
+    return method == QUANT_METHOD
+
+
+def _refuse_gradient_checkpointing(*args: Any, **kwargs: Any) -> None:
+    raise UnsupportedModelError(
+        "Gradient checkpointing has no effect on a compressed model: call wordelim.restore_(model) first, or leave it off."
+    )
+
+
+def _guard(base: PreTrainedModel, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
+    """Refuse what a compressed encoder would answer wrongly."""
+    config = base.config
+    for name in ("output_hidden_states", "output_attentions"):
+        asked = kwargs.get(name)
+        if asked if asked is not None else getattr(config, name, False):
+            raise UnsupportedModelError(
+                f"{name}=True can't be served by a compressed model, whose layers have fewer and fewer rows: "
+                "call wordelim.restore_(model) first."
+            )
+    if config._attn_implementation != ATTENTION:
+        raise UnsupportedModelError(
+            f"The attention implementation of a compressed model was switched to {config._attn_implementation!r}: "
+            f"set it back with model.set_attn_implementation({ATTENTION!r}), or call wordelim.restore_(model) first."
+        )

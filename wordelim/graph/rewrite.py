@@ -1,0 +1,245 @@
+"""Rewrite a traced encoder so that word vectors are really dropped.
+
+Each pass is requires / apply / ensures: it refuses a graph that it can't serve, changes it, and checks what it left.
+"""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from ..elimination.attention import split_heads
+from ..elimination.extract import Extracted, FirstToken, HardExtract
+from ..elimination.tokens import enter, gather
+from ..errors import UnsupportedModelError
+from ..retention import Retention
+from .trace import SAMPLE_TOKENS, attention
+
+__all__ = ["CutToFirstToken", "Pass", "SpliceElimination", "attention_nodes", "extraction_nodes"]
+
+# What computes each row from that row alone, so that dropping rows before it or after it is the same.
+_TOKENWISE_MODULES = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Dropout, nn.Identity, nn.GELU, nn.ReLU, nn.SiLU, nn.Tanh)
+_TOKENWISE_FUNCTIONS = {operator.add, operator.mul, operator.sub, operator.truediv, torch.add, torch.mul, torch.tanh}
+_SHAPE_METHODS = {"view", "reshape", "contiguous", "transpose", "permute", "flatten", "size"}
+
+
+class Pass(ABC):
+    """A rewriting of an encoder's graph, in place."""
+
+    @property
+    @abstractmethod
+    def preserves_computation(self) -> bool:
+        """Whether the rows that are left come out as they did before."""
+
+    def requires(self, module: fx.GraphModule) -> None:
+        """Raise UnsupportedModelError when the graph can't be served."""
+        if not attention_nodes(module.graph):
+            raise UnsupportedModelError(
+                "No attention goes through transformers' attention interface here: the encoder is already rewritten, "
+                "or computes attention itself."
+            )
+
+    @abstractmethod
+    def apply(self, module: fx.GraphModule) -> None:
+        """Change the graph."""
+
+    def ensures(self, module: fx.GraphModule) -> None:
+        """Raise UnsupportedModelError when something before an elimination is still used behind it at full length."""
+        for node in extraction_nodes(module.graph):
+            _refuse_stale_rows(module, node)
+
+    def __call__(self, module: fx.GraphModule) -> None:
+        self.requires(module)
+        self.apply(module)
+        module.graph.eliminate_dead_code()
+        module.graph.lint()
+        module.recompile()
+        self.ensures(module)
+
+
+class SpliceElimination(Pass):
+    """Put a :class:`HardExtract` where each attention stands, and drop the same rows on the residual branch.
+
+    The gather stands directly behind attention, so the output projection, the residual addition, normalisation and the
+    feed-forward network run on the kept rows alone.
+    """
+
+    def __init__(self, retention: Retention) -> None:
+        self.retention = retention
+
+    @property
+    def preserves_computation(self) -> bool:
+        return set(self.retention.keep) == {1.0} and self.retention.kind == "fraction"
+
+    def apply(self, module: fx.GraphModule) -> None:
+        for layer, node in enumerate(attention_nodes(module.graph)):
+            extract = HardExtract(self.retention, layer, **node.kwargs)  # type: ignore[arg-type]
+            _replace_attention(module, node, f"extract_{layer}", extract, query=node.args[0])
+
+
+class CutToFirstToken(Pass):
+    """Leave only the first token in the last layer, for a head that reads nothing else. Exact: its row is unchanged."""
+
+    @property
+    def preserves_computation(self) -> bool:
+        return True
+
+    def apply(self, module: fx.GraphModule) -> None:
+        node = attention_nodes(module.graph)[-1]
+        query, key = node.args[:2]
+        assert isinstance(query, fx.Node) and isinstance(key, fx.Node)
+        projection = _projection(module, query)
+        if projection is not None:
+            with module.graph.inserting_before(projection):
+                first = module.graph.call_function(operator.getitem, (projection.args[0], (slice(None), slice(0, 1))))
+                row = module.graph.call_module(str(projection.target), (first,))
+            with module.graph.inserting_before(node):
+                query = module.graph.call_function(split_heads, (row, key))
+        _replace_attention(module, node, "first_token", FirstToken(**node.kwargs), query)  # type: ignore[arg-type]
+
+
+def attention_nodes(graph: fx.Graph) -> list[fx.Node]:
+    """The attention calls that no pass has replaced, in order of depth."""
+    return [node for node in graph.nodes if node.target is attention]
+
+
+def extraction_nodes(graph: fx.Graph) -> list[fx.Node]:
+    """The calls that passes have put in place of attention, in order of depth."""
+    return [node for node in graph.nodes if "context" in node.meta]
+
+
+def _replace_attention(module: fx.GraphModule, node: fx.Node, name: str, extract: nn.Module, query: Any) -> None:
+    graph = module.graph
+    tokens = _tokens(node)
+    module.add_module(name, extract)
+    with graph.inserting_before(node):
+        extracted = graph.call_module(name, (query, *node.args[1:3], tokens))
+        context, index, alive = (
+            graph.call_function(operator.getitem, (extracted, position)) for position in range(len(Extracted._fields))
+        )
+    extracted.meta.update(context=context, index=index)
+    merged = _merged(node)
+    context.meta["val"] = merged.meta["val"]
+    merged.replace_all_uses_with(context)
+    tokens.replace_all_uses_with(alive, delete_user_cb=lambda user: user > extracted)
+    alive.meta["tokens"] = True
+    with graph.inserting_before(alive.next):
+        _gather_branches(module, context, index)
+
+
+def _tokens(attention_node: fx.Node) -> fx.Node:
+    """What says which word vectors are alive where this attention stands; the first pass makes it at the entry."""
+    graph, latest = attention_node.graph, None
+    for node in graph.nodes:
+        if node is attention_node:
+            break
+        latest = node if node.meta.get("tokens") else latest
+    if latest is None:
+        hidden_states, mask = [node for node in graph.nodes if node.op == "placeholder"][:2]
+        with graph.inserting_after(mask):
+            latest = graph.call_function(enter, (hidden_states, mask))
+        latest.meta["tokens"] = True
+    return latest
+
+
+def _merged(node: fx.Node) -> fx.Node:
+    """Follow an attention's output through the merging of its heads to [batch, tokens, width]."""
+    while node.meta["val"].dim() != 3 or [user.target for user in node.users] == ["contiguous"]:
+        users = list(node.users)
+        if len(users) != 1 or not (users[0].op == "call_method" and users[0].target in _SHAPE_METHODS):
+            raise UnsupportedModelError(
+                f"Attention output {node.name!r} isn't simply merged from its heads: this structure is not supported."
+            )
+        node = users[0]
+    return node
+
+
+def _projection(module: fx.GraphModule, query: fx.Node) -> fx.Node | None:
+    """The linear module whose output the query is, when nothing but a change of shape stands between."""
+    node = query
+    while node.op == "call_method" and node.target in _SHAPE_METHODS:
+        node = node.args[0]  # type: ignore[assignment]
+    is_linear = node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), nn.Linear)
+    return node if is_linear else None
+
+
+def _descendants(node: fx.Node) -> set[fx.Node]:
+    found, stack = {node}, [node]
+    while stack:
+        for user in stack.pop().users:
+            if user not in found:
+                found.add(user)
+                stack.append(user)
+    return found
+
+
+def _has_token_rows(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[1] == SAMPLE_TOKENS
+
+
+def _gather_branches(module: fx.GraphModule, context: fx.Node, index: fx.Node) -> None:
+    """Wherever kept rows meet rows of full length (the residual branch), gather the latter by the same index."""
+    gathered: dict[fx.Node, fx.Node] = {}
+    behind = _descendants(context)
+    for node in module.graph.nodes:
+        if node not in behind or node is context:
+            continue
+        _refuse_mixing(module, node)
+        # A replaced attention asks Tokens, not the mask.
+        sources = node.args[:3] if node.target is attention else node.all_input_nodes
+        for source in sources:
+            assert isinstance(source, fx.Node)
+            if source in behind or not _has_token_rows(source):
+                continue
+            if source not in gathered:
+                with module.graph.inserting_after(max(source, index)):
+                    gathered[source] = module.graph.call_function(gather, (source, index))
+                gathered[source].meta["val"] = source.meta["val"]
+            node.replace_input_with(source, gathered[source])
+
+
+def _refuse_mixing(module: fx.GraphModule, node: fx.Node) -> None:
+    """Refuse a node that might mix rows: dropping some before it would change the others."""
+    if node.op == "call_module":
+        submodule = module.get_submodule(str(node.target))
+        known = isinstance(submodule, (*_TOKENWISE_MODULES, HardExtract, FirstToken))
+        if known or type(submodule).__module__ == "transformers.activations":
+            return
+        what = f"{node.target} ({type(submodule).__name__})"
+    elif node.op == "call_function":
+        shape_of = node.target is getattr and node.args[1] == "shape"
+        if node.target in _TOKENWISE_FUNCTIONS | {attention, gather, split_heads} or shape_of:
+            return
+        # Taking rows apart is known only where a pass wrote it; taking numbers out of a shape is harmless.
+        if node.target is operator.getitem:
+            source = node.args[0]
+            assert isinstance(source, fx.Node)
+            if not isinstance(source.meta.get("val"), torch.Tensor) or node.args[1] == (slice(None), slice(0, 1)):
+                return
+        what = f"{node.name} ({getattr(node.target, '__name__', node.target)})"
+    elif node.op == "output" or (node.op == "call_method" and node.target in _SHAPE_METHODS):
+        return
+    else:
+        what = f"{node.name} ({node.target})"
+    raise UnsupportedModelError(
+        f"{what} stands behind attention and isn't known to work row by row: this structure is not supported."
+    )
+
+
+def _refuse_stale_rows(module: fx.GraphModule, extracted: fx.Node) -> None:
+    context, index = extracted.meta["context"], extracted.meta["index"]
+    behind = _descendants(context)
+    for node in module.graph.nodes:
+        if node not in behind or node is context or node.target is attention:
+            continue
+        for source in node.all_input_nodes:
+            fresh = source in behind or (source.target is gather and source.args[1] is index)
+            if not fresh and (_has_token_rows(source) or source.meta.get("val") == SAMPLE_TOKENS):
+                raise UnsupportedModelError(
+                    f"{node.name} needs {source.name} at the length before elimination: this structure is not supported."
+                )

@@ -1,0 +1,187 @@
+"""Trace an encoder into a torch.fx graph whose nodes carry shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from ..elimination.attention import attend
+from ..errors import UnsupportedModelError
+
+__all__ = ["ATTENTION", "SAMPLE_TOKENS", "attention", "trace"]
+
+ATTENTION = "wordelim"
+"""Name under which the attention function and its mask function are known to transformers."""
+
+SAMPLE_BATCH, SAMPLE_TOKENS = 2, 7919
+"""Shape of the fake batch. The number of tokens is a prime that is no width of any model, so that a dimension of this
+size in a node's shape is the token dimension."""
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float
+) -> Tensor:
+    """One layer's attention, as the graph records it: [batch, heads, tokens, head size] in, [batch, tokens, heads, head
+    size] out. ``dropout`` is the layer's own in training."""
+    return attend(query, key, value, mask, scaling, 0.0).transpose(1, 2)
+
+
+def _attention_interface(
+    module: nn.Module,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Any, None]:
+    if not isinstance(query, fx.Proxy):
+        raise UnsupportedModelError(
+            f"{type(module).__name__} was called outside the rewritten graph: call wordelim.restore_(model) before "
+            "changing a compressed model's modules."
+        )
+    if getattr(module, "is_causal", False):
+        raise UnsupportedModelError(f"{type(module).__name__} is causal: decoders are not supported.")
+    if key.node.meta["val"].shape != query.node.meta["val"].shape:
+        raise UnsupportedModelError(
+            f"{type(module).__name__} has keys of another shape than its queries: cross-attention and grouped "
+            "heads are not supported."
+        )
+    if scaling is None:
+        scaling = query.node.meta["val"].shape[-1] ** -0.5
+    out = query.tracer.create_proxy(
+        "call_function", attention, (query, key, value, attention_mask), {"scaling": scaling, "dropout": dropout}
+    )
+    return out, None
+
+
+def _padding_mask(*, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
+    return attention_mask
+
+
+AttentionInterface.register(ATTENTION, _attention_interface)
+AttentionMaskInterface.register(ATTENTION, _padding_mask)
+
+
+class _Proxy(fx.Proxy):
+    """A proxy that knows its length where the shape of its sample tells it."""
+
+    def __len__(self) -> int:
+        return len(self.node.meta["val"])
+
+
+class _Tracer(fx.Tracer):
+    """Records module calls and tensor operations, and runs each on fake tensors to know the shape of its result."""
+
+    def __init__(self, samples: dict[str, Any], mode: FakeTensorMode) -> None:
+        super().__init__()
+        self.samples = samples
+        self.mode = mode
+        self.running = False
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        return super().is_leaf_module(module, qualified_name) or type(module).__module__ == "transformers.activations"
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        return iter([obj[i] for i in range(len(obj.node.meta["val"]))])
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        # While a leaf runs on fake tensors it needs its parameters, not proxies of them.
+        return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> fx.Proxy:
+        proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
+        proxy.node.meta["val"] = self._sample(proxy.node)
+        return proxy
+
+    def _sample(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            return self.samples[str(node.target)]
+        if node.op == "output":
+            return None
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["val"])
+        self.running = True
+        try:
+            with self.mode:
+                if node.op == "call_function":
+                    return node.target(*args, **kwargs)  # type: ignore[operator]
+                if node.op == "call_method":
+                    return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+                value = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+                if isinstance(value, nn.Module):
+                    return value.forward(*args, **kwargs)
+                return _attribute(self.root, str(node.target))
+        finally:
+            self.running = False
+
+
+def _attribute(root: nn.Module, path: str) -> Any:
+    parent, _, name = path.rpartition(".")
+    return getattr(root.get_submodule(parent), name)
+
+
+class _Shell(nn.Module):
+    """Gives an encoder a signature that can be traced."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.output: type | None = None
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        output = self.encoder(hidden_states, attention_mask)
+        self.output = type(output)
+        return output.last_hidden_state  # type: ignore[no-any-return]
+
+
+def trace(encoder: nn.Module, width: int) -> tuple[fx.Graph, type]:
+    """Record an encoder as a graph of module calls, tensor operations and one :func:`attention` node a layer.
+
+    The encoder's attention implementation must be :data:`ATTENTION` meanwhile. Every node's ``meta["val"]`` is a fake
+    tensor (or a number, or a shape) as it comes out for a batch of SAMPLE_BATCH texts of SAMPLE_TOKENS tokens.
+
+    Args:
+        encoder: takes embeddings [batch, tokens, width] and an attention mask, returns ``last_hidden_state``.
+        width: size of the embeddings that enter it.
+
+    Returns:
+        The graph, whose module names are the encoder's own, and the class of the encoder's output.
+
+    Raises:
+        UnsupportedModelError: the encoder can't be traced.
+    """
+    parameter = next(encoder.parameters())
+    shell, mode = _Shell(encoder), FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        shape = (SAMPLE_BATCH, SAMPLE_TOKENS)
+        samples = {
+            "hidden_states": torch.empty(*shape, width, dtype=parameter.dtype, device=parameter.device),
+            "attention_mask": torch.ones(shape, dtype=torch.bool, device=parameter.device),
+        }
+    tracer = _Tracer(samples, mode)
+    training = {module: module.training for module in encoder.modules()}
+    # In training mode attention is told its dropout; nn.Dropout stays one node in both modes.
+    encoder.train()
+    try:
+        graph = tracer.trace(shell)
+    except UnsupportedModelError:
+        raise
+    except Exception as error:
+        raise UnsupportedModelError(f"{type(encoder).__name__} can't be traced: {error}") from error
+    finally:
+        for module, mode_before in training.items():
+            module.training = mode_before
+    for node in graph.nodes:
+        if node.op in ("call_module", "get_attr"):
+            node.target = str(node.target).removeprefix("encoder.")
+    assert shell.output is not None
+    return graph, shell.output

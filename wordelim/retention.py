@@ -1,0 +1,176 @@
+"""How many word vectors each layer keeps."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .errors import RetentionError
+
+__all__ = ["VERSION", "Retention"]
+
+VERSION = 1
+_FIELDS = ("version", "kind", "keep", "min_tokens", "protect", "restore")
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How many word vectors leave each layer of an encoder (PoWER-BERT, section 3.2: the retention configuration).
+
+    ``keep[j]`` is what leaves layer ``j``: with ``kind="fraction"`` the fraction of the example's own real tokens, rounded
+    up; with ``kind="count"`` a number of word vectors, as in the paper. Neither ever depends on padding or on the
+    other examples of a batch. ``protect`` names the word vectors that are never dropped: ``"first"`` (always), or
+    ``"first:N"`` for the first N of each text.
+
+    Raises:
+        RetentionError: a value is out of range, grows with depth, or has the wrong type.
+    """
+
+    keep: tuple[float, ...]
+    kind: Literal["fraction", "count"] = "fraction"
+    min_tokens: int = 1
+    protect: tuple[str, ...] = ("first",)
+    restore: bool = False
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        if self.version != VERSION:
+            raise RetentionError(
+                f"Retention version {self.version!r} is unknown to this wordelim, which reads version {VERSION}: "
+                "upgrade wordelim."
+            )
+        if self.kind not in ("fraction", "count"):
+            raise RetentionError(f"Retention kind {self.kind!r} is unknown: use 'fraction' or 'count'.")
+        if isinstance(self.keep, str) or not isinstance(self.keep, Sequence) or not self.keep:
+            raise RetentionError(f"keep is {self.keep!r}: give one number for each layer.")
+        object.__setattr__(self, "keep", tuple(self._checked(j, value) for j, value in enumerate(self.keep)))
+        for j, (before, after) in enumerate(zip(self.keep, self.keep[1:], strict=False), start=1):
+            if after > before:
+                raise RetentionError(
+                    f"keep[{j}] = {after} is more than keep[{j - 1}] = {before}: a dropped word vector can't come "
+                    "back, so give values that never grow with depth."
+                )
+        if not isinstance(self.min_tokens, int) or isinstance(self.min_tokens, bool) or self.min_tokens < 1:
+            raise RetentionError(f"min_tokens is {self.min_tokens!r}: give a whole number of at least 1.")
+        if self.restore is not False:
+            raise RetentionError(f"restore is {self.restore!r}: only false is served.")
+        if isinstance(self.protect, str) or not all(isinstance(rule, str) for rule in self.protect):
+            raise RetentionError(f"protect is {self.protect!r}: give a list of names such as ['first'].")
+        object.__setattr__(self, "protect", tuple(self.protect))
+        if "first" not in {rule.partition(":")[0] for rule in self.protect}:
+            raise RetentionError(f"protect is {list(self.protect)!r}: position 0 is always kept, so add 'first'.")
+        for rule in self.protect:
+            name, colon, number = rule.partition(":")
+            if name != "first" or (colon and not (number.isdigit() and int(number) > 0)):
+                raise RetentionError(f"protect rule {rule!r} is unknown: use 'first' or 'first:N' with N at least 1.")
+
+    def _checked(self, layer: int, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise RetentionError(f"keep[{layer}] = {value!r} is not a number.")
+        if self.kind == "fraction" and not 0 <= value <= 1:
+            raise RetentionError(f"keep[{layer}] = {value} is outside 0..1: give the fraction of word vectors to keep.")
+        if self.kind == "count" and (value < 0 or value != int(value)):
+            raise RetentionError(f"keep[{layer}] = {value} is not a whole number of word vectors.")
+        return float(value) if self.kind == "fraction" else int(value)
+
+    @classmethod
+    def fractions(cls, keep: Iterable[float], **options: Any) -> Retention:
+        """Keep these fractions of each example's real tokens, one value a layer."""
+        return cls(tuple(keep), "fraction", **options)
+
+    @classmethod
+    def counts(cls, keep: Iterable[int], **options: Any) -> Retention:
+        """Keep these numbers of word vectors, one value a layer (the paper's form)."""
+        return cls(tuple(keep), "count", **options)
+
+    @classmethod
+    def keep_all(cls, layers: int) -> Retention:
+        """Drop nothing in any of ``layers`` layers."""
+        return cls((1.0,) * layers)
+
+    @property
+    def protected_first(self) -> int:
+        """How many of the first real tokens are never dropped; at least 1."""
+        numbers = [int(rule.partition(":")[2] or 1) for rule in self.protect]
+        return max(numbers)
+
+    def check_layers(self, layers: int) -> None:
+        """Raise RetentionError unless there is one value for each of ``layers`` layers."""
+        if len(self.keep) != layers:
+            raise RetentionError(
+                f"keep has {len(self.keep)} values, but the model has {layers} layers: give one for each layer."
+            )
+
+    def count(self, layer: int, length: int, entered: int) -> int:
+        """How many word vectors leave ``layer``.
+
+        Args:
+            layer: index of the layer, from 0.
+            length: real tokens of the example when it entered the encoder.
+            entered: word vectors of it that entered this layer.
+        """
+        value = self.keep[layer]
+        # The tiny term keeps 0.1 * 30 = 3.0000000000000004 from counting as 4.
+        wanted = math.ceil(value * length - 1e-9) if self.kind == "fraction" else int(value)
+        return min(entered, max(wanted, self.min_tokens, self.protected_first))
+
+    def path(self, length: int) -> tuple[int, ...]:
+        """Word vectors of an example of ``length`` real tokens that leave each layer."""
+        counts: list[int] = []
+        entered = length
+        for layer in range(len(self.keep)):
+            entered = self.count(layer, length, entered)
+            counts.append(entered)
+        return tuple(counts)
+
+    def tokens(self, lengths: Iterable[int]) -> tuple[int, ...]:
+        """Word vectors that leave each layer, summed over examples of these ``lengths``."""
+        paths = [self.path(length) for length in lengths]
+        return tuple(map(sum, zip(*paths, strict=True))) if paths else (0,) * len(self.keep)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, in the order of the file format."""
+        return {
+            "version": self.version,
+            "kind": self.kind,
+            "keep": list(self.keep),
+            "min_tokens": self.min_tokens,
+            "protect": list(self.protect),
+            "restore": self.restore,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Retention:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            RetentionError: a field is missing, unknown or out of range.
+        """
+        unknown = sorted(set(data) - set(_FIELDS))
+        if "version" in data and data["version"] != VERSION:
+            unknown = []  # a newer version may have more fields: its number is the clearer complaint
+        if unknown:
+            raise RetentionError(f"Retention field {unknown[0]!r} is unknown: the fields are {', '.join(_FIELDS)}.")
+        if "keep" not in data or "version" not in data:
+            missing = "keep" if "keep" not in data else "version"
+            raise RetentionError(f"Retention field {missing!r} is missing.")
+        fields = {name: data[name] for name in _FIELDS if name in data}
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
+    def to_json(self) -> str:
+        """As one line of JSON."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> Retention:
+        """Read what :meth:`to_json` wrote; RetentionError when it isn't such JSON."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise RetentionError(f"Retention is not valid JSON: {error}.") from error
+        if not isinstance(data, dict):
+            raise RetentionError(f"Retention JSON is a {type(data).__name__}, not an object.")
+        return cls.from_dict(data)
