@@ -18,7 +18,15 @@ from .trace import ATTENTION, attention, trace
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["QUANT_METHOD", "EliminatingEncoder", "eliminate_", "layers_of", "restore_", "retention_of"]
+__all__ = [
+    "QUANT_METHOD",
+    "EliminatingEncoder",
+    "eliminate_",
+    "eliminating_encoder",
+    "is_marked",
+    "restore_",
+    "retention_of",
+]
 
 QUANT_METHOD = "wordelim"
 """``quant_method`` of a compressed model's config."""
@@ -159,7 +167,7 @@ def restore_(model: Model) -> Model:
     Raises:
         UnsupportedModelError: the model isn't compressed.
     """
-    encoder = _eliminating(model)
+    encoder = eliminating_encoder(model)
     encoder.guard.remove()
     setattr(model.base_model, family_of(model).encoder, encoder.dense)
     encoder.dense.train(encoder.training)
@@ -172,20 +180,11 @@ def restore_(model: Model) -> Model:
 
 def retention_of(model: PreTrainedModel) -> Retention:
     """How many word vectors each layer of a compressed model keeps; UnsupportedModelError when it isn't compressed."""
-    return _eliminating(model).retention
+    return eliminating_encoder(model).retention
 
 
-def layers_of(model: PreTrainedModel) -> int:
-    """How many layers a retention for this model has values for.
-
-    Raises:
-        UnsupportedModelError: the model is of no known family.
-    """
-    family_of(model)
-    return int(model.config.num_hidden_layers)
-
-
-def _eliminating(model: PreTrainedModel) -> EliminatingEncoder:
+def eliminating_encoder(model: PreTrainedModel) -> EliminatingEncoder:
+    """The rewritten encoder of a compressed model; UnsupportedModelError when it isn't compressed."""
     encoder = getattr(getattr(model, "base_model", None), family_of(model).encoder, None)
     if not isinstance(encoder, EliminatingEncoder):
         raise UnsupportedModelError(
@@ -209,7 +208,7 @@ def _require_supported(model: PreTrainedModel, family: Family) -> None:
             f"{name} has no head that is supported: its output would be shorter than its input; the supported classes "
             f"are {heads}."
         )
-    if getattr(config, "quantization_config", None) is not None and not _is_marked(config):
+    if getattr(config, "quantization_config", None) is not None and not is_marked(config):
         raise UnsupportedModelError(f"{name} is quantized already: compress the model first and quantize the result.")
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         raise UnsupportedModelError(
@@ -217,8 +216,9 @@ def _require_supported(model: PreTrainedModel, family: Family) -> None:
         )
 
 
-def _is_marked(config: Any) -> bool:
-    marked = config.quantization_config
+def is_marked(config: Any) -> bool:
+    """Whether a model's config says that it is compressed."""
+    marked = getattr(config, "quantization_config", None)
     method = marked.get("quant_method") if isinstance(marked, dict) else getattr(marked, "quant_method", None)
     return method == QUANT_METHOD
 

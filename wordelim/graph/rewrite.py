@@ -97,6 +97,7 @@ class CutToFirstToken(Pass):
             with module.graph.inserting_before(projection):
                 first = module.graph.call_function(operator.getitem, (projection.args[0], (slice(None), slice(0, 1))))
                 row = module.graph.call_module(str(projection.target), (first,))
+                row.meta["first_row"] = True
             with module.graph.inserting_before(node):
                 query = module.graph.call_function(split_heads, (row, key))
         _replace_attention(module, node, "first_token", FirstToken(**node.kwargs), query)  # type: ignore[arg-type]

@@ -1,0 +1,69 @@
+# Every target builds its own environment first; a machine with make, bash and a supported Python needs nothing else.
+# Another interpreter: make test PYTHON=/path/to/python3.12    Another place: make test VENV=/tmp/venv
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+SUPPORTED := (3, 11) <= sys.version_info[:2] <= (3, 13)
+
+# The first Python on the PATH that is neither too old nor too new; python3 is tried first.
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	"$$p" -c 'import sys; sys.exit(not ($(SUPPORTED)))' 2>/dev/null && echo "$$p" && break; done; true)
+endif
+ifeq ($(strip $(PYTHON)),)
+PYTHON := python3
+endif
+
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test lint format typecheck clean
+
+help: ## show this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)$$/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS=@ read -r target what; do printf '%-18s %s\n' "$$target" "$$what"; done
+
+# torch goes in first and alone, at the pinned version: where pip can see a CPU build of it, that build is taken,
+# and nothing later replaces it. setuptools goes with it, so that wordelim is built without a second environment.
+$(STAMP): pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(None if $(SUPPORTED) else "wordelim needs Python 3.11, 3.12 or 3.13, and " \
+		"$(PYTHON) is %s: name another with make PYTHON=/path/to/python3.11" % sys.version.split()[0])'
+	@test -x $(BIN)/pip || "$(PYTHON)" -m venv $(VENV)
+	@echo "installing into $(VENV) (once; again when pyproject.toml or constraints.txt change)"
+	@$(PIP) install --no-compile -c constraints.txt torch setuptools
+	@$(PIP) install --no-compile -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+install: $(STAMP) ## make .venv with wordelim (editable) and every tool in it
+
+demo: $(STAMP) ## run the whole path on a small model, no download; options in ARGS
+	@$(BIN)/wordelim demo $(ARGS)
+
+test: export HF_HUB_OFFLINE ?= 1
+test: lint ## lint, then every test, offline; pytest options in ARGS
+	$(BIN)/pytest $(ARGS)
+
+lint: $(STAMP) ## ruff check, ruff format --check, mypy; changes nothing
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	@$(MAKE) --no-print-directory typecheck
+
+format: $(STAMP) ## let ruff sort, fix and format in place
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# mypy reads files, not import hooks, so it can't see that adapters/ and cli/ install as wordelim.adapters and
+# wordelim.cli. .typecheck/ is that layout in symbolic links; in what mypy prints, the real paths are put back.
+typecheck: $(STAMP) ## mypy on wordelim, adapters and cli
+	@rm -rf .typecheck && mkdir -p .typecheck/wordelim
+	@cd .typecheck/wordelim && ln -s ../../wordelim/* . && ln -s ../../adapters ../../cli .
+	cd .typecheck && $(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p wordelim \
+		| sed -E 's#^wordelim/(adapters|cli)/#\1/#'
+
+clean: ## remove the environment, caches and build output
+	rm -rf $(VENV) .typecheck .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,251 @@
+"""Save and load model directories, and teach ``from_pretrained`` to load compressed ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from .errors import CheckpointError, RetentionError, UnsupportedModelError
+from .graph.model import QUANT_METHOD, eliminate_, is_marked
+from .retention import Retention
+
+__all__ = ["REPORT_FILE", "load", "load_dense", "save", "staged"]
+
+REPORT_FILE = "wordelim_report.json"
+
+
+@register_quantization_config(QUANT_METHOD)
+class _RetentionConfig(QuantizationConfigMixin):  # type: ignore[misc]
+    """A retention in the place where transformers looks for what to do to a model on loading."""
+
+    def __init__(self, retention: Retention) -> None:
+        super().__init__(quant_method=QUANT_METHOD)
+        self.retention = retention
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        data = {name: value for name, value in config_dict.items() if name != "quant_method"}
+        config = cls(Retention.from_dict(data))
+        return (config, kwargs) if return_unused_kwargs else config
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"quant_method": self.quant_method, **self.retention.to_dict()}
+
+
+@register_quantizer(QUANT_METHOD)
+class _EliminationHook(HfQuantizer):  # type: ignore[misc]
+    """Splices elimination into a model that ``from_pretrained`` has just loaded, and leaves no other trace on it."""
+
+    is_trainable = True
+
+    def is_serializable(self) -> bool:
+        return True
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
+        retention = self.quantization_config.retention
+        self.remove_quantization_config(model)
+        for module in model.modules():
+            if isinstance(module, PreTrainedModel):
+                module.config._is_quantized = False
+        return eliminate_(model, retention)
+
+
+def load(directory: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
+    """Load a compressed model, as ``from_pretrained`` of its own class does, and refuse anything else.
+
+    Raises:
+        CheckpointError: the directory is missing or damaged, or its model isn't compressed.
+        RetentionError: its retention is damaged, or doesn't fit the model's layers.
+        UnsupportedModelError: its model isn't supported.
+    """
+    directory = _existing(directory)
+    config = _read_config(directory)
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    if method != QUANT_METHOD:
+        raise CheckpointError(
+            f"{directory} holds no compressed model (its config.json has no quantization_config of wordelim): "
+            "load it with from_pretrained, or compress it first."
+        )
+    return _load(str(directory), config.get("architectures"), dtype)
+
+
+def load_dense(name: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
+    """Load a model that is still to be compressed from a directory or by its hub name.
+
+    Raises:
+        CheckpointError: the directory is missing or damaged, or its model is compressed already.
+        UnsupportedModelError: the model names no class of transformers.
+    """
+    if Path(name).exists() or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1:
+        directory = _existing(name)
+        config: Mapping[str, Any] = _read_config(directory)
+        source = str(directory)
+    else:
+        source = str(name)
+        config = _hub_config(source)
+    if (config.get("quantization_config") or {}).get("quant_method") == QUANT_METHOD:
+        raise CheckpointError(f"{name} is compressed already: compress the dense model that it was made from.")
+    return _load(source, config.get("architectures"), dtype)
+
+
+def _existing(directory: str | os.PathLike[str]) -> Path:
+    path = Path(directory).expanduser()
+    if not path.exists():
+        raise CheckpointError(f"Model directory {str(directory)!r} doesn't exist.")
+    if not path.is_dir():
+        raise CheckpointError(f"{str(directory)!r} is a file: give the directory that holds config.json and weights.")
+    return path
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    path = directory / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{directory} has no config.json: it isn't a model directory.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} can't be read: {error}.") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is damaged: it holds no JSON object.")
+    return config
+
+
+def _hub_config(name: str) -> dict[str, Any]:
+    try:
+        config, _ = transformers.PreTrainedConfig.get_config_dict(name)
+    except OSError as error:
+        raise CheckpointError(f"Model {name!r} is neither a directory nor to be had from the hub: {error}") from error
+    return dict(config)
+
+
+def _load(source: str, architectures: list[str] | None, dtype: torch.dtype | str) -> PreTrainedModel:
+    name = (architectures or ["none"])[0]
+    model_class = getattr(transformers, name, None)
+    if not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)):
+        raise UnsupportedModelError(
+            f"{source} names the class {name!r}, which transformers doesn't have: remote code is not run."
+        )
+    try:
+        model, info = model_class.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (RetentionError, UnsupportedModelError):
+        raise
+    except SafetensorError as error:
+        raise CheckpointError(f"The weights in {source} are damaged ({error}): copy the directory again.") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and _has_pickle_only(source):
+            raise CheckpointError(
+                f"{source} has its weights as pickle only, which can run code when read: load it in transformers once "
+                "and save_pretrained it as safetensors."
+            ) from error
+        raise CheckpointError(f"{source} can't be loaded: {_first_line(error)}") from error
+    if info["missing_keys"] or info["mismatched_keys"]:
+        missing = sorted(str(key) for key in [*info["missing_keys"], *info["mismatched_keys"]])
+        raise CheckpointError(
+            f"The weights in {source} lack {len(missing)} that {name} needs (first: {missing[0]}): it is damaged, or "
+            "was saved without its head."
+        )
+    for key, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"The weight {key} in {source} holds NaN or infinity: train or copy the model again.")
+    return model
+
+
+def _has_pickle_only(source: str) -> bool:
+    path = Path(source)
+    return path.is_dir() and any(path.glob("*.bin")) and not any(path.glob("*.safetensors"))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+@contextmanager
+def staged(output: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+    """A new directory that becomes ``output`` when the block ends well, and is gone when it doesn't.
+
+    Raises:
+        CheckpointError: ``output`` exists and ``force`` is false, or the disk refuses the files.
+    """
+    target = Path(output).expanduser()
+    refuse_existing(target, force=force)
+    stage: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        stage.chmod(0o777 & ~_umask())
+        yield stage
+        if target.exists() or target.is_symlink():
+            with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
+                target.rename(Path(aside) / "old")
+                stage.rename(target)
+        else:
+            stage.rename(target)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{target} can't be written ({_first_line(error)}): nothing was left there.") from error
+    finally:
+        if stage is not None:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def refuse_existing(output: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Raise CheckpointError when ``output`` exists and ``force`` is false, or when it isn't a directory."""
+    target = Path(output).expanduser()
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise CheckpointError(f"Output {str(output)!r} is a file: name a directory.")
+    if not force:
+        raise CheckpointError(f"Output directory {str(output)!r} exists: name another, or pass --force to replace it.")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def save(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    output: str | os.PathLike[str],
+    *,
+    report: Mapping[str, Any] | None = None,
+    card: str | None = None,
+    force: bool = False,
+) -> Path:
+    """Write a compressed model with its tokenizer, whole or not at all.
+
+    Args:
+        report: written beside it as ``wordelim_report.json``.
+        card: written beside it as ``README.md``.
+        force: replace ``output`` when it exists.
+
+    Raises:
+        CheckpointError: ``output`` exists and ``force`` is false, the model isn't compressed, or the disk refuses.
+    """
+    if not is_marked(model.config):
+        raise CheckpointError(f"{type(model).__name__} isn't compressed: call wordelim.eliminate_ before saving it.")
+    with staged(output, force=force) as stage:
+        model.save_pretrained(stage, safe_serialization=True)
+        tokenizer.save_pretrained(stage)
+        if report is not None:
+            text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+            (stage / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
+        if card is not None:
+            (stage / "README.md").write_text(card, encoding="utf-8")
+    return Path(output).expanduser()

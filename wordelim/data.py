@@ -1,0 +1,303 @@
+"""Rows of labelled text -> the inputs of a model; fingerprints and splits of data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import numpy as np
+
+from wordelim.errors import DataError
+from wordelim.labels import encode_labels
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+__all__ = ["Columns", "Encoded", "carve", "encode", "find_columns", "fingerprint", "usable_positions"]
+
+_PAIRS = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("question", "context"),
+    ("question", "passage"),
+    ("query", "document"),
+    ("query", "passage"),
+    ("text_a", "text_b"),
+    ("text1", "text2"),
+    ("text", "text_pair"),
+)
+_TEXTS = ("text", "sentence", "review", "content")
+_LABELS = ("label", "labels", "score", "target", "class", "gold_label", "similarity_score")
+
+# Families that number positions from pad_token_id + 1, as RoBERTa does: the table's first rows stay unused.
+_OFFSET_POSITIONS = frozenset(
+    {"camembert", "data2vec-text", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl"}
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a data set that are used: `text_pair` is None for single texts, `label` where there is none."""
+
+    text: str
+    text_pair: str | None = None
+    label: str | None = None
+
+    @property
+    def used(self) -> list[str]:
+        """The names that are not None, in the order text, text pair, label."""
+        return [name for name in (self.text, self.text_pair, self.label) if name is not None]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Model inputs, unpadded.
+
+    Attributes:
+        dataset: `input_ids`, `attention_mask`, `token_type_ids` where tokenizer and model have them, `labels` where a
+            label column was given, and `length`; rows in the order of the source.
+        truncated: how many examples were cut.
+        lengths: tokens of each example after the cut, special tokens included.
+    """
+
+    dataset: datasets.Dataset
+    truncated: int
+    lengths: list[int]
+
+
+# --- columns ----------------------------------------------------------------------------------------------
+
+
+def find_columns(
+    dataset: datasets.Dataset,
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    need_label: bool = True,
+) -> Columns:
+    """Finds the columns of text and label: those named here, else those with a standard name, in any case.
+
+    A `text` named without `text_pair` means single texts. Without `need_label`, a missing label column gives `label`
+    None.
+
+    Raises:
+        DataError: a named column doesn't exist, no standard name is there, or several may be the text.
+    """
+    existing = list(dataset.column_names)
+    listed = ", ".join(repr(name) for name in existing)
+    for option, name in (("--text", text), ("--text-pair", text_pair), ("--label", label)):
+        if name is not None and name not in existing:
+            raise DataError(f"There is no column {name!r} for {option}; the columns are {listed}.")
+    named = [name for name in (text, text_pair, label) if name is not None]
+    if len(set(named)) < len(named):
+        raise DataError(f"--text, --text-pair and --label name one column twice ({', '.join(named)}); name each once.")
+    standard = {name.casefold(): name for name in reversed(existing) if name not in named}
+    if label is None:
+        label = next((standard[name] for name in _LABELS if name in standard), None)
+    if label is None and need_label:
+        raise DataError(f"No column has a standard label name; the columns are {listed}: name one with --label.")
+    if text is None:
+        choices = _text_choices(standard, text_pair)
+        if not choices:
+            raise DataError(
+                f"No column has a standard text name; the columns are {listed}: name one with --text (and the second "
+                "text of a pair with --text-pair)."
+            )
+        if len(choices) > 1:
+            several = " or ".join("/".join(filter(None, choice)) for choice in choices)
+            raise DataError(
+                f"The text may be {several}; the columns are {listed}: choose with --text (and --text-pair for a pair)."
+            )
+        text, text_pair = choices[0]
+    return Columns(text=text, text_pair=text_pair, label=label)
+
+
+def _text_choices(standard: dict[str, str], second: str | None) -> Sequence[tuple[str, str | None]]:
+    """Every (text, text pair) there may be, one where there is no doubt, from lower-case names -> columns."""
+    if second is not None:
+        firsts = [*(a for a, b in _PAIRS if b == second.casefold()), *_TEXTS]
+        return [(standard[first], second) for first in firsts if first in standard][:1]
+    pairs = [(standard[a], standard[b]) for a, b in _PAIRS if a in standard and b in standard]
+    taken = {name for pair in pairs for name in pair}
+    singles = [standard[name] for name in _TEXTS if name in standard and standard[name] not in taken]
+    return [*pairs, *((name, None) for name in singles)]
+
+
+# --- encoding ---------------------------------------------------------------------------------------------
+
+
+def usable_positions(config: PreTrainedConfig) -> int | None:
+    """How many tokens the model has positions for, special tokens included; None where it sets no limit.
+
+    RoBERTa and its kin number positions from `pad_token_id + 1`, so a table of 514 rows serves 512 tokens.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    if config.model_type in _OFFSET_POSITIONS:
+        return positions - int(config.pad_token_id) - 1
+    return positions
+
+
+def encode(
+    dataset: datasets.Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    columns: Columns,
+    config: PreTrainedConfig,
+    *,
+    max_length: int | None = None,
+) -> Encoded:
+    """Tokenizes texts and maps labels (see `wordelim.labels.encode_labels`), without padding.
+
+    Args:
+        max_length: tokens that an example may have, special tokens included; longer ones are cut, pairs by the
+            tokenizer's own strategy (the longer text first). None: as many as tokenizer and model allow.
+
+    Raises:
+        DataError: a text that is missing, blank or no string (the second text of a pair may be blank), a label that
+            doesn't fit the model, or a `max_length` that can't be served; rows count from 1.
+    """
+    texts = _texts(dataset, columns.text, "--text", blank_allowed=False)
+    pairs = None
+    if columns.text_pair is not None:
+        pairs = _texts(dataset, columns.text_pair, "--text-pair", blank_allowed=True)
+    inputs: dict[str, list[Any]] = {}
+    if columns.label is not None:
+        values, feature = _values(dataset, columns.label), dataset.features[columns.label]
+        inputs["labels"] = list(encode_labels(values, config, feature=feature))
+    limit = _length_limit(tokenizer, config, max_length, pair=pairs is not None)
+
+    names = ["input_ids", "attention_mask"]
+    if getattr(config, "type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
+    truncated = 0
+    options: dict[str, Any] = {"return_attention_mask": True, "verbose": False}
+    for start in range(0, len(texts), 1000):
+        batch = (texts[start : start + 1000], pairs[start : start + 1000] if pairs is not None else None)
+        encoded = tokenizer(*batch, **options)
+        longer = sum(len(ids) > limit for ids in encoded["input_ids"]) if limit is not None else 0
+        if longer:
+            truncated += longer
+            encoded = tokenizer(*batch, truncation=True, max_length=limit, **options)
+        for name in names:
+            if name in encoded:
+                inputs.setdefault(name, []).extend(encoded[name])
+    lengths = [len(ids) for ids in inputs["input_ids"]]
+    ordered = {name: inputs[name] for name in (*names, "labels") if name in inputs}
+    return Encoded(datasets.Dataset.from_dict({**ordered, "length": lengths}), truncated, lengths)
+
+
+def _values(dataset: datasets.Dataset, column: str) -> list[Any]:
+    """A column as plain Python values, whatever format the data set is set to."""
+    values: list[Any] = dataset.with_format(None).select_columns([column])[:][column]
+    return values
+
+
+def _texts(dataset: datasets.Dataset, column: str, option: str, *, blank_allowed: bool) -> list[str]:
+    if not len(dataset):
+        raise DataError("The data set has no rows; it needs at least one.")
+    texts = _values(dataset, column)
+    for row, value in enumerate(texts, 1):
+        if value is None or (isinstance(value, float) and value != value):
+            raise DataError(f"Row {row} has no text in column {column!r}; fill it in or leave the row out.")
+        if not isinstance(value, str):
+            raise DataError(
+                f"Row {row} has no text but a {type(value).__name__} in column {column!r}: {reprlib.repr(value)}; "
+                f"choose a column of texts with {option}."
+            )
+        if not blank_allowed and not value.strip():
+            raise DataError(f"Row {row} has a blank text in column {column!r}; fill it in or leave the row out.")
+    return texts
+
+
+def _length_limit(
+    tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, max_length: int | None, *, pair: bool
+) -> int | None:
+    """`max_length` once it is checked, else the most that tokenizer and model allow; None is no limit."""
+    positions = usable_positions(config)
+    if max_length is None:
+        known = [limit for limit in (tokenizer.model_max_length, positions) if limit is not None and limit < 10**9]
+        return int(min(known)) if known else None
+    if positions is not None and max_length > positions:
+        raise DataError(
+            f"A maximum length of {max_length} tokens is more than the {positions} that the model has positions for; "
+            f"use --max-length {positions} or less."
+        )
+    least = tokenizer.num_special_tokens_to_add(pair=pair) + (2 if pair else 1)
+    if max_length < least:
+        raise DataError(
+            f"A maximum length of {max_length} tokens leaves no room for text beside the special tokens; "
+            f"use --max-length {least} or more."
+        )
+    return max_length
+
+
+# --- whole data sets --------------------------------------------------------------------------------------
+
+
+def fingerprint(dataset: datasets.Dataset, columns: Columns | None = None) -> str:
+    """SHA-256 (hex) of the rows' content, in order: the same on every machine and in every run.
+
+    Column names count, their order doesn't; nor does the form that the rows came in, as long as the values are the
+    same. `columns` restricts it to the columns that are used.
+    """
+    names = sorted(columns.used if columns is not None else dataset.column_names)
+    plain = dataset.with_format(None).select_columns(names)
+    digest = hashlib.sha256(json.dumps(names).encode())
+    for start in range(0, len(plain), 1000):
+        batch = plain[start : start + 1000]
+        for row in zip(*(batch[name] for name in names), strict=True):
+            digest.update(b"\n" + json.dumps(row, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def carve(
+    dataset: datasets.Dataset, amount: int | float, seed: int, *, label: str | None = None
+) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """Sets a random part aside: `(rest, carved)`.
+
+    Each label keeps its share in both parts, to within one example. `rest` stays in the order of the data set;
+    `carved` is shuffled, so that its first rows are a random sample too. The same arguments give the same parts.
+
+    Args:
+        amount: how many examples to carve (an int), or their fraction (a float between 0 and 1).
+        label: the column to stratify by; None means "labels" or another standard name, where there is one.
+
+    Raises:
+        DataError: either part would be empty, or there is no column `label`.
+    """
+    total = len(dataset)
+    wanted = amount if isinstance(amount, int) else round(amount * total)
+    if not 0 < wanted < total:
+        raise DataError(
+            f"{amount} of {total} examples can't be set aside; use a number from 1 to {total - 1}, or a fraction "
+            "between 0 and 1."
+        )
+    if label is not None and label not in dataset.column_names:
+        raise DataError(
+            f"There is no column {label!r} to stratify by; the columns are {', '.join(dataset.column_names)}."
+        )
+    if label is None:
+        label = next((name for name in _LABELS if name in dataset.column_names), None)
+    keys = [""] * total if label is None else [json.dumps(value, default=str) for value in _values(dataset, label)]
+    _, classes, counts = np.unique(np.array(keys), return_inverse=True, return_counts=True)
+    random = np.random.default_rng(seed)
+    quotas = counts * wanted / total
+    shares = np.floor(quotas).astype(int)
+    by_remainder = np.lexsort((random.random(len(counts)), shares - quotas))  # ties fall at random
+    shares[by_remainder[: wanted - shares.sum()]] += 1
+    order = random.permutation(total)
+    grouped = order[np.argsort(classes[order], kind="stable")]  # class by class, at random within each
+    starts = np.cumsum(counts) - counts
+    carved = np.concatenate([grouped[a : a + n] for a, n in zip(starts, shares, strict=True)])
+    random.shuffle(carved)
+    rest = np.setdiff1d(np.arange(total), carved)
+    return dataset.select(rest.tolist()), dataset.select(carved.tolist())

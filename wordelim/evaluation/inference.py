@@ -1,0 +1,73 @@
+"""Run a classifier over encoded texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+__all__ = ["INPUTS", "batches", "has_fast_bf16", "logits_of"]
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""Columns of an encoded data set that are a model's inputs."""
+
+
+def has_fast_bf16(device: torch.device | str) -> bool:
+    """Whether bf16 matrix products are native to this device."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.device(device).type == "cpu":
+        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return False
+
+
+def batches(
+    encoded: datasets.Dataset, tokenizer: Any, order: Sequence[int], batch_size: int, **pad: Any
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Padded batches of model inputs, taken in ``order``; ``pad`` goes to the tokenizer's padding."""
+    inputs = encoded.select_columns([name for name in INPUTS if name in encoded.column_names])
+    for start in range(0, len(order), batch_size):
+        rows = inputs[list(order[start : start + batch_size])]
+        yield dict(tokenizer.pad(rows, return_tensors="pt", **pad))
+
+
+@torch.inference_mode()
+def logits_of(
+    model: PreTrainedModel,
+    encoded: datasets.Dataset,
+    tokenizer: Any,
+    *,
+    batch_size: int = 32,
+    bf16: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> NDArray[np.float32]:
+    """Logits of every example, [examples, outputs] fp32 in the data set's order.
+
+    Texts are batched by length, so that there is little padding. The model is left in the mode that it was in.
+
+    Args:
+        bf16: compute in bf16 where autocast knows how.
+        progress: called with the number of examples done after each batch.
+    """
+    order = np.argsort(np.asarray(encoded["length"]), kind="stable")[::-1].tolist()
+    device, training = model.device, model.training
+    results: list[torch.Tensor] = []
+    done = 0
+    model.eval()
+    try:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            for batch in batches(encoded, tokenizer, order, batch_size):
+                inputs = {name: values.to(device) for name, values in batch.items()}
+                results.append(model(**inputs).logits.float().cpu())
+                done += len(results[-1])
+                progress(done)
+    finally:
+        model.train(training)
+    logits = torch.empty_like(stacked := torch.cat(results))
+    logits[order] = stacked
+    return logits.numpy()

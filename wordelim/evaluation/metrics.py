@@ -1,0 +1,122 @@
+"""Metrics in points: 0 to 100, correlations -100 to 100; higher is better in each."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from wordelim.errors import WordelimError
+from wordelim.labels import outputs_of, problem_type
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+__all__ = ["Metric", "metric_for", "predictions"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How good logits are.
+
+    Attributes:
+        name: what the command line and the reports call it.
+        decide: from logits [n, num_labels] (or [n] for a score) to predictions, see `predictions`.
+        score: from labels and predictions of one shape to -1..1.
+        is_mean: whether `score` is the mean over examples of being right in all labels.
+    """
+
+    name: str
+    decide: Callable[[Array], Array]
+    score: Callable[[Array, Array], float]
+    is_mean: bool = False
+
+    def __call__(self, logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+        """Points of `logits` against `labels` ([n], or [n, num_labels] for multi-label and for several scores).
+
+        Raises:
+            WordelimError: there are no examples, the labels' shape is not the predictions', or a logit is not a number.
+        """
+        predicted, truth = self.decide(np.asarray(logits)), np.asarray(labels)
+        if not len(truth) or predicted.shape != truth.shape:
+            raise WordelimError(
+                f"The metric {self.name} needs labels of the same shape as the predictions, and at least one: the "
+                f"labels have the shape {truth.shape}, the predictions {predicted.shape}."
+            )
+        with warnings.catch_warnings():  # scikit-learn warns of samples with a single class, as resamples may be
+            warnings.simplefilter("ignore", UserWarning)
+            return 100 * float(self.score(truth, predicted))
+
+
+def predictions(logits: npt.ArrayLike, config: PreTrainedConfig) -> Array:
+    """What the model says: class ids [n], 0/1 vectors [n, num_labels] (probability above 0.5), or scores [n].
+
+    A regression head with several outputs gives scores [n, num_labels].
+
+    Raises:
+        WordelimError: a logit is not a number.
+    """
+    outputs, kind = np.asarray(logits), problem_type(config)
+    bad = np.isnan(outputs).any(axis=tuple(range(1, outputs.ndim)))
+    if bad.any():
+        raise WordelimError(
+            f"The model's output is not a number for {bad.sum()} of {len(outputs)} examples (the first is number "
+            f"{bad.argmax() + 1}); check the weights and the dtype."
+        )
+    if kind == "regression":
+        return outputs.astype(np.float64).reshape(len(outputs) if outputs_of(config) == 1 else outputs.shape)
+    if kind == "multi_label_classification":
+        return (outputs > 0).astype(np.int64)  # the sigmoid of 0 is 0.5
+    return np.asarray(outputs.argmax(axis=-1))
+
+
+def metric_for(config: PreTrainedConfig, name: str | None = None) -> Metric:
+    """The metric `name` for the model's problem, or the usual one for it.
+
+    Single-label: accuracy (usual), f1 (of class 1 where there are two classes, else f1_macro), f1_macro (over the
+    classes that are true or predicted somewhere), f1_micro, mcc. Multi-label: f1 (usual, the same as f1_micro),
+    f1_micro, f1_macro, accuracy (all labels of an example right). Regression: spearman (usual), pearson; 0 where one
+    side is constant, their mean over the outputs where there are several.
+
+    Raises:
+        WordelimError: there is no such metric for the problem.
+    """
+    kind = problem_type(config)
+    scores = _scores(kind, outputs_of(config))
+    if name is None:
+        name = next(iter(scores))
+    if name not in scores:
+        raise WordelimError(
+            f"There is no metric {name!r} for {kind.replace('_', ' ')}; choose one of {', '.join(scores)}."
+        )
+    return Metric(name, partial(predictions, config=config), scores[name], is_mean=name == "accuracy")
+
+
+def _scores(kind: str, outputs: int) -> dict[str, Callable[[Array, Array], float]]:
+    """Every metric for a kind of problem, the usual one first."""
+    if kind == "regression":
+        return {"spearman": partial(_correlate, spearmanr), "pearson": partial(_correlate, pearsonr)}
+    binary, macro, micro = (
+        partial(f1_score, average=average, zero_division=0.0) for average in ("binary", "macro", "micro")
+    )
+    if kind == "multi_label_classification":
+        if outputs == 1:  # scikit-learn takes one column for two classes, not for one label
+            macro = micro = binary
+        return {"f1": micro, "f1_micro": micro, "f1_macro": macro, "accuracy": accuracy_score}
+    f1 = binary if outputs == 2 else macro
+    return {"accuracy": accuracy_score, "f1": f1, "f1_macro": macro, "f1_micro": micro, "mcc": matthews_corrcoef}
+
+
+def _correlate(correlation: Callable[[Array, Array], Any], labels: Array, scores: Array) -> float:
+    """The mean over outputs of the correlation, which is 0 where a side is constant: that predicts nothing."""
+    columns = zip(labels.reshape(len(labels), -1).T, scores.reshape(len(scores), -1).T, strict=True)
+    return float(np.mean([correlation(x, y)[0] if np.ptp(x) and np.ptp(y) else 0.0 for x, y in columns]))

@@ -1,0 +1,124 @@
+"""Paired statistics: what compression cost, and how sure that is. Both models see the same examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wordelim.errors import WordelimError
+from wordelim.evaluation.metrics import Metric
+
+__all__ = ["Flips", "Interval", "flips", "paired_bootstrap"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A drop in points, dense minus compressed: above 0 the compressed model is worse. And its interval."""
+
+    drop: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Flips:
+    """How many of `total` examples are decided otherwise.
+
+    `fixed` ones were wrong and are right now, `broken` ones the other way round; `changed` counts these and the ones
+    that went from one wrong class to another.
+    """
+
+    total: int
+    changed: int
+    fixed: int
+    broken: int
+
+
+def paired_bootstrap(
+    metric: Metric,
+    dense_logits: npt.ArrayLike,
+    compressed_logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """The drop from dense to compressed in points, with a percentile bootstrap interval over examples.
+
+    Each resample draws as many examples as there are, with replacement, the same for both models (Efron and
+    Tibshirani 1993, chapter 13). The same arguments give the same interval.
+
+    Args:
+        metric: what to compare by; accuracy is fast, another metric is computed anew on each resample.
+        dense_logits: [n, num_labels] or [n].
+        compressed_logits: the same shape.
+        labels: [n] or [n, num_labels].
+        resamples: how many times to draw.
+        seed: of the draws.
+        confidence: the share of resamples inside the interval.
+
+    Raises:
+        WordelimError: the arrays are empty or don't fit each other, `confidence` is not between 0 and 1, or
+            `resamples` is below 1.
+    """
+    if not 0 < confidence < 1:
+        raise WordelimError(f"A confidence of {confidence} is not between 0 and 1; use one such as 0.95.")
+    if resamples < 1:
+        raise WordelimError(f"A bootstrap of {resamples} resamples is none; use at least 1, better 1,000 or more.")
+    dense, compressed, truth = np.asarray(dense_logits), np.asarray(compressed_logits), np.asarray(labels)
+    drop = metric(dense, truth) - metric(compressed, truth)
+    random = np.random.default_rng(seed)
+    if metric.is_mean:
+        # An example costs 1, 0 or -1, and the drop is the mean: only how often each of the three is drawn matters.
+        costs = _right(metric.decide(dense), truth).astype(int) - _right(metric.decide(compressed), truth)
+        values, counts = np.unique(costs, return_counts=True)
+        drawn = random.multinomial(len(truth), counts / len(truth), size=resamples)
+        drops = 100 * (drawn @ values) / len(truth)
+    else:
+        drops = np.empty(resamples)
+        for index in range(resamples):
+            rows = random.integers(len(truth), size=len(truth))
+            drops[index] = metric(dense[rows], truth[rows]) - metric(compressed[rows], truth[rows])
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(drops, [tail, 100 - tail])
+    return Interval(drop=drop, low=float(low), high=float(high))
+
+
+def flips(
+    dense_predictions: npt.ArrayLike, compressed_predictions: npt.ArrayLike, labels: npt.ArrayLike
+) -> Flips | None:
+    """Counts the examples that the two models decide differently.
+
+    Predictions and labels are [n] class ids, or [n, num_labels] 0/1 vectors, where an example is right if all its
+    labels are. Scores (predictions of a floating type) decide nothing: None.
+
+    Raises:
+        WordelimError: the arrays differ in shape.
+    """
+    before, after, truth = (np.asarray(x) for x in (dense_predictions, compressed_predictions, labels))
+    if not before.shape == after.shape == truth.shape:
+        raise WordelimError(
+            "Flips need predictions and labels of one shape; they have "
+            f"{before.shape}, {after.shape} and {truth.shape}."
+        )
+    if np.issubdtype(before.dtype, np.floating) or np.issubdtype(after.dtype, np.floating):
+        return None
+    was_right, is_right = _right(before, truth), _right(after, truth)
+    return Flips(
+        total=len(truth),
+        changed=int((~_right(before, after)).sum()),
+        fixed=int((~was_right & is_right).sum()),
+        broken=int((was_right & ~is_right).sum()),
+    )
+
+
+def _right(decided: Array, truth: Array) -> npt.NDArray[np.bool_]:
+    """Which examples agree in all their labels, [n]."""
+    agreeing: npt.NDArray[np.bool_] = (decided == truth).all(axis=tuple(range(1, truth.ndim)))
+    return agreeing

@@ -1,0 +1,87 @@
+"""What an encoder costs, counted on its own graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..elimination.extract import FirstToken
+from ..retention import Retention
+from .model import eliminating_encoder
+
+__all__ = ["Cost", "cost_of"]
+
+Count = TypeVar("Count", float, NDArray[np.float64])
+
+
+@dataclass(frozen=True)
+class Cost:
+    """FLOPs of an encoder as a function of the word vectors alive: two for each multiply-add of its linear modules and of
+    attention; what is less than a percent of that (normalisation, activations, the head) is left out.
+
+    Args:
+        per_token: FLOPs of the linear modules for each word vector that is alive after 0, 1, ... eliminations.
+        width: heads times head size of attention.
+        first_token: whether the last layer keeps the first token alone.
+    """
+
+    per_token: tuple[int, ...]
+    width: int
+    first_token: bool
+
+    @property
+    def layers(self) -> int:
+        return len(self.per_token) - 1
+
+    def layer(self, layer: int, entered: Count, left: Count) -> Count:
+        """FLOPs from one layer's attention to the next one's: ``entered`` word vectors score each other, ``left`` stay."""
+        scored = left if self.first_token and layer == self.layers - 1 else entered
+        return 2.0 * self.width * entered * (scored + left) + self.per_token[layer + 1] * left
+
+    def flops(self, lengths: Iterable[int], retention: Retention | None = None) -> float:
+        """FLOPs for texts of these ``lengths`` without any padding; of the dense encoder where ``retention`` is None."""
+        total = 0.0
+        for length, times in Counter(lengths).items():
+            path = (length,) * self.layers if retention is None else self.path(length, retention)
+            flops = float(self.per_token[0] * length)
+            for layer, (entered, left) in enumerate(zip((length, *path), path, strict=False)):
+                flops += self.layer(layer, entered, left)
+            total += times * flops
+        return total
+
+    def path(self, length: int, retention: Retention) -> tuple[int, ...]:
+        """Word vectors that leave each layer, the cut of the last layer included."""
+        path = retention.path(length)
+        return (*path[:-1], min(1, length)) if self.first_token else path
+
+    def ratio(self, lengths: Iterable[int], retention: Retention) -> float:
+        """FLOPs of the dense encoder over those of the compressed one, both without padding."""
+        lengths = list(lengths)
+        return self.flops(lengths) / self.flops(lengths, retention)
+
+
+def cost_of(model: PreTrainedModel) -> Cost:
+    """Count what a compressed model's encoder costs; UnsupportedModelError when the model isn't compressed."""
+    encoder = eliminating_encoder(model)
+    per_token, hoisted, width, first_token = [0], 0, 0, False
+    for node in encoder.graph.nodes:
+        module = encoder.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if "context" in node.meta:
+            per_token.append(0)
+            width = int(node.meta["context"].meta["val"].shape[-1])
+            first_token = isinstance(module, FirstToken)
+        elif isinstance(module, nn.Linear):
+            flops = 2 * module.in_features * module.out_features
+            if node.meta.get("first_row"):
+                hoisted += flops
+            else:
+                per_token[-1] += flops
+    per_token[-1] += hoisted
+    return Cost(tuple(per_token), width, first_token)

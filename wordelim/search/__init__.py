@@ -1,0 +1,1 @@
+"""How the counts are found: one module a method."""

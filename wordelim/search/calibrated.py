@@ -1,0 +1,193 @@
+"""Training-free search: measure how far each layer can go, then spend the loss where it saves most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from ..evaluation.inference import has_fast_bf16, logits_of
+from ..graph.cost import Cost, cost_of
+from ..graph.model import eliminate_, restore_
+from ..labels import problem_type
+from ..retention import Retention
+from .frontier import Candidate, frontier
+
+__all__ = ["SPEEDS", "calibrated_search", "divergence"]
+
+SPEEDS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
+"""FLOPs ratios that are searched for unless others are asked for."""
+
+_MEASURED = (0.75, 0.5, 0.3, 0.15, 0.05)
+_LEVELS = np.concatenate([np.linspace(1.0, 0.1, 19), [0.07, 0.05, 0.03]])
+_PROBE_EXAMPLES = 128
+_SMALLEST_FALL = 1e-6
+
+
+def divergence(dense: NDArray[np.float32], other: NDArray[np.float32], kind: str) -> float:
+    """How far ``other`` logits are from ``dense`` ones, both [examples, outputs], averaged over examples.
+
+    Kullback-Leibler divergence in nats of the class distributions, or of each label's where labels are independent; for
+    a regression the squared difference over the variance of the dense scores.
+
+    Args:
+        kind: a ``problem_type`` of transformers.
+    """
+    a, b = torch.from_numpy(dense).double(), torch.from_numpy(other).double()
+    if kind == "regression":
+        return float(((a - b) ** 2).mean() / a.var().clamp_min(1e-12))
+    if kind == "multi_label_classification":
+        p = a.sigmoid()
+        return float((_binary_entropy(p, b) - _binary_entropy(p, a)).sum(-1).mean())
+    return float(functional.kl_div(b.log_softmax(-1), a.log_softmax(-1), log_target=True, reduction="batchmean"))
+
+
+def _binary_entropy(probability: Tensor, logits: Tensor) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(logits, probability, reduction="none")
+
+
+def calibrated_search(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    sample: datasets.Dataset,
+    *,
+    speeds: Sequence[float] = SPEEDS,
+    batch_size: int = 32,
+    progress: Callable[[str, float], None] = lambda stage, share: None,
+) -> Sequence[Candidate]:
+    """Find the retentions that save most FLOPs at the least divergence from the dense model; nothing is trained.
+
+    1. For each layer and a few fractions f, drop to f at that layer alone and measure the divergence from the dense
+       logits: D_j(f).
+    2. A word vector of relative rank u is dropped at one layer and missed from there on. So a schedule is expected to cost
+       the sum over layers of D_j(f_j) - D_j(f_(j-1)); dynamic programming finds, for a sweep of prices of a FLOP, the
+       schedule that is cheapest in divergence plus price times FLOPs.
+    3. For each speed the nearest schedule, and one that falls by the same factor in every layer, are measured as
+       they are; the better one stands.
+
+    Args:
+        model: a dense classifier of a known family; it is the same after as before.
+        tokenizer: pads the batches.
+        sample: encoded texts (no labels needed); the more, the steadier. At most 128 of them measure D.
+        speeds: FLOPs ratios against the dense encoder without padding.
+        progress: called with the stage and the share of it that is done.
+
+    Returns:
+        The frontier, from slow to fast. Speeds out of reach are left out.
+    """
+    kind = problem_type(model.config)
+    bf16 = has_fast_bf16(model.device)
+
+    def run(texts: datasets.Dataset) -> NDArray[np.float32]:
+        return logits_of(model, texts, tokenizer, batch_size=batch_size, bf16=bf16)
+
+    eliminate_(model, Retention.keep_all(model.config.num_hidden_layers))
+    try:
+        cost = cost_of(model)
+        dense = run(sample)
+        count = min(_PROBE_EXAMPLES, len(sample))
+        probed, dense_probed = sample.select(range(count)), dense[:count]
+        searched = range(cost.layers - 1 if cost.first_token else cost.layers)
+        table = np.zeros((len(searched), len(_LEVELS)))
+        for layer in searched:
+            measured = []
+            for done, fraction in enumerate(_MEASURED):
+                keep = (1.0,) * layer + (fraction,) * (cost.layers - layer)
+                eliminate_(model, Retention(keep))
+                measured.append(divergence(dense_probed, run(probed), kind))
+                progress("measuring layers", (layer + (done + 1) / len(_MEASURED)) / len(searched))
+            # More dropped can't be better: what looks so is noise.
+            rising = np.maximum.accumulate([0.0, *measured])
+            table[layer] = np.interp(-_LEVELS, -np.array([1.0, *_MEASURED]), rising)
+        # Dropping later can't be worse.
+        table = np.minimum.accumulate(table, axis=0)
+        lengths = np.asarray(sample["length"])
+        schedules = _schedules(table, cost, lengths)
+        candidates = []
+        for done, speed in enumerate(sorted(speeds)):
+            options = {_nearest(schedules, cost, lengths, speed), _geometric(cost, lengths, speed)} - {None}
+            for retention in options:
+                assert retention is not None
+                eliminate_(model, retention)
+                ratio = cost.ratio(lengths, retention)
+                candidates.append(Candidate(retention, ratio, divergence(dense, run(sample), kind)))
+            progress("confirming", (done + 1) / len(speeds))
+        return frontier(candidates)
+    finally:
+        restore_(model)
+
+
+def _retention(keep: Sequence[float], cost: Cost) -> Retention:
+    rounded = [round(float(value), 3) for value in keep]
+    return Retention((*rounded, 0.0) if cost.first_token else tuple(rounded))
+
+
+def _schedules(table: NDArray[np.float64], cost: Cost, lengths: NDArray[np.int64]) -> list[Retention]:
+    """The cheapest schedule at each price of a FLOP, from no price to a high one."""
+    layers, levels = table.shape
+    counts = np.ceil(_LEVELS[:, None] * lengths - 1e-9).clip(1)
+    # flops[layer][before, after], as a share of the dense encoder
+    total = cost.flops(lengths.tolist())
+    flops = [
+        np.array([[np.sum(cost.layer(j, a, b)) for b in counts] for a in counts]) / total
+        for j in range(layers)
+    ]
+    if cost.first_token:
+        flops[-1] = flops[-1] + np.array([np.sum(cost.layer(layers, b, np.ones_like(b))) for b in counts]) / total
+    deeper = np.tril(np.ones((levels, levels), dtype=bool)).T  # from a level to itself or to a lower one
+    found: dict[Retention, None] = {}
+    for price in np.geomspace(1e-5, 1e2, 300):
+        best = np.full(levels, np.inf)
+        best[0] = 0.0
+        choices = []
+        for j in range(layers):
+            lost = table[j][None, :] - table[j][:, None]
+            step = np.where(deeper, best[:, None] + lost + price * flops[j], np.inf)
+            choices.append(step.argmin(0))
+            best = step.min(0)
+        level = int(best.argmin())
+        keep = []
+        for choice in reversed(choices):
+            keep.append(_LEVELS[level])
+            level = int(choice[level])
+        found[_retention(keep[::-1], cost)] = None
+    return list(found)
+
+
+def _nearest(
+    schedules: Sequence[Retention], cost: Cost, lengths: NDArray[np.int64], speed: float
+) -> Retention | None:
+    """The schedule of at least this speed that is slowest, pulled to the speed along the line to the next slower one."""
+    rated = sorted((cost.ratio(lengths.tolist(), schedule), schedule.keep, schedule) for schedule in schedules)
+    for (slow_ratio, _, slow), (fast_ratio, _, fast) in pairwise([(1.0, (), rated[0][2]), *rated]):
+        if fast_ratio >= speed:
+            if slow_ratio >= fast_ratio or slow is fast:
+                return fast
+            low, high = 0.0, 1.0
+            for _ in range(12):
+                middle = (low + high) / 2
+                keep = [a + (b - a) * middle for a, b in zip(slow.keep, fast.keep, strict=True)]
+                low, high = (low, middle) if cost.ratio(lengths.tolist(), Retention(tuple(keep))) >= speed else (middle, high)
+            keep = [a + (b - a) * high for a, b in zip(slow.keep, fast.keep, strict=True)]
+            return Retention(tuple(round(value, 3) for value in keep))
+    return None
+
+
+def _geometric(cost: Cost, lengths: NDArray[np.int64], speed: float) -> Retention | None:
+    """The schedule that keeps the same share in every layer and has this speed."""
+    layers = cost.layers - 1 if cost.first_token else cost.layers
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        share = (low + high) / 2
+        retention = _retention([share ** (j + 1) for j in range(layers)], cost)
+        low, high = (share, high) if cost.ratio(lengths.tolist(), retention) >= speed else (low, share)
+    retention = _retention([low ** (j + 1) for j in range(layers)], cost)
+    return retention if low > _SMALLEST_FALL else None

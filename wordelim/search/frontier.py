@@ -1,0 +1,41 @@
+"""What a search returns: retentions from slow to fast, with what each is expected to cost in accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..retention import Retention
+
+__all__ = ["Candidate", "frontier"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A retention and what a search measured of it.
+
+    Args:
+        retention: how many word vectors each layer keeps.
+        flops_ratio: FLOPs of the dense encoder over those left, on the searched texts without padding.
+        divergence: mean divergence of its logits from the dense ones, under hard extraction and before retraining.
+    """
+
+    retention: Retention
+    flops_ratio: float
+    divergence: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for a report."""
+        return {**asdict(self), "retention": self.retention.to_dict()}
+
+
+def frontier(candidates: Iterable[Candidate]) -> Sequence[Candidate]:
+    """The candidates to which no other is both faster and nearer to the dense model, from slow to fast."""
+    best: list[Candidate] = []
+    lowest = float("inf")
+    for candidate in sorted(candidates, key=lambda c: (-c.flops_ratio, c.divergence)):
+        if candidate.divergence < lowest:
+            best.append(candidate)
+            lowest = candidate.divergence
+    return tuple(reversed(best))

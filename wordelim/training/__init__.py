@@ -1,0 +1,1 @@
+"""Training with hard extraction in place, on transformers' Trainer."""
