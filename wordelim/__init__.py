@@ -1,6 +1,24 @@
-"""Make fine-tuned BERT models faster by dropping word vectors layer by layer."""
+"""Make fine-tuned BERT models faster by dropping word vectors layer by layer.
 
+Importing it teaches transformers' ``from_pretrained`` to load compressed models.
+"""
+
+from ._version import __version__
+from .checkpoint import load
+from .compress import CompressionResult, compress, compress_model
 from .graph.model import eliminate_, restore_, retention_of
 from .retention import Retention
+from .settings import Settings
 
-__all__ = ["Retention", "eliminate_", "restore_", "retention_of"]
+__all__ = [
+    "CompressionResult",
+    "Retention",
+    "Settings",
+    "__version__",
+    "compress",
+    "compress_model",
+    "eliminate_",
+    "load",
+    "restore_",
+    "retention_of",
+]

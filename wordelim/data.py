@@ -139,8 +139,8 @@ def usable_positions(config: PreTrainedConfig) -> int | None:
 
     RoBERTa and its kin number positions from `pad_token_id + 1`, so a table of 514 rows serves 512 tokens.
     """
-    positions = getattr(config, "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions <= 0:
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if positions is None or positions <= 0:
         return None
     if config.model_type in _OFFSET_POSITIONS:
         return positions - int(config.pad_token_id) - 1
@@ -166,9 +166,7 @@ def encode(
             doesn't fit the model, or a `max_length` that can't be served; rows count from 1.
     """
     texts = _texts(dataset, columns.text, "--text", blank_allowed=False)
-    pairs = None
-    if columns.text_pair is not None:
-        pairs = _texts(dataset, columns.text_pair, "--text-pair", blank_allowed=True)
+    pairs = _texts(dataset, columns.text_pair, "--text-pair", blank_allowed=True) if columns.text_pair else None
     inputs: dict[str, list[Any]] = {}
     if columns.label is not None:
         values, feature = _values(dataset, columns.label), dataset.features[columns.label]
@@ -206,7 +204,7 @@ def _texts(dataset: datasets.Dataset, column: str, option: str, *, blank_allowed
         raise DataError("The data set has no rows; it needs at least one.")
     texts = _values(dataset, column)
     for row, value in enumerate(texts, 1):
-        if value is None or (isinstance(value, float) and value != value):
+        if value is None:
             raise DataError(f"Row {row} has no text in column {column!r}; fill it in or leave the row out.")
         if not isinstance(value, str):
             raise DataError(
@@ -282,9 +280,8 @@ def carve(
             "between 0 and 1."
         )
     if label is not None and label not in dataset.column_names:
-        raise DataError(
-            f"There is no column {label!r} to stratify by; the columns are {', '.join(dataset.column_names)}."
-        )
+        listed = ", ".join(dataset.column_names)
+        raise DataError(f"There is no column {label!r} to stratify by; the columns are {listed}.")
     if label is None:
         label = next((name for name in _LABELS if name in dataset.column_names), None)
     keys = [""] * total if label is None else [json.dumps(value, default=str) for value in _values(dataset, label)]

@@ -113,12 +113,13 @@ def calibrated_search(
         schedules = _schedules(table, cost, lengths)
         candidates = []
         for done, speed in enumerate(sorted(speeds)):
-            options = {_nearest(schedules, cost, lengths, speed), _geometric(cost, lengths, speed)} - {None}
-            for retention in options:
-                assert retention is not None
+            options = {_nearest(schedules, cost, lengths, speed), _geometric(cost, lengths, speed)}
+            measured_options = []
+            for retention in sorted(filter(None, options), key=lambda r: r.keep):
                 eliminate_(model, retention)
-                ratio = cost.ratio(lengths, retention)
-                candidates.append(Candidate(retention, ratio, divergence(dense, run(sample), kind)))
+                ratio = cost.ratio(lengths.tolist(), retention)
+                measured_options.append(Candidate(retention, ratio, divergence(dense, run(sample), kind)))
+            candidates += sorted(measured_options, key=lambda c: c.divergence)[:1]
             progress("confirming", (done + 1) / len(speeds))
         return frontier(candidates)
     finally:

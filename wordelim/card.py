@@ -1,0 +1,64 @@
+"""The model card of a compressed model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+from transformers import PreTrainedModel
+
+__all__ = ["model_card"]
+
+
+def model_card(report: Mapping[str, Any], model: PreTrainedModel) -> str:
+    """A card that says what was done, on what it was measured, and how to load the model, as Markdown."""
+    data = ModelCardData(
+        library_name="transformers", pipeline_tag="text-classification", tags=["wordelim", "power-bert"]
+    )
+    retention = report["retention"]
+    kept = ", ".join(f"{value:g}" for value in retention["keep"])
+    rows = [
+        f"| {name} | {part['examples']} | {part['dense']:.2f} | {part['compressed']:.2f} | {part['drop']:+.2f} "
+        f"({part['drop_interval_95'][0]:+.2f} to {part['drop_interval_95'][1]:+.2f}) | {part['flops_ratio']:.2f}x |"
+        for name, part in ((name, report[name]) for name in ("validation", "test") if name in report)
+    ]
+    text = f"""---
+{data.to_yaml()}
+---
+
+# {type(model).__name__}, compressed with wordelim
+
+Made from `{report.get("model", "a model in memory")}` by dropping word vectors layer by layer
+([PoWER-BERT](https://arxiv.org/abs/2001.08950)). Class, tokenizer and weight names are those of the dense model.
+
+Word vectors kept after each layer ({retention["kind"]} of each text's own tokens): {kept}. Where the last layer's head
+reads the first token alone, only that is kept there.
+
+| texts | examples | {report["metric"]}, dense | compressed | points lost (95 % interval) | FLOPs, dense over compressed |
+|---|---|---|---|---|---|
+{chr(10).join(rows)}
+
+The FLOPs ratio is against the dense encoder without padding.{_speed(report)} Everything measured, with settings, versions and
+seed, is in `wordelim_report.json`.
+
+```python
+import wordelim  # without it, transformers loads the dense model with these weights
+from transformers import {type(model).__name__}
+
+model = {type(model).__name__}.from_pretrained("this directory")
+```
+"""
+    return str(ModelCard(text))
+
+
+def _speed(report: Mapping[str, Any]) -> str:
+    speed = report.get("speed")
+    if speed is None:
+        return ""
+    return (
+        f" Measured speed-up over the dense model under SDPA: {speed['dynamic']:.2f}x in random batches of "
+        f"{speed['batch_size']} padded to their longest text, {speed['unpadded']:.2f}x in batches of equal length, "
+        f"{speed['fixed']:.2f}x over texts padded to {speed['max_length']} tokens ({speed['threads']} threads, "
+        f"{speed['dtype']}, {speed['texts']} texts)."
+    )

@@ -1,0 +1,116 @@
+"""A Trainer whose loss is the task's own plus what the dense model says."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel, Trainer
+
+from ..errors import TrainingError
+from ..graph.model import eliminate_
+from ..labels import problem_type
+from ..retention import Retention
+
+__all__ = ["DistillationTrainer", "distillation_loss"]
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, kind: str, temperature: float) -> Tensor:
+    """How far the student's logits are from the teacher's, both [batch, outputs]; 0 when they agree.
+
+    Kullback-Leibler divergence at ``temperature``, scaled by its square (Hinton et al., 2015); for independent labels the
+    binary one; for a regression the squared difference.
+
+    Args:
+        kind: a ``problem_type`` of transformers.
+    """
+    if kind == "regression":
+        return functional.mse_loss(student, teacher)
+    student, teacher = student / temperature, teacher / temperature
+    if kind == "multi_label_classification":
+        target = teacher.sigmoid()
+        cross = functional.binary_cross_entropy_with_logits(student, target, reduction="none")
+        own = functional.binary_cross_entropy_with_logits(teacher, target, reduction="none")
+        return (cross - own).sum(-1).mean() * temperature**2
+    divergence = functional.kl_div(
+        student.log_softmax(-1), teacher.log_softmax(-1), log_target=True, reduction="batchmean"
+    )
+    return divergence * temperature**2
+
+
+class _FirstTokenState:
+    """Remembers the first token's last hidden state [batch, width] of each forward pass of a model."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.value: Tensor | None = None
+        self.hook = model.base_model.register_forward_hook(self._remember)
+
+    def _remember(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.value = output[0][:, 0]
+
+
+class DistillationTrainer(Trainer):  # type: ignore[misc]
+    """Trains a compressed model with hard extraction in place.
+
+    loss = task + distillation of the dense model's logits + squared distance, relative to its size, from the dense
+    model's last hidden state of the first token.
+
+    Args:
+        teacher: the dense model; it is neither trained nor changed.
+        retentions: one to train at, or several, of which each step takes one at random, so that one set of weights serves
+            all of them.
+        temperature: of the distillation.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        teacher: PreTrainedModel,
+        retentions: Sequence[Retention],
+        temperature: float = 2.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.teacher = teacher
+        self.retentions = list(retentions)
+        self.temperature = temperature
+        self.kind = problem_type(teacher.config)
+        self.states = (_FirstTokenState(self.model), _FirstTokenState(teacher))
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            for state in self.states:
+                state.hook.remove()
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
+    ) -> Any:
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs=return_outputs, **kwargs)
+        step = self.state.global_step
+        if len(self.retentions) > 1:
+            eliminate_(self.model, random.Random(f"{self.args.seed} {step}").choice(self.retentions))
+        outputs = model(**inputs)
+        known = {name: value for name, value in inputs.items() if name != "labels"}
+        with torch.no_grad(), self.accelerator.autocast():
+            target = self.teacher(**known).logits.float()
+        student_state, teacher_state = (state.value for state in self.states)
+        assert student_state is not None and teacher_state is not None
+        teacher_state = teacher_state.float()
+        loss = (
+            outputs.loss
+            + distillation_loss(outputs.logits.float(), target, self.kind, self.temperature)
+            + functional.mse_loss(student_state.float(), teacher_state) / teacher_state.pow(2).mean()
+        )
+        if not bool(loss.isfinite()):
+            raise TrainingError(
+                f"The training loss became {loss.item()} at step {step}: lower --learning-rate, or look for broken rows "
+                "in the training data."
+            )
+        return (loss, outputs) if return_outputs else loss

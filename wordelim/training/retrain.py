@@ -1,0 +1,140 @@
+"""Adapt a model's weights to the word vectors that it keeps."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+from transformers import (
+    DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PrinterCallback,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from ..evaluation.inference import INPUTS, has_fast_bf16
+from ..evaluation.metrics import Metric
+from ..graph.model import eliminate_
+from ..retention import Retention
+from .distillation import DistillationTrainer
+
+__all__ = ["Retraining", "retrain_"]
+
+_EVALUATIONS_PER_EPOCH = 4
+_PATIENCE = 4
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """How to retrain.
+
+    Args:
+        epochs: passes over the training texts; may be a fraction.
+        learning_rate: the highest; it falls linearly to 0 after a short warm-up.
+        batch_size: texts a step.
+        temperature: of the distillation.
+        seed: of the order of texts, dropout and the choice among several retentions.
+    """
+
+    epochs: float = 1.0
+    learning_rate: float = 5e-5
+    batch_size: int = 32
+    temperature: float = 2.0
+    seed: int = 0
+
+
+class _Report(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, progress: Callable[[float], None]) -> None:
+        self.progress = progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.progress(state.global_step / max(1, state.max_steps))
+
+
+def retrain_(
+    model: PreTrainedModel,
+    teacher: PreTrainedModel,
+    tokenizer: Any,
+    train: datasets.Dataset,
+    retentions: Sequence[Retention],
+    settings: Retraining,
+    *,
+    validation: datasets.Dataset | None = None,
+    metric: Metric | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> list[dict[str, Any]]:
+    """Retrain a compressed model in place, with hard extraction, distilling from the dense model (PoWER-BERT, section 3.4).
+
+    Args:
+        model: compressed already; its weights are changed.
+        teacher: the dense model.
+        train: encoded texts with labels.
+        retentions: one, or several that share the weights (each step takes one at random).
+        validation: with ``metric``, the best weights on it are kept and training stops early when they grow no better.
+        progress: called with the share of steps that is done.
+
+    Returns:
+        The Trainer's log, one dictionary an entry.
+
+    Raises:
+        TrainingError: the loss is not a number.
+    """
+    bf16 = has_fast_bf16(model.device)
+    watched = validation is not None and metric is not None
+    steps = max(1, -(-len(train) // settings.batch_size))
+    every = max(1, int(steps * min(1.0, settings.epochs)) // _EVALUATIONS_PER_EPOCH)
+    eliminate_(model, retentions[0])
+    with tempfile.TemporaryDirectory(prefix="wordelim-") as scratch:
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            num_train_epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            warmup_steps=0.06,
+            weight_decay=0.01,
+            per_device_train_batch_size=settings.batch_size,
+            per_device_eval_batch_size=2 * settings.batch_size,
+            train_sampling_strategy="group_by_length",
+            bf16=bf16,
+            bf16_full_eval=False,
+            use_cpu=model.device.type == "cpu",
+            seed=settings.seed,
+            eval_strategy="steps" if watched else "no",
+            eval_steps=every,
+            save_strategy="steps" if watched else "no",
+            save_steps=every,
+            save_total_limit=1,
+            save_only_model=True,
+            load_best_model_at_end=watched,
+            metric_for_best_model="points" if watched else None,
+            greater_is_better=True,
+            logging_steps=max(1, every // 4),
+            report_to="none",
+            disable_tqdm=True,
+            log_level="error",
+        )
+        trainer = DistillationTrainer(
+            model,
+            arguments,
+            teacher=teacher,
+            retentions=retentions,
+            temperature=settings.temperature,
+            train_dataset=_inputs(train),
+            eval_dataset=_inputs(validation) if watched else None,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            compute_metrics=(lambda p: {"points": metric(p.predictions, p.label_ids)}) if metric else None,
+            callbacks=[_Report(progress), *([EarlyStoppingCallback(_PATIENCE)] if watched else [])],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        history = list(trainer.state.log_history)
+    model.eval()
+    return history
+
+
+def _inputs(encoded: datasets.Dataset) -> datasets.Dataset:
+    return encoded.select_columns([name for name in (*INPUTS, "labels", "length") if name in encoded.column_names])
