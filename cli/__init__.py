@@ -1,1 +1,45 @@
-"""The command line."""
+"""The command line: one file a command, no logic."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from wordelim._version import __version__
+
+from . import compress, demo, inspect
+from .run import guarded
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="wordelim",
+    help="Make fine-tuned BERT models faster by dropping word vectors layer by layer.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _module in (compress, demo, inspect):
+    app.command(_module.__name__.rpartition(".")[2])(guarded(_module.command))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"wordelim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the ``wordelim`` command."""
+    app()

@@ -35,12 +35,12 @@ Made from `{report.get("model", "a model in memory")}` by dropping word vectors 
 Word vectors kept after each layer ({retention["kind"]} of each text's own tokens): {kept}. Where the last layer's head
 reads the first token alone, only that is kept there.
 
-| texts | examples | {report["metric"]}, dense | compressed | points lost (95 % interval) | FLOPs, dense over compressed |
+| texts | examples | {report["metric"]}, dense | compressed | points lost (95 % interval) | FLOPs ratio |
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-The FLOPs ratio is against the dense encoder without padding.{_speed(report)} Everything measured, with settings, versions and
-seed, is in `wordelim_report.json`.
+The FLOPs ratio is against the dense encoder without padding.{_speed(report)} Everything measured, with settings,
+versions and seed, is in `wordelim_report.json`.
 
 ```python
 import wordelim  # without it, transformers loads the dense model with these weights

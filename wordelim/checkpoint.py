@@ -9,30 +9,31 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
-from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from .errors import CheckpointError, RetentionError, UnsupportedModelError
 from .graph.model import QUANT_METHOD, eliminate_, is_marked
 from .retention import Retention
 
-__all__ = ["REPORT_FILE", "load", "load_dense", "save", "staged"]
+__all__ = ["REPORT_FILE", "is_compressed", "load", "load_dense", "refuse_existing", "save", "staged", "write_report"]
 
 REPORT_FILE = "wordelim_report.json"
 
 
 @register_quantization_config(QUANT_METHOD)
-class _RetentionConfig(QuantizationConfigMixin):  # type: ignore[misc]
+class _RetentionConfig(QuantizationConfigMixin):
     """A retention in the place where transformers looks for what to do to a model on loading."""
 
     def __init__(self, retention: Retention) -> None:
-        super().__init__(quant_method=QUANT_METHOD)
+        super().__init__(quant_method=QUANT_METHOD)  # type: ignore[arg-type]
         self.retention = retention
 
     @classmethod
@@ -46,7 +47,7 @@ class _RetentionConfig(QuantizationConfigMixin):  # type: ignore[misc]
 
 
 @register_quantizer(QUANT_METHOD)
-class _EliminationHook(HfQuantizer):  # type: ignore[misc]
+class _EliminationHook(HfQuantizer):
     """Splices elimination into a model that ``from_pretrained`` has just loaded, and leaves no other trace on it."""
 
     is_trainable = True
@@ -55,8 +56,8 @@ class _EliminationHook(HfQuantizer):  # type: ignore[misc]
         return True
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
-        retention = self.quantization_config.retention
-        self.remove_quantization_config(model)
+        retention = cast(_RetentionConfig, self.quantization_config).retention
+        self.remove_quantization_config(model)  # type: ignore[no-untyped-call]
         for module in model.modules():
             if isinstance(module, PreTrainedModel):
                 module.config._is_quantized = False
@@ -73,8 +74,7 @@ def load(directory: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto"
     """
     directory = _existing(directory)
     config = _read_config(directory)
-    method = (config.get("quantization_config") or {}).get("quant_method")
-    if method != QUANT_METHOD:
+    if not _names_wordelim(config):
         raise CheckpointError(
             f"{directory} holds no compressed model (its config.json has no quantization_config of wordelim): "
             "load it with from_pretrained, or compress it first."
@@ -96,9 +96,19 @@ def load_dense(name: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto
     else:
         source = str(name)
         config = _hub_config(source)
-    if (config.get("quantization_config") or {}).get("quant_method") == QUANT_METHOD:
+    if _names_wordelim(config):
         raise CheckpointError(f"{name} is compressed already: compress the dense model that it was made from.")
     return _load(source, config.get("architectures"), dtype)
+
+
+def is_compressed(directory: str | os.PathLike[str]) -> bool:
+    """Whether a directory's config.json says that its model is compressed; CheckpointError when it has none."""
+    return _names_wordelim(_read_config(_existing(directory)))
+
+
+def _names_wordelim(config: Mapping[str, Any]) -> bool:
+    entry = config.get("quantization_config")
+    return isinstance(entry, dict) and entry.get("quant_method") == QUANT_METHOD
 
 
 def _existing(directory: str | os.PathLike[str]) -> Path:
@@ -139,9 +149,7 @@ def _load(source: str, architectures: list[str] | None, dtype: torch.dtype | str
             f"{source} names the class {name!r}, which transformers doesn't have: remote code is not run."
         )
     try:
-        model, info = model_class.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, output_loading_info=True
-        )
+        loaded: Any = model_class.from_pretrained(source, dtype=dtype, use_safetensors=True, output_loading_info=True)
     except (RetentionError, UnsupportedModelError):
         raise
     except SafetensorError as error:
@@ -153,6 +161,8 @@ def _load(source: str, architectures: list[str] | None, dtype: torch.dtype | str
                 "and save_pretrained it as safetensors."
             ) from error
         raise CheckpointError(f"{source} can't be loaded: {_first_line(error)}") from error
+    model: PreTrainedModel = loaded[0]
+    info: dict[str, Any] = loaded[1]
     if info["missing_keys"] or info["mismatched_keys"]:
         missing = sorted(str(key) for key in [*info["missing_keys"], *info["mismatched_keys"]])
         raise CheckpointError(
@@ -244,8 +254,27 @@ def save(
         model.save_pretrained(stage, safe_serialization=True)
         tokenizer.save_pretrained(stage)
         if report is not None:
-            text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-            (stage / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
+            write_report(report, stage / REPORT_FILE)
         if card is not None:
             (stage / "README.md").write_text(card, encoding="utf-8")
     return Path(output).expanduser()
+
+
+def write_report(report: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Write a report as JSON, whole or not at all, replacing an older one.
+
+    Raises:
+        CheckpointError: the disk refuses.
+    """
+    target = Path(path).expanduser()
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    part = target.with_name(f".{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(target)
+    except OSError as error:
+        raise CheckpointError(f"{target} can't be written ({_first_line(error)}).") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return target

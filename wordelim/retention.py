@@ -20,9 +20,9 @@ _FIELDS = ("version", "kind", "keep", "min_tokens", "protect", "restore")
 class Retention:
     """How many word vectors leave each layer of an encoder (PoWER-BERT, section 3.2: the retention configuration).
 
-    ``keep[j]`` is what leaves layer ``j``: with ``kind="fraction"`` the fraction of the example's own real tokens, rounded
-    up; with ``kind="count"`` a number of word vectors, as in the paper. Neither ever depends on padding or on the
-    other examples of a batch. ``protect`` names the word vectors that are never dropped: ``"first"`` (always), or
+    ``keep[j]`` is what leaves layer ``j``: with ``kind="fraction"`` the fraction of the example's own real tokens,
+    rounded up; with ``kind="count"`` a number of word vectors, as in the paper. Neither ever depends on padding or on
+    the other examples of a batch. ``protect`` names the word vectors that are never dropped: ``"first"`` (always), or
     ``"first:N"`` for the first N of each text.
 
     Raises:
@@ -157,8 +157,10 @@ class Retention:
         if "keep" not in data or "version" not in data:
             missing = "keep" if "keep" not in data else "version"
             raise RetentionError(f"Retention field {missing!r} is missing.")
-        fields = {name: data[name] for name in _FIELDS if name in data}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items() if name in _FIELDS
+        }
+        return cls(**fields)
 
     def to_json(self) -> str:
         """As one line of JSON."""

@@ -20,12 +20,12 @@ class Extracted(NamedTuple):
 
     Args:
         context: attention output of the kept rows, [batch, kept, width].
-        index: which rows were kept, [batch, kept], or None when all were.
+        rows: which rows were kept, [batch, kept], or None when all were.
         tokens: what is alive after.
     """
 
     context: Tensor
-    index: Tensor | None
+    rows: Tensor | None
     tokens: Tokens
 
 

@@ -34,8 +34,8 @@ def enter(hidden_states: Tensor, attention_mask: Tensor | None) -> Tokens:
         attention_mask: [batch, tokens], non-zero on real rows, or None when all are real.
 
     Raises:
-        UnsupportedModelError: the mask isn't two-dimensional, or position 0 of an example is padding (left padding, or an
-            example of padding alone), which a head that reads the first token can't use.
+        UnsupportedModelError: the mask isn't two-dimensional, or position 0 of an example is padding (left padding, or
+            an example of padding alone), which a head that reads the first token can't use.
     """
     batch, width = hidden_states.shape[:2]
     if attention_mask is None:
@@ -64,4 +64,4 @@ def gather(values: Tensor, index: Tensor | None) -> Tensor:
     batch, tokens = values.shape[:2]
     start = torch.arange(0, batch * tokens, tokens, device=index.device)
     rows = values.flatten(0, 1).index_select(0, (index + start[:, None]).flatten())
-    return rows.unflatten(0, index.shape)
+    return rows.view(*index.shape, *rows.shape[1:])

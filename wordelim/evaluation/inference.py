@@ -20,7 +20,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 def has_fast_bf16(device: torch.device | str) -> bool:
     """Whether bf16 matrix products are native to this device."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if torch.device(device).type == "cpu":
         return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
     return False

@@ -25,8 +25,8 @@ class Speed:
         fixed: dense model given every text padded to ``max_length`` (the paper's protocol).
         dynamic: both given random batches padded to their longest text, as pipelines do.
         unpadded: both given batches of texts of (nearly) equal length, so that neither computes padding.
-        batch_size, max_length, texts, threads, dtype, rounds: of the measurement; each figure is the median over rounds of
-            the ratio of the two times in that round.
+        batch_size, max_length, texts, threads, dtype, rounds: of the measurement; each figure is the median over
+            rounds of the ratio of the two times in that round.
     """
 
     fixed: float

@@ -23,8 +23,10 @@ Count = TypeVar("Count", float, NDArray[np.float64])
 
 @dataclass(frozen=True)
 class Cost:
-    """FLOPs of an encoder as a function of the word vectors alive: two for each multiply-add of its linear modules and of
-    attention; what is less than a percent of that (normalisation, activations, the head) is left out.
+    """FLOPs of an encoder as a function of the word vectors alive.
+
+    Two for each multiply-add of its linear modules and of attention; normalisation, activations and the head, less than
+    a percent of that, are left out.
 
     Args:
         per_token: FLOPs of the linear modules for each word vector that is alive after 0, 1, ... eliminations.
@@ -41,12 +43,12 @@ class Cost:
         return len(self.per_token) - 1
 
     def layer(self, layer: int, entered: Count, left: Count) -> Count:
-        """FLOPs from one layer's attention to the next one's: ``entered`` word vectors score each other, ``left`` stay."""
+        """FLOPs from one layer's attention to the next: ``entered`` word vectors score each other, ``left`` stay."""
         scored = left if self.first_token and layer == self.layers - 1 else entered
         return 2.0 * self.width * entered * (scored + left) + self.per_token[layer + 1] * left
 
     def flops(self, lengths: Iterable[int], retention: Retention | None = None) -> float:
-        """FLOPs for texts of these ``lengths`` without any padding; of the dense encoder where ``retention`` is None."""
+        """FLOPs for texts of these ``lengths`` without padding; of the dense encoder where ``retention`` is None."""
         total = 0.0
         for length, times in Counter(lengths).items():
             path = (length,) * self.layers if retention is None else self.path(length, retention)

@@ -43,27 +43,34 @@ class EliminatingEncoder(fx.GraphModule):
         dense: the encoder that it stands for. It shares every module and parameter with it.
         config: the model's config; its attention implementation must be :data:`ATTENTION`.
         family: where things are in this family.
+        implementation: the attention implementation of the dense model.
         retention: how many word vectors each layer keeps.
     """
 
-    def __init__(self, dense: nn.Module, config: Any, family: Family, retention: Retention) -> None:
+    def __init__(
+        self, dense: nn.Module, config: Any, family: Family, implementation: str | None, retention: Retention
+    ) -> None:
         graph, output = trace(dense, getattr(config, family.width))
         retention.check_layers(sum(node.target is attention for node in graph.nodes))
         super().__init__(dense, graph)
         self._modules.clear()
         self._modules.update(dense._modules)
-        self._source = (dense, config, family)  # in a tuple, so that it isn't registered a second time
+        self._source = (dense, config, family, implementation)  # in a tuple, so that it isn't registered a second time
         CutToFirstToken()(self)
         SpliceElimination(retention)(self)
         _take_any_arguments(self.graph, output)
         self.recompile()
         self._retention = retention
-        self.train(dense.training)
 
     @property
     def dense(self) -> nn.Module:
         """The encoder that this stands for."""
         return self._source[0]
+
+    @property
+    def implementation(self) -> str | None:
+        """The attention implementation of the dense model."""
+        return self._source[3]
 
     @property
     def retention(self) -> Retention:
@@ -81,17 +88,19 @@ class EliminatingEncoder(fx.GraphModule):
         return [module for module in self.children() if isinstance(module, HardExtract)]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EliminatingEncoder:
-        return _rebuild(*copy.deepcopy(self._source, memo), self._retention)
+        return _rebuild(self.training, *copy.deepcopy(self._source, memo), self._retention)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (*self._source, self._retention)
+        return _rebuild, (self.training, *self._source, self._retention)
 
 
-def _rebuild(dense: nn.Module, config: Any, family: Family, retention: Retention) -> EliminatingEncoder:
+def _rebuild(training: bool, *source: Any) -> EliminatingEncoder:
+    """Make an encoder for a config that may have another attention implementation now."""
+    config = source[1]
     before = config._attn_implementation
     config._attn_implementation = ATTENTION
     try:
-        return EliminatingEncoder(dense, config, family, retention)
+        return EliminatingEncoder(*source).train(training)
     finally:
         config._attn_implementation = before
 
@@ -146,15 +155,9 @@ def eliminate_(model: Model, retention: Retention) -> Model:
     _require_supported(model, family)
     config = model.config
     before = config._attn_implementation
+    setattr(base, family.encoder, _rebuild(encoder.training, encoder, config, family, before, retention))
     config._attn_implementation = ATTENTION
-    try:
-        eliminating = EliminatingEncoder(encoder, config, family, retention)
-    except BaseException:
-        config._attn_implementation = before
-        raise
-    setattr(base, family.encoder, eliminating)
-    eliminating.guard = base.register_forward_pre_hook(_guard, with_kwargs=True)
-    eliminating.implementation = before
+    base.register_forward_pre_hook(_guard, with_kwargs=True)
     for name in _CHECKPOINTING:
         setattr(model, name, _refuse_gradient_checkpointing)
     _mark(model, retention)
@@ -168,8 +171,12 @@ def restore_(model: Model) -> Model:
         UnsupportedModelError: the model isn't compressed.
     """
     encoder = eliminating_encoder(model)
-    encoder.guard.remove()
-    setattr(model.base_model, family_of(model).encoder, encoder.dense)
+    base = model.base_model
+    # Found by what it is, for a copy of a model has its own.
+    for key in [key for key, hook in base._forward_pre_hooks.items() if hook is _guard]:
+        del base._forward_pre_hooks[key]
+        base._forward_pre_hooks_with_kwargs.pop(key, None)
+    setattr(base, family_of(model).encoder, encoder.dense)
     encoder.dense.train(encoder.training)
     model.config._attn_implementation = encoder.implementation
     del model.config.quantization_config
@@ -225,7 +232,7 @@ def is_marked(config: Any) -> bool:
 
 def _refuse_gradient_checkpointing(*args: Any, **kwargs: Any) -> None:
     raise UnsupportedModelError(
-        "Gradient checkpointing has no effect on a compressed model: call wordelim.restore_(model) first, or leave it off."
+        "Gradient checkpointing has no effect on a compressed model: leave it off, or call wordelim.restore_ first."
     )
 
 

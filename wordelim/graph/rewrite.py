@@ -242,5 +242,5 @@ def _refuse_stale_rows(module: fx.GraphModule, extracted: fx.Node) -> None:
             fresh = source in behind or (source.target is gather and source.args[1] is index)
             if not fresh and (_has_token_rows(source) or source.meta.get("val") == SAMPLE_TOKENS):
                 raise UnsupportedModelError(
-                    f"{node.name} needs {source.name} at the length before elimination: this structure is not supported."
+                    f"{node.name} needs {source.name} at its length before elimination: this structure is unsupported."
                 )

@@ -23,9 +23,7 @@ SAMPLE_BATCH, SAMPLE_TOKENS = 2, 7919
 size in a node's shape is the token dimension."""
 
 
-def attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float
-) -> Tensor:
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float) -> Tensor:
     """One layer's attention, as the graph records it: [batch, heads, tokens, head size] in, [batch, tokens, heads, head
     size] out. ``dropout`` is the layer's own in training."""
     return attend(query, key, value, mask, scaling, 0.0).transpose(1, 2)
@@ -92,7 +90,8 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(module, qualified_name) or type(module).__module__ == "transformers.activations"
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        return iter([obj[i] for i in range(len(obj.node.meta["val"]))])
+        parts: Any = obj
+        return iter([parts[i] for i in range(len(obj.node.meta["val"]))])
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         # While a leaf runs on fake tensors it needs its parameters, not proxies of them.

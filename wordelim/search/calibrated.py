@@ -67,9 +67,9 @@ def calibrated_search(
 
     1. For each layer and a few fractions f, drop to f at that layer alone and measure the divergence from the dense
        logits: D_j(f).
-    2. A word vector of relative rank u is dropped at one layer and missed from there on. So a schedule is expected to cost
-       the sum over layers of D_j(f_j) - D_j(f_(j-1)); dynamic programming finds, for a sweep of prices of a FLOP, the
-       schedule that is cheapest in divergence plus price times FLOPs.
+    2. A word vector of relative rank u is dropped at one layer and missed from there on. So a schedule is expected to
+       cost the sum over layers of D_j(f_j) - D_j(f_(j-1)); dynamic programming finds, for a sweep of prices of a FLOP,
+       the schedule that is cheapest in divergence plus price times FLOPs.
     3. For each speed the nearest schedule, and one that falls by the same factor in every layer, are measured as
        they are; the better one stands.
 
@@ -137,10 +137,7 @@ def _schedules(table: NDArray[np.float64], cost: Cost, lengths: NDArray[np.int64
     counts = np.ceil(_LEVELS[:, None] * lengths - 1e-9).clip(1)
     # flops[layer][before, after], as a share of the dense encoder
     total = cost.flops(lengths.tolist())
-    flops = [
-        np.array([[np.sum(cost.layer(j, a, b)) for b in counts] for a in counts]) / total
-        for j in range(layers)
-    ]
+    flops = [np.array([[np.sum(cost.layer(j, a, b)) for b in counts] for a in counts]) / total for j in range(layers)]
     if cost.first_token:
         flops[-1] = flops[-1] + np.array([np.sum(cost.layer(layers, b, np.ones_like(b))) for b in counts]) / total
     deeper = np.tril(np.ones((levels, levels), dtype=bool)).T  # from a level to itself or to a lower one
@@ -163,10 +160,8 @@ def _schedules(table: NDArray[np.float64], cost: Cost, lengths: NDArray[np.int64
     return list(found)
 
 
-def _nearest(
-    schedules: Sequence[Retention], cost: Cost, lengths: NDArray[np.int64], speed: float
-) -> Retention | None:
-    """The schedule of at least this speed that is slowest, pulled to the speed along the line to the next slower one."""
+def _nearest(schedules: Sequence[Retention], cost: Cost, lengths: NDArray[np.int64], speed: float) -> Retention | None:
+    """The slowest schedule of at least this speed, pulled to it along the line to the next slower schedule."""
     rated = sorted((cost.ratio(lengths.tolist(), schedule), schedule.keep, schedule) for schedule in schedules)
     for (slow_ratio, _, slow), (fast_ratio, _, fast) in pairwise([(1.0, (), rated[0][2]), *rated]):
         if fast_ratio >= speed:
@@ -176,7 +171,9 @@ def _nearest(
             for _ in range(12):
                 middle = (low + high) / 2
                 keep = [a + (b - a) * middle for a, b in zip(slow.keep, fast.keep, strict=True)]
-                low, high = (low, middle) if cost.ratio(lengths.tolist(), Retention(tuple(keep))) >= speed else (middle, high)
+                low, high = (
+                    (low, middle) if cost.ratio(lengths.tolist(), Retention(tuple(keep))) >= speed else (middle, high)
+                )
             keep = [a + (b - a) * high for a, b in zip(slow.keep, fast.keep, strict=True)]
             return Retention(tuple(round(value, 3) for value in keep))
     return None

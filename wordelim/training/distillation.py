@@ -22,8 +22,8 @@ __all__ = ["DistillationTrainer", "distillation_loss"]
 def distillation_loss(student: Tensor, teacher: Tensor, kind: str, temperature: float) -> Tensor:
     """How far the student's logits are from the teacher's, both [batch, outputs]; 0 when they agree.
 
-    Kullback-Leibler divergence at ``temperature``, scaled by its square (Hinton et al., 2015); for independent labels the
-    binary one; for a regression the squared difference.
+    Kullback-Leibler divergence at ``temperature``, scaled by its square (Hinton et al., 2015); for independent labels
+    the binary one; for a regression the squared difference.
 
     Args:
         kind: a ``problem_type`` of transformers.
@@ -53,7 +53,7 @@ class _FirstTokenState:
         self.value = output[0][:, 0]
 
 
-class DistillationTrainer(Trainer):  # type: ignore[misc]
+class DistillationTrainer(Trainer):
     """Trains a compressed model with hard extraction in place.
 
     loss = task + distillation of the dense model's logits + squared distance, relative to its size, from the dense
@@ -61,25 +61,27 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
 
     Args:
         teacher: the dense model; it is neither trained nor changed.
-        retentions: one to train at, or several, of which each step takes one at random, so that one set of weights serves
-            all of them.
+        retentions: one to train at, or several, of which each step takes one at random, so that one set of weights
+            serves all of them.
         temperature: of the distillation.
     """
 
     def __init__(
         self,
+        model: PreTrainedModel,
         *args: Any,
         teacher: PreTrainedModel,
         retentions: Sequence[Retention],
         temperature: float = 2.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(model, *args, **kwargs)
+        self.compressed = model
         self.teacher = teacher
         self.retentions = list(retentions)
         self.temperature = temperature
         self.kind = problem_type(teacher.config)
-        self.states = (_FirstTokenState(self.model), _FirstTokenState(teacher))
+        self.states = (_FirstTokenState(model), _FirstTokenState(teacher))
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -88,14 +90,14 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             for state in self.states:
                 state.hook.remove()
 
-    def compute_loss(
+    def compute_loss(  # type: ignore[override]
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
     ) -> Any:
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs=return_outputs, **kwargs)
         step = self.state.global_step
         if len(self.retentions) > 1:
-            eliminate_(self.model, random.Random(f"{self.args.seed} {step}").choice(self.retentions))
+            eliminate_(self.compressed, random.Random(f"{self.args.seed} {step}").choice(self.retentions))
         outputs = model(**inputs)
         known = {name: value for name, value in inputs.items() if name != "labels"}
         with torch.no_grad(), self.accelerator.autocast():
@@ -110,7 +112,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         )
         if not bool(loss.isfinite()):
             raise TrainingError(
-                f"The training loss became {loss.item()} at step {step}: lower --learning-rate, or look for broken rows "
-                "in the training data."
+                f"The training loss became {loss.item()} at step {step}: lower --learning-rate, or look for broken "
+                "rows in the training data."
             )
         return (loss, outputs) if return_outputs else loss

@@ -48,7 +48,7 @@ class Retraining:
     seed: int = 0
 
 
-class _Report(TrainerCallback):  # type: ignore[misc]
+class _Report(TrainerCallback):
     def __init__(self, progress: Callable[[float], None]) -> None:
         self.progress = progress
 
@@ -68,7 +68,7 @@ def retrain_(
     metric: Metric | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> list[dict[str, Any]]:
-    """Retrain a compressed model in place, with hard extraction, distilling from the dense model (PoWER-BERT, section 3.4).
+    """Retrain a compressed model in place under hard extraction (PoWER-BERT, section 3.4), distilling from the dense.
 
     Args:
         model: compressed already; its weights are changed.

@@ -1,0 +1,97 @@
+"""``wordelim compress``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .run import NOT_MET, Config, Debug, Json, errors, print_json, progress
+
+__all__ = ["command"]
+
+_DATA = "CSV, TSV, JSON lines (also .gz), Parquet, or a hub name"
+
+
+def _keep(value: str | None) -> list[float] | None:
+    if value is None:
+        return None
+    try:
+        return [float(part) for part in value.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{value!r} is no list of numbers such as 0.9,0.7,0.5.") from None
+
+
+def command(
+    model_dir: Annotated[str, typer.Argument(help="Fine-tuned classifier: a directory, or a hub name.")],
+    train: Annotated[str, typer.Option(help=f"Labelled texts to search and retrain on: {_DATA}.")],
+    validation: Annotated[str, typer.Option(help="Labelled texts to choose on.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; must not exist.")],
+    test: Annotated[str | None, typer.Option(help="Labelled texts that are only reported on.")] = None,
+    method: Annotated[str, typer.Option(help="How keep counts are found: calibrated.")] = "calibrated",
+    max_drop: Annotated[float, typer.Option(help="Points of the metric that may be lost on validation.")] = 1.0,
+    target_speedup: Annotated[
+        float | None, typer.Option(help="FLOPs ratio to reach, instead of the fastest within --max-drop.")
+    ] = None,
+    keep: Annotated[
+        str | None, typer.Option(help="Fractions (or counts) to keep in each layer, comma-separated; no search.")
+    ] = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the training texts, in all.")] = 2.0,
+    no_retrain: Annotated[bool, typer.Option("--no-retrain", help="Leave the weights as they are.")] = False,
+    learning_rate: Annotated[float, typer.Option(help="Highest learning rate of the retraining.")] = 5e-5,
+    batch_size: Annotated[int, typer.Option(help="Texts a step.")] = 32,
+    metric: Annotated[str | None, typer.Option(help="Metric; the task's usual one unless given.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Cut texts at this many tokens.")] = None,
+    text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
+    text_pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
+    device: Annotated[str | None, typer.Option(help="Device, such as cpu or cuda; found unless given.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output directory when it exists.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check model and data, say what would be done.")] = False,
+    as_json: Json = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Make a fine-tuned classifier faster, and write it to a directory that loads as before.
+
+    Exit code 3: no retention stays within the drop (or reaches the speed-up) asked for; the report is kept beside the
+    output, and no model is written.
+
+    Example: wordelim compress my-bert --train train.csv --validation dev.csv --test test.csv -o my-bert-fast
+    """
+    from wordelim.compress import compress, plan
+    from wordelim.report.terminal import print_plan, print_result
+
+    settings: dict[str, Any] = {
+        "method": method,
+        "max_drop": max_drop,
+        "target_speedup": target_speedup,
+        "keep": _keep(keep),
+        "epochs": epochs,
+        "retrain": not no_retrain,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "metric": metric,
+        "max_length": max_length,
+        "seed": seed,
+    }
+    data: dict[str, Any] = {"train": train, "validation": validation, "test": test}
+    columns: dict[str, Any] = {"text": text, "text_pair": text_pair, "label": label}
+    if dry_run:
+        planned = plan(model_dir, **data, **columns, output=output, force=force, **settings)
+        print_json(planned) if as_json else print_plan(planned)
+        return
+    with progress() as show:
+        result = compress(
+            model_dir, **data, **columns, output=output, device=device, force=force, progress=show, **settings
+        )
+    print_json(result.report) if as_json else print_result(result.report)
+    for name, part in result.report["data"].items():
+        if name != "columns" and part["truncated"]:
+            errors.print(f"{part['truncated']} of {part['examples']} {name} texts were cut at the longest length.")
+    if not result.met:
+        errors.print(f"Not met: {result.report['unmet']}; no model was written, the report is {result.output}.")
+        raise typer.Exit(NOT_MET)
+    errors.print(f"Written: {result.output}")

@@ -1,0 +1,38 @@
+"""``wordelim demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .run import NOT_MET, Debug, Json, errors, print_json, progress
+
+__all__ = ["command"]
+
+
+def command(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")] = Path("wordelim-demo"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the output directory when it exists.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compress a small BERT on text that is on this machine already: docstrings of installed libraries.
+
+    Example: wordelim demo
+    """
+    from wordelim.demo.run import run_demo
+    from wordelim.report.terminal import print_result, print_survival
+
+    with progress() as show:
+        result, explanation = run_demo(output, force=force, progress=show)
+    if as_json:
+        print_json(result.report)
+    else:
+        print_result(result.report)
+        print_survival(explanation)
+    if not result.met:
+        errors.print(f"Not met: {result.report['unmet']}; no model was written, the report is {result.output}.")
+        raise typer.Exit(NOT_MET)
+    errors.print(f"Written: {result.output}")

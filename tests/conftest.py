@@ -1,0 +1,272 @@
+"""Tiny models and tokenizers, built here: no test needs the network."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from wordelim.adapters import family_of
+from wordelim.graph.trace import ATTENTION, trace
+
+# Models this small are slower on many threads than on one.
+torch.set_num_threads(1)
+# The same examples in every run; a shared tiny model is no reason to complain.
+settings.register_profile(
+    "wordelim",
+    deadline=None,
+    derandomize=True,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("wordelim")
+
+FAMILIES = ("bert", "roberta", "albert")
+LAYERS = 4
+WORDS = (
+    "good bad film the a plot is it was not very one two three great poor acting story long short of and but with for "
+    "this that an really most least ever never seen made like love hate time year man woman child dog cat house city "
+    "day night end start music light sound word"
+).split()
+SPECIAL = {
+    "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]"),
+    "roberta": ("<s>", "<pad>", "</s>", "<unk>"),
+    "albert": ("<pad>", "<unk>", "[CLS]", "[SEP]"),
+}
+NAMED = {  # pad, unknown, first, separator
+    "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]"),
+    "roberta": ("<pad>", "<unk>", "<s>", "</s>"),
+    "albert": ("<pad>", "<unk>", "[CLS]", "[SEP]"),
+}
+SIZES = {"vocab_size": 64, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "type_vocab_size": 2}
+
+
+def _config(family: str, layers: int, labels: int, **changes):
+    sizes = {**SIZES, "num_hidden_layers": layers, "num_labels": labels, "max_position_embeddings": 64}
+    if family == "bert":
+        return BertConfig(**{**sizes, **changes})
+    if family == "roberta":
+        return RobertaConfig(**{**sizes, "max_position_embeddings": 66, "type_vocab_size": 1, **changes})
+    return AlbertConfig(**{**sizes, "embedding_size": 16, "classifier_dropout_prob": 0.1, **changes})
+
+
+CLASSES = {
+    "bert": BertForSequenceClassification,
+    "roberta": RobertaForSequenceClassification,
+    "albert": AlbertForSequenceClassification,
+}
+
+
+@pytest.fixture(scope="session")
+def perturb() -> Callable[[torch.nn.Module, int], None]:
+    """Move every parameter, so that attention isn't uniform and no bias is zero."""
+
+    def move(model: torch.nn.Module, seed: int = 0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+
+    return move
+
+
+@pytest.fixture(scope="session")
+def make_model(perturb) -> Callable[..., PreTrainedModel]:
+    """``make_model(family, layers=4, labels=3, seed=0, **config)``: a classifier in eval mode, never twice the same object."""
+
+    def make(family: str, *, layers: int = LAYERS, labels: int = 3, seed: int = 0, **changes) -> PreTrainedModel:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = CLASSES[family](_config(family, layers, labels, **changes))
+        perturb(model, seed)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_tokenizer() -> Callable[[str], PreTrainedTokenizerFast]:
+    """``make_tokenizer(family)``: one word, one token; the special tokens are the family's own."""
+
+    def make(family: str) -> PreTrainedTokenizerFast:
+        pad, unknown, first, separator = NAMED[family]
+        vocabulary = {word: index for index, word in enumerate((*SPECIAL[family], *WORDS))}
+        assert len(vocabulary) <= SIZES["vocab_size"]
+        built = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
+        built.pre_tokenizer = pre_tokenizers.Whitespace()
+        second = 0 if family == "roberta" else 1
+        built.post_processor = processors.TemplateProcessing(
+            single=f"{first} $A {separator}",
+            pair=f"{first} $A {separator} $B:{second} {separator}:{second}",
+            special_tokens=[(first, vocabulary[first]), (separator, vocabulary[separator])],
+        )
+        types = [] if family == "roberta" else ["token_type_ids"]
+        return PreTrainedTokenizerFast(
+            tokenizer_object=built,
+            pad_token=pad,
+            unk_token=unknown,
+            cls_token=first,
+            sep_token=separator,
+            model_max_length=64,
+            model_input_names=["input_ids", *types, "attention_mask"],
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family(request) -> str:
+    """Every family in turn."""
+    return request.param
+
+
+@pytest.fixture
+def model(make_model, family) -> PreTrainedModel:
+    """A dense classifier of each family, the test's own to change."""
+    return make_model(family)
+
+
+@pytest.fixture
+def bert(make_model) -> PreTrainedModel:
+    """A dense BERT classifier, for what doesn't depend on the family."""
+    return make_model("bert")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(make_tokenizer, family) -> PreTrainedTokenizerFast:
+    """The tokenizer of each family."""
+    return make_tokenizer(family)
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[str]:
+    """Texts of 1 to 30 known words, long and short mixed."""
+    generator = torch.Generator().manual_seed(7)
+    lengths = [12, 1, 30, 5, 8, 21, 3, 17]
+    return [" ".join(WORDS[i] for i in torch.randint(len(WORDS), (n,), generator=generator).tolist()) for n in lengths]
+
+
+@pytest.fixture(scope="session")
+def make_batch() -> Callable[..., dict[str, torch.Tensor]]:
+    """``make_batch(model, lengths, width=None, seed=0)``: random token ids padded on the right, with their mask.
+
+    The tokens of example i depend on ``seed``, on i and on nothing else.
+    """
+
+    def make(model, lengths: Sequence[int], *, width: int | None = None, seed: int = 0) -> dict[str, torch.Tensor]:
+        width = width or max(lengths)
+        ids = torch.full((len(lengths), width), model.config.pad_token_id)
+        mask = torch.zeros(len(lengths), width, dtype=torch.long)
+        for row, length in enumerate(lengths):
+            generator = torch.Generator().manual_seed(1000 * seed + row)
+            ids[row, :length] = torch.randint(4, model.config.vocab_size, (width + 64,), generator=generator)[:length]
+            mask[row, :length] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def logits() -> Callable[..., torch.Tensor]:
+    """``logits(model, batch)`` without gradients."""
+
+    def run(model, batch) -> torch.Tensor:
+        with torch.no_grad():
+            return model(**batch).logits
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def encoder_of():
+    """``encoder_of(model)``: the encoder module, dense or rewritten."""
+
+    def find(model) -> torch.nn.Module:
+        return getattr(model.base_model, family_of(model).encoder)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def encoder_call(encoder_of):
+    """``encoder_call(model, batch)``: the embeddings that enter a model's encoder, and the rows that leave it."""
+
+    def call(model, batch) -> tuple[torch.Tensor, torch.Tensor]:
+        seen = []
+        handle = encoder_of(model).register_forward_hook(
+            lambda module, args, kwargs, output: seen.append((args, kwargs, output)), with_kwargs=True
+        )
+        try:
+            with torch.no_grad():
+                model(**batch)
+        finally:
+            handle.remove()
+        ((args, kwargs, output),) = seen
+        entered = args[0] if args else kwargs["hidden_states"]
+        return entered, output.last_hidden_state
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def traced(encoder_of):
+    """``traced(model)``: a dense model's encoder as a GraphModule that no pass has touched."""
+
+    @contextmanager
+    def under_wordelim(config):
+        before = config._attn_implementation
+        config._attn_implementation = ATTENTION
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
+
+    def make(model) -> torch.fx.GraphModule:
+        encoder = encoder_of(model)
+        with under_wordelim(model.config):
+            graph, _ = trace(encoder, getattr(model.config, family_of(model).width))
+        return torch.fx.GraphModule(encoder, graph).train(encoder.training)
+
+    return make
+
+
+@pytest.fixture
+def make_model_dir(make_model, make_tokenizer, tmp_path):
+    """``make_model_dir(family, name="dense", **options of make_model)``: a dense model directory with its tokenizer."""
+
+    def make(family: str = "bert", name: str = "dense", **options):
+        directory = tmp_path / name
+        make_model(family, **options).save_pretrained(directory)
+        make_tokenizer(family).save_pretrained(directory)
+        return directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def edit_json():
+    """``edit_json(path, change)``: rewrite a JSON file after ``change(data)``."""
+
+    def edit(path, change) -> None:
+        data = json.loads(path.read_text())
+        change(data)
+        path.write_text(json.dumps(data))
+
+    return edit

@@ -1,0 +1,5 @@
+"""``python -m wordelim``."""
+
+from wordelim.cli import main
+
+main()

@@ -1,0 +1,45 @@
+"""The whole path on what every installation has: a small shipped BERT, and docstrings to classify."""
+
+from __future__ import annotations
+
+import os
+
+from transformers import AutoTokenizer
+
+from ..compress import CompressionResult, Progress, compress
+from ..explain import Explanation, explain
+from . import MODEL_DIR
+from .corpus import load
+
+__all__ = ["run_demo"]
+
+
+def run_demo(
+    output: str | os.PathLike[str], *, force: bool = False, progress: Progress = lambda stage, share: None
+) -> tuple[CompressionResult, Explanation]:
+    """Compress the shipped model, which tells from a docstring the library that it comes from.
+
+    Returns:
+        The result, and which words of one test text survive in it.
+
+    Raises:
+        CheckpointError: ``output`` exists and ``force`` is false, or can't be written.
+    """
+    progress("reading docstrings", 0.0)
+    train, validation, test = (load(split) for split in ("train", "validation", "test"))
+    progress("reading docstrings", 1.0)
+    result = compress(
+        MODEL_DIR,
+        train=train,
+        validation=validation,
+        test=test,
+        output=output,
+        force=force,
+        progress=progress,
+        search_examples=256,
+        learning_rate=2e-4,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    # A text of middling length is easiest to read.
+    text = min(test["text"], key=lambda t: abs(len(t.split()) - 60))
+    return result, explain(result.model.float(), tokenizer, text)
