@@ -41,7 +41,7 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP) ## make .venv with wordelim (editable) and every tool in it
 
 demo: $(STAMP) ## run the whole path on a small model, no download; options in ARGS
-	@$(BIN)/wordelim demo $(ARGS)
+	@$(BIN)/wordelim demo --force $(ARGS)
 
 test: export HF_HUB_OFFLINE ?= 1
 test: lint ## lint, then every test, offline; pytest options in ARGS

@@ -6,18 +6,21 @@ Importing it teaches transformers' ``from_pretrained`` to load compressed models
 from ._version import __version__
 from .checkpoint import load
 from .compress import CompressionResult, compress, compress_model
+from .explain import Explanation, explain
 from .graph.model import eliminate_, restore_, retention_of
 from .retention import Retention
 from .settings import Settings
 
 __all__ = [
     "CompressionResult",
+    "Explanation",
     "Retention",
     "Settings",
     "__version__",
     "compress",
     "compress_model",
     "eliminate_",
+    "explain",
     "load",
     "restore_",
     "retention_of",

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from .data import Columns, Encoded
 from .errors import WordelimError
-from .evaluation.inference import logits_of
+from .evaluation.inference import has_fast_bf16, logits_of
 from .evaluation.latency import measure_speed
 from .evaluation.metrics import Metric, predictions
 from .evaluation.statistics import flips, paired_bootstrap
@@ -118,10 +118,11 @@ class Stages:
         return history
 
     def _points(self, model: PreTrainedModel, texts: datasets.Dataset) -> float:
-        return self.metric(self._logits(model, texts), np.asarray(texts["labels"]))
+        logits = self._logits(model, texts, bf16=has_fast_bf16(model.device))
+        return self.metric(logits, np.asarray(texts["labels"]))
 
-    def _logits(self, model: PreTrainedModel, texts: datasets.Dataset) -> NDArray[np.float32]:
-        return logits_of(model, texts, self.tokenizer, batch_size=self.settings.batch_size)
+    def _logits(self, model: PreTrainedModel, texts: datasets.Dataset, *, bf16: bool) -> NDArray[np.float32]:
+        return logits_of(model, texts, self.tokenizer, batch_size=self.settings.batch_size, bf16=bf16)
 
     def _drop(self, retention: Retention) -> float:
         eliminate_(self.model, retention)
@@ -213,7 +214,7 @@ class Stages:
     def _compare(self, name: str, retention: Retention) -> dict[str, Any]:
         encoded = self.encoded[name]
         labels = np.asarray(encoded.dataset["labels"])
-        dense, compressed = (self._logits(model, encoded.dataset) for model in (self.teacher, self.model))
+        dense, compressed = (self._logits(model, encoded.dataset, bf16=False) for model in (self.teacher, self.model))
         config = self.model.config
         interval = paired_bootstrap(self.metric, dense, compressed, labels, seed=self.settings.seed)
         changed = flips(predictions(dense, config), predictions(compressed, config), labels)

@@ -1,0 +1,73 @@
+"""Compress a real fine-tuned model on real texts through the command line, and keep its report for docs/benchmarks.md.
+
+    python tests/benchmarks/real_runs.py sst2 --model DIR --data DIR
+    python tests/benchmarks/real_runs.py imdb --model DIR --data DIR
+
+DIR of --data holds train.jsonl, dev.jsonl and test.jsonl for sst2 (columns sentence, label), train.jsonl.gz and
+test.jsonl.gz for imdb (columns text, label). For imdb, 8,000 reviews of train are trained on, 1,500 others of train are
+validated on, and 5,000 of test are reported on, all drawn with seed 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from render import RESULTS
+from render import main as render
+
+from wordelim.data import carve
+from wordelim.reading import read
+
+
+def main() -> None:
+    """Run one task."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=["sst2", "imdb"])
+    parser.add_argument("--model", required=True, help="fine-tuned model to compress")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the task's texts")
+    parser.add_argument("--about", default="MiniLM-L6 (6 layers, hidden 384), fine-tuned on the task")
+    parser.add_argument("options", nargs="*", help="further options of wordelim compress, after --")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        splits = _sst2(arguments.data) if arguments.task == "sst2" else _imdb(arguments.data, folder)
+        length = [] if arguments.task == "sst2" else ["--max-length", "256"]
+        options = [*length, *arguments.options]
+        files = [part for name, path in splits.items() for part in (f"--{name}", str(path))]
+        command = [sys.executable, "-m", "wordelim", "compress", arguments.model, *files, *options, "--json"]
+        done = subprocess.run([*command, "-o", str(folder / "out")], stdout=subprocess.PIPE, text=True, check=True)
+    report = json.loads(done.stdout)
+    shown = " ".join(["python tests/benchmarks/real_runs.py", arguments.task, "--model MODEL --data DATA"])
+    kept = ("retention", "metric", "validation", "test", "speed", "frontier", "data", "settings", "seconds", "versions")
+    result = {
+        "task": {"sst2": "SST-2", "imdb": "IMDB, 256 tokens"}[arguments.task],
+        "about": arguments.about,
+        "command": shown + (f" -- {' '.join(arguments.options)}" if arguments.options else ""),
+        **{name: report[name] for name in kept},
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"real-{arguments.task}.json").write_text(json.dumps(result, indent=1) + "\n")
+    render()
+
+
+def _sst2(data: Path) -> dict[str, Path]:
+    return {"train": data / "train.jsonl", "validation": data / "dev.jsonl", "test": data / "test.jsonl"}
+
+
+def _imdb(data: Path, folder: Path) -> dict[str, Path]:
+    rest, train = carve(read(data / "train.jsonl.gz"), 8000, seed=0)
+    _, validation = carve(rest, 1500, seed=0)
+    _, test = carve(read(data / "test.jsonl.gz"), 5000, seed=0)
+    splits = {"train": train, "validation": validation, "test": test}
+    for name, part in splits.items():
+        part.to_json(folder / f"{name}.jsonl")
+    return {name: folder / f"{name}.jsonl" for name in splits}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Write docs/benchmarks.md from the JSON files that the other scripts here leave in docs/benchmarks/.
+
+python tests/benchmarks/render.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[2] / "docs"
+RESULTS = DOCS / "benchmarks"
+
+_HEAD = """# Benchmarks
+
+Written by `python tests/benchmarks/render.py` from the JSON files in `docs/benchmarks/`, which the commands below leave
+there; no figure here is typed by hand. Speed is always a ratio measured in one run against the dense model under SDPA:
+
+- **fixed**: the dense model is given every text padded to the longest length (the paper's protocol), the compressed one
+  the same texts padded to the longest of each batch;
+- **dynamic**: both are given random batches padded to their longest text, as pipelines do;
+- **unpadded**: both are given batches of nearly equal length, so that neither computes padding: the hardest.
+
+The FLOPs ratio is against the dense encoder without any padding. Drops are in points of the metric on the same
+examples, with a 95 % paired bootstrap interval; a negative drop is a gain. The dense model of each row is the given
+checkpoint, as it is; the compressed one has been trained further, on the task and by distillation, while it adapted to
+elimination.
+"""
+
+
+def main() -> None:
+    """Render every result that is there."""
+    parts = [_HEAD]
+    runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("real-*.json"))]
+    if runs:
+        parts.append(_real(runs))
+    keep_all = RESULTS / "keep_all.json"
+    if keep_all.exists():
+        parts.append(_keep_all(json.loads(keep_all.read_text())))
+    search = RESULTS / "search.json"
+    if search.exists():
+        parts.append(_search(json.loads(search.read_text())))
+    (DOCS / "benchmarks.md").write_text("\n".join(parts))
+
+
+def _real(runs: list[dict[str, Any]]) -> str:
+    lines = [
+        "## Real models, real texts",
+        "",
+        "| task | examples | metric | dense | compressed | points lost | FLOPs ratio | fixed | dynamic | unpadded |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        test, speed = run["test"], run["speed"]
+        low, high = test["drop_interval_95"]
+        lines.append(
+            f"| {run['task']} | {test['examples']} | {run['metric']} | {test['dense']:.2f} | {test['compressed']:.2f} "
+            f"| {test['drop']:+.2f} ({low:+.2f} to {high:+.2f}) | {test['flops_ratio']:.2f}x | {speed['fixed']:.2f}x "
+            f"| {speed['dynamic']:.2f}x | {speed['unpadded']:.2f}x |"
+        )
+    for run in runs:
+        speed, settings, lengths = run["speed"], run["settings"], run["test"]["lengths"]
+        versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+        seconds = ", ".join(f"{name} {value:.0f} s" for name, value in run["seconds"].items())
+        validation = run["validation"]
+        keep = ", ".join(f"{value:g}" for value in run["retention"]["keep"])
+        lines += [
+            "",
+            f"### {run['task']}",
+            "",
+            f"Model: {run['about']}. Word vectors kept after each layer ({run['retention']['kind']}): {keep}. "
+            f"Retrained on {run['data']['train']['examples']} texts for {settings['epochs']:g} epochs in all; chosen "
+            f"on {validation['examples']} validation texts (lost there: {validation['drop']:+.2f}); "
+            f"test texts have {lengths['mean']} tokens on average, {lengths['max']} at most. Speed: batches of "
+            f"{speed['batch_size']}, {speed['threads']} threads, {speed['dtype']}, {speed['texts']} texts, fixed to "
+            f"{speed['max_length']} tokens, median of {speed['rounds']} rounds. Time: {seconds}. "
+            f"Seed {settings['seed']}; {versions}.",
+            "",
+            "```sh",
+            run["command"],
+            "```",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _keep_all(result: dict[str, Any]) -> str:
+    lines = [
+        "## Nothing dropped costs nothing",
+        "",
+        "Time of the rewritten model that keeps everything over the dense model under SDPA (below 1: faster, for the "
+        f"last layer is cut to the first token). {result['about']}",
+        "",
+        "| model | batch | tokens | dtype | time, keep-all over dense | the same without that cut |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['model']} | {row['batch']} | {row['tokens']} | {row['dtype']} "
+        f"| {row['with_cut']:.3f} | {row['without_cut']:.3f} |"
+        for row in result["rows"]
+    ]
+    return "\n".join([*lines, "", "```sh", result["command"], "```"]) + "\n"
+
+
+def _search(result: dict[str, Any]) -> str:
+    lines = [
+        "## Calibrated search",
+        "",
+        f"{result['about']} It took {result['seconds']:.0f} seconds.",
+        "",
+        "| FLOPs ratio | divergence (nats) | kept after each layer |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {row['flops_ratio']:.2f}x | {row['divergence']:.4f} | {', '.join(f'{v:g}' for v in row['keep'])} |"
+        for row in result["frontier"]
+    ]
+    return "\n".join([*lines, "", "```sh", result["command"], "```"]) + "\n"
+
+
+if __name__ == "__main__":
+    main()

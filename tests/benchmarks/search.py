@@ -1,0 +1,48 @@
+"""Time the calibrated search on 512 reviews of up to 256 tokens, and keep its frontier for docs/benchmarks.md.
+
+python tests/benchmarks/search.py --model DIR --data DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from render import RESULTS
+from render import main as render
+from transformers import AutoTokenizer
+
+from wordelim.checkpoint import load_dense
+from wordelim.data import carve, encode, find_columns
+from wordelim.reading import read
+from wordelim.search.calibrated import calibrated_search
+
+
+def main() -> None:
+    """Search once."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="fine-tuned IMDB classifier")
+    parser.add_argument("--data", type=Path, required=True, help="folder with IMDB's train.jsonl.gz")
+    arguments = parser.parse_args()
+    model = load_dense(arguments.model).float().eval()
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    _, sample = carve(read(arguments.data / "train.jsonl.gz"), 512, seed=0)
+    encoded = encode(sample, tokenizer, find_columns(sample), model.config, max_length=256)
+    start = time.perf_counter()
+    found = calibrated_search(model, tokenizer, encoded.dataset)
+    result = {
+        "about": f"MiniLM-L6 on 512 IMDB reviews cut at 256 tokens, {torch.get_num_threads()} threads.",
+        "seconds": time.perf_counter() - start,
+        "frontier": [{**c.to_dict(), "keep": list(c.retention.keep)} for c in found],
+        "command": "python tests/benchmarks/search.py --model MODEL --data DATA",
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "search.json").write_text(json.dumps(result, indent=1) + "\n")
+    render()
+
+
+if __name__ == "__main__":
+    main()
