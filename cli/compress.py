@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .run import NOT_MET, Config, Debug, Json, errors, print_json, progress
+from .run import Config, Debug, Json, finish, print_json, progress
 
 __all__ = ["command"]
 
@@ -20,7 +20,9 @@ def _keep(value: str | None) -> list[float] | None:
     try:
         return [float(part) for part in value.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"{value!r} is no list of numbers such as 0.9,0.7,0.5.") from None
+        raise typer.BadParameter(
+            f"{value!r} is no list of numbers such as 0.9,0.7,0.5.", param_hint="'--keep'"
+        ) from None
 
 
 def command(
@@ -48,7 +50,7 @@ def command(
     label: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
     device: Annotated[str | None, typer.Option(help="Device, such as cpu or cuda; found unless given.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output directory when it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output directory when it holds a model.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check model and data, say what would be done.")] = False,
     as_json: Json = False,
     config: Config = None,
@@ -80,7 +82,7 @@ def command(
     data: dict[str, Any] = {"train": train, "validation": validation, "test": test}
     columns: dict[str, Any] = {"text": text, "text_pair": text_pair, "label": label}
     if dry_run:
-        planned = plan(model_dir, **data, **columns, output=output, force=force, **settings)
+        planned = plan(model_dir, **data, **columns, output=output, device=device, force=force, **settings)
         print_json(planned) if as_json else print_plan(planned)
         return
     with progress() as show:
@@ -88,10 +90,4 @@ def command(
             model_dir, **data, **columns, output=output, device=device, force=force, progress=show, **settings
         )
     print_json(result.report) if as_json else print_result(result.report)
-    for name, part in result.report["data"].items():
-        if name != "columns" and part["truncated"]:
-            errors.print(f"{part['truncated']} of {part['examples']} {name} texts were cut at the longest length.")
-    if not result.met:
-        errors.print(f"Not met: {result.report['unmet']}; no model was written, the report is {result.output}.")
-        raise typer.Exit(NOT_MET)
-    errors.print(f"Written: {result.output}")
+    finish(result)

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from .run import NOT_MET, Debug, Json, errors, print_json, progress
+from .run import Debug, Json, finish, print_json, progress
 
 __all__ = ["command"]
 
 
 def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")] = Path("wordelim-demo"),
-    force: Annotated[bool, typer.Option("--force", help="Replace the output directory when it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output directory when it holds a model.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -32,7 +32,4 @@ def command(
     else:
         print_result(result.report)
         print_survival(explanation)
-    if not result.met:
-        errors.print(f"Not met: {result.report['unmet']}; no model was written, the report is {result.output}.")
-        raise typer.Exit(NOT_MET)
-    errors.print(f"Written: {result.output}")
+    finish(result)

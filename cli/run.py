@@ -10,20 +10,24 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from wordelim.errors import WordelimError
+from wordelim.errors import NotMetError, WordelimError
 
-__all__ = ["NOT_MET", "Config", "Debug", "Json", "errors", "guarded", "print_json", "progress"]
+if TYPE_CHECKING:
+    from wordelim.compress import CompressionResult
 
-NOT_MET = 3
-"""Exit code when the drop or the speed-up asked for was not reached."""
+__all__ = ["NOT_MET", "Config", "Debug", "Json", "errors", "finish", "guarded", "print_json", "progress"]
 
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
+FAILED, NOT_MET, INTERRUPTED = 1, 3, 130
+"""Exit codes: an error; the drop or the speed-up asked for was not reached; Ctrl-C."""
+
+errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,28 +36,45 @@ def _read_config(context: typer.Context, value: Path | None) -> Path | None:
     if value is None:
         return None
     try:
-        names = tomllib.loads(value.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"{value} can't be read as TOML: {error}.") from error
-    known = {parameter.name for parameter in context.command.params}
-    defaults = {name.replace("-", "_"): setting for name, setting in names.items()}
-    for name in defaults:
-        if name not in known:
+        settings = tomllib.loads(value.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise typer.BadParameter(f"{value} doesn't exist.") from None
+    except OSError as error:
+        raise typer.BadParameter(f"{value} can't be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise typer.BadParameter(f"{value} is not valid TOML: {error}.") from None
+    known = {
+        option.lstrip("-").replace("-", "_"): parameter.name
+        for parameter in context.command.params
+        for option in parameter.opts
+        if parameter.name != "config" and (parameter.param_type_name == "argument" or option.startswith("--"))
+    }
+    defaults: dict[str, Any] = {}
+    for name, setting in settings.items():
+        parameter_name = known.get(name.replace("-", "_"))
+        if parameter_name is None:
             raise typer.BadParameter(f"{value} sets {name!r}, which is no option of this command.")
+        # A list is one value to an option, as in --keep 0.9,0.5
+        defaults[parameter_name] = ",".join(map(str, setting)) if isinstance(setting, list) else setting
     context.default_map = {**(context.default_map or {}), **defaults}
     return value
 
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", callback=_read_config, is_eager=True, help="TOML file with options by the same names."),
+    typer.Option(
+        "--config",
+        callback=_read_config,
+        is_eager=True,
+        help="TOML file with options by the same names; the command line goes before it.",
+    ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and what libraries log.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON on stdout.")]
 
 
 def guarded(command: Command) -> Command:
-    """Turn a WordelimError into one sentence on stderr and exit code 1, and keep libraries quiet, unless --debug."""
+    """Turn an error into one sentence on stderr and an exit code, and keep libraries quiet, unless --debug."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -62,20 +83,34 @@ def guarded(command: Command) -> Command:
             _silence()
         try:
             return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            errors.print("Interrupted: nothing was written.")
+            raise typer.Exit(INTERRUPTED) from None
         except WordelimError as error:
             if debug:
                 raise
-            errors.print(f"[bold red]error:[/] {_escaped(str(error))}")
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            errors.print("Interrupted: nothing was written.")
-            raise typer.Exit(130) from None
+            _fail(str(error), NOT_MET if isinstance(error, NotMetError) else FAILED)
+        except (BrokenPipeError, typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as error:
+            if debug:
+                raise
+            _fail(_unexpected(error), FAILED)
 
     return run  # type: ignore[return-value]
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+def _fail(sentence: str, code: int) -> NoReturn:
+    errors.print(Text.assemble(("error:", "bold red"), " ", sentence))
+    raise typer.Exit(code) from None
+
+
+def _unexpected(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+    if isinstance(error, MemoryError) or "out of memory" in reason:
+        return f"The memory is used up ({reason}); lower --batch-size or --max-length."
+    return f"{reason} (unexpected: --debug shows where, please report it)."
 
 
 def _silence() -> None:
@@ -95,6 +130,20 @@ def _silence() -> None:
 def print_json(data: Mapping[str, Any]) -> None:
     """Print plain data on stdout."""
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def finish(result: CompressionResult) -> None:
+    """Say on stderr what was cut and what was written, and leave with the exit code that the result deserves."""
+    for name, part in result.report["data"].items():
+        if name != "columns" and part["truncated"]:
+            errors.print(
+                f"{part['truncated']} of {part['examples']} {name} texts were longer than {part['longest']} tokens and "
+                "were cut."
+            )
+    if not result.met:
+        errors.print(f"Not met: {result.report['unmet']}; no model was written, the report is {result.output}.")
+        raise typer.Exit(NOT_MET)
+    errors.print(f"Written: {result.output}")
 
 
 @contextmanager

@@ -1,16 +1,20 @@
 """Tiny models and tokenizers, built here: no test needs the network."""
 
+import copy
 import json
 import os
+import random
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import datasets
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AlbertConfig,
@@ -23,6 +27,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from wordelim import Retention, eliminate_
 from wordelim.adapters import family_of
 from wordelim.graph.trace import ATTENTION, trace
 
@@ -39,12 +44,13 @@ settings.register_profile(
 settings.load_profile("wordelim")
 
 FAMILIES = ("bert", "roberta", "albert")
-LAYERS = 4
-WORDS = (
+LAYERS = 3
+SENTENCE = (
     "good bad film the a plot is it was not very one two three great poor acting story long short of and but with for "
     "this that an really most least ever never seen made like love hate time year man woman child dog cat house city "
     "day night end start music light sound word"
-).split()
+)
+WORDS = SENTENCE.split()
 SPECIAL = {
     "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]"),
     "roberta": ("<s>", "<pad>", "</s>", "<unk>"),
@@ -89,7 +95,7 @@ def perturb() -> Callable[[torch.nn.Module, int], None]:
 
 @pytest.fixture(scope="session")
 def make_model(perturb) -> Callable[..., PreTrainedModel]:
-    """``make_model(family, layers=4, labels=3, seed=0, **config)``: a classifier in eval mode, never twice the same object."""
+    """``make_model(family, layers=3, labels=3, seed=0, **config)``: a new dense classifier in eval mode."""
 
     def make(family: str, *, layers: int = LAYERS, labels: int = 3, seed: int = 0, **changes) -> PreTrainedModel:
         with torch.random.fork_rng():
@@ -270,3 +276,46 @@ def edit_json():
         path.write_text(json.dumps(data))
 
     return edit
+
+
+@pytest.fixture(scope="session")
+def retentions():
+    """``retentions(layers)``: a hypothesis strategy of retentions by fraction and by count, with every option."""
+
+    def of(layers: int) -> st.SearchStrategy[Retention]:
+        def build(kind: str, keep: list[float], min_tokens: int, protected: int) -> Retention:
+            protect = ("first",) if protected == 1 else (f"first:{protected}",)
+            return Retention(tuple(sorted(keep, reverse=True)), kind, min_tokens=min_tokens, protect=protect)
+
+        def sized(values: st.SearchStrategy[float]) -> st.SearchStrategy[list[float]]:
+            return st.lists(values, min_size=layers, max_size=layers)
+
+        options = (st.integers(1, 4), st.integers(1, 3))
+        by_fraction = st.builds(build, st.just("fraction"), sized(st.floats(0, 1)), *options)
+        by_count = st.builds(build, st.just("count"), sized(st.integers(0, 30)), *options)
+        return by_fraction | by_count
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def shared(make_model, family) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """A dense model of each family and the same one compressed: change nothing but its retention, with eliminate_."""
+    dense = make_model(family)
+    return dense, eliminate_(copy.deepcopy(dense), Retention.keep_all(LAYERS))
+
+
+@pytest.fixture(scope="session")
+def make_texts() -> Callable[..., datasets.Dataset]:
+    """``make_texts(rows, seed=0)``: texts of 4 to 16 words; each holds "good" (label 1) or "bad" (label 0) once."""
+
+    def make(rows: int, seed: int = 0) -> datasets.Dataset:
+        choice = random.Random(seed)
+        texts = []
+        for row in range(rows):
+            words = choice.choices("film plot acting story man woman cat house".split(), k=choice.randint(4, 16))
+            words[choice.randrange(len(words))] = ("bad", "good")[row % 2]
+            texts.append(" ".join(words))
+        return datasets.Dataset.from_dict({"text": texts, "label": [row % 2 for row in range(rows)]})
+
+    return make

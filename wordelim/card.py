@@ -16,8 +16,6 @@ def model_card(report: Mapping[str, Any], model: PreTrainedModel) -> str:
     data = ModelCardData(
         library_name="transformers", pipeline_tag="text-classification", tags=["wordelim", "power-bert"]
     )
-    retention = report["retention"]
-    kept = ", ".join(f"{value:g}" for value in retention["keep"])
     rows = [
         f"| {name} | {part['examples']} | {part['dense']:.2f} | {part['compressed']:.2f} | {part['drop']:+.2f} "
         f"({part['drop_interval_95'][0]:+.2f} to {part['drop_interval_95'][1]:+.2f}) | {part['flops_ratio']:.2f}x |"
@@ -32,15 +30,14 @@ def model_card(report: Mapping[str, Any], model: PreTrainedModel) -> str:
 Made from `{report.get("model", "a model in memory")}` by dropping word vectors layer by layer
 ([PoWER-BERT](https://arxiv.org/abs/2001.08950)). Class, tokenizer and weight names are those of the dense model.
 
-Word vectors kept after each layer ({retention["kind"]} of each text's own tokens): {kept}. Where the last layer's head
-reads the first token alone, only that is kept there.
+Word vectors kept after each layer: {_kept(report)}.
 
 | texts | examples | {report["metric"]}, dense | compressed | points lost (95 % interval) | FLOPs ratio |
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-The FLOPs ratio is against the dense encoder without padding.{_speed(report)} Everything measured, with settings,
-versions and seed, is in `wordelim_report.json`.
+The FLOPs ratio is against the dense encoder without padding.{_speed(report)}
+Everything measured, with settings, versions and seed, is in `wordelim_report.json`.
 
 ```python
 import wordelim  # without it, transformers loads the dense model with these weights
@@ -52,13 +49,22 @@ model = {type(model).__name__}.from_pretrained("this directory")
     return str(ModelCard(text))
 
 
+def _kept(report: Mapping[str, Any]) -> str:
+    retention = report["retention"]
+    fractions = retention["kind"] == "fraction"
+    values = [f"{100 * value:.3g} %" if fractions else f"{value:g}" for value in retention["keep"]]
+    if report.get("last_layer_cut_to_first_token"):
+        values[-1] = "the first alone, which is all that the head reads"
+    return ", ".join(values) + (" (shares of each text's own tokens)" if fractions else "")
+
+
 def _speed(report: Mapping[str, Any]) -> str:
     speed = report.get("speed")
     if speed is None:
         return ""
     return (
-        f" Measured speed-up over the dense model under SDPA: {speed['dynamic']:.2f}x in random batches of "
-        f"{speed['batch_size']} padded to their longest text, {speed['unpadded']:.2f}x in batches of equal length, "
+        f"\nMeasured speed-up over the dense model under SDPA: {speed['dynamic']:.2f}x in random batches of "
+        f"{speed['batch_size']} padded\nto their longest text, {speed['unpadded']:.2f}x in batches of equal length, "
         f"{speed['fixed']:.2f}x over texts padded to {speed['max_length']} tokens ({speed['threads']} threads, "
         f"{speed['dtype']}, {speed['texts']} texts)."
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -136,13 +135,21 @@ def _read_config(directory: Path) -> dict[str, Any]:
 def _hub_config(name: str) -> dict[str, Any]:
     try:
         config, _ = transformers.PreTrainedConfig.get_config_dict(name)
-    except OSError as error:
-        raise CheckpointError(f"Model {name!r} is neither a directory nor to be had from the hub: {error}") from error
+    except (OSError, ValueError) as error:
+        reason = _first_line(error).rstrip(".")
+        raise CheckpointError(
+            f"Model {name!r} is no directory here, and the hub doesn't give it ({reason}): check the path or the name."
+        ) from error
     return dict(config)
 
 
-def _load(source: str, architectures: list[str] | None, dtype: torch.dtype | str) -> PreTrainedModel:
-    name = (architectures or ["none"])[0]
+def _load(source: str, architectures: Any, dtype: torch.dtype | str) -> PreTrainedModel:
+    if not (isinstance(architectures, list) and architectures and isinstance(architectures[0], str)):
+        raise UnsupportedModelError(
+            f"The config.json of {source} names no class (architectures): write the model with save_pretrained of its "
+            "class, such as BertForSequenceClassification."
+        )
+    name = architectures[0]
     model_class = getattr(transformers, name, None)
     if not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)):
         raise UnsupportedModelError(
@@ -154,13 +161,14 @@ def _load(source: str, architectures: list[str] | None, dtype: torch.dtype | str
         raise
     except SafetensorError as error:
         raise CheckpointError(f"The weights in {source} are damaged ({error}): copy the directory again.") from error
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a damaged config.json fails anywhere in the model's own code, in any way
         if isinstance(error, OSError) and _has_pickle_only(source):
             raise CheckpointError(
                 f"{source} has its weights as pickle only, which can run code when read: load it in transformers once "
                 "and save_pretrained it as safetensors."
             ) from error
-        raise CheckpointError(f"{source} can't be loaded: {_first_line(error)}") from error
+        kind = "" if isinstance(error, (OSError, RuntimeError, ValueError)) else f"{type(error).__name__}: "
+        raise CheckpointError(f"{source} can't be loaded: {kind}{_first_line(error)}") from error
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]
     if info["missing_keys"] or info["mismatched_keys"]:
@@ -193,40 +201,75 @@ def staged(output: str | os.PathLike[str], *, force: bool = False) -> Iterator[P
     """
     target = Path(output).expanduser()
     refuse_existing(target, force=force)
-    stage: Path | None = None
+    try:
+        with _parents(target), _scratch_beside(target) as scratch:
+            stage, old = scratch / "new", scratch / "old"
+            stage.mkdir()
+            yield stage
+            replaced = os.path.lexists(target)
+            if replaced:
+                target.rename(old)
+            try:
+                stage.rename(target)
+            except BaseException:
+                if replaced:
+                    old.rename(target)
+                raise
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{target} can't be written ({_reason(error)}) and nothing was left there: make room, or name another "
+            "output."
+        ) from error
+
+
+@contextmanager
+def _scratch_beside(target: Path) -> Iterator[Path]:
+    """A hidden directory on the disk that ``target`` will be on."""
+    with tempfile.TemporaryDirectory(
+        prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
+    ) as directory:
+        yield Path(directory)
+
+
+@contextmanager
+def _parents(target: Path) -> Iterator[None]:
+    """Make the directories above ``target``, and take the new ones away when the block fails."""
+    missing = [parent for parent in target.parents if not parent.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        stage.chmod(0o777 & ~_umask())
-        yield stage
-        if target.exists() or target.is_symlink():
-            with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
-                target.rename(Path(aside) / "old")
-                stage.rename(target)
-        else:
-            stage.rename(target)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{target} can't be written ({_first_line(error)}): nothing was left there.") from error
-    finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
+        yield
+    except BaseException:
+        for parent in missing:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
 
 
 def refuse_existing(output: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Raise CheckpointError when ``output`` exists and ``force`` is false, or when it isn't a directory."""
+    """Refuse an output directory that is there already or can't be made; touches nothing.
+
+    Raises:
+        CheckpointError: ``output`` exists and ``force`` is false, holds something else than a model, is a file, or
+            stands where nothing can be written.
+    """
     target = Path(output).expanduser()
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise CheckpointError(f"Output {str(output)!r} is a file: name a directory.")
-    if not force:
-        raise CheckpointError(f"Output directory {str(output)!r} exists: name another, or pass --force to replace it.")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    if os.path.lexists(target):
+        if not target.is_dir():
+            raise CheckpointError(f"Output {str(output)!r} is a file: name a directory.")
+        if not force:
+            raise CheckpointError(
+                f"Output directory {str(output)!r} exists: name another, or pass --force to replace it."
+            )
+        if not (target / "config.json").is_file() and any(target.iterdir()):
+            raise CheckpointError(
+                f"Output directory {str(output)!r} holds something else than a model, which --force doesn't replace: "
+                "name another."
+            )
+    above = next(parent for parent in target.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise CheckpointError(f"Output {str(output)!r} can't be made: {above} is a file; name another place.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise CheckpointError(f"Output {str(output)!r} can't be made: {above} isn't writable; name another place.")
 
 
 def save(
@@ -254,7 +297,7 @@ def save(
         model.save_pretrained(stage, safe_serialization=True)
         tokenizer.save_pretrained(stage)
         if report is not None:
-            write_report(report, stage / REPORT_FILE)
+            (stage / REPORT_FILE).write_text(_json(report), encoding="utf-8")
         if card is not None:
             (stage / "README.md").write_text(card, encoding="utf-8")
     return Path(output).expanduser()
@@ -267,14 +310,24 @@ def write_report(report: Mapping[str, Any], path: str | os.PathLike[str]) -> Pat
         CheckpointError: the disk refuses.
     """
     target = Path(path).expanduser()
-    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = _json(report)
     part = target.with_name(f".{target.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(target)
+        with _parents(target):
+            try:
+                part.write_text(text, encoding="utf-8")
+                part.replace(target)
+            finally:
+                with suppress(OSError):
+                    part.unlink()
     except OSError as error:
-        raise CheckpointError(f"{target} can't be written ({_first_line(error)}).") from error
-    finally:
-        part.unlink(missing_ok=True)
+        raise CheckpointError(f"{target} can't be written ({_reason(error)}): make room, or name another.") from error
     return target
+
+
+def _json(report: Mapping[str, Any]) -> str:
+    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _reason(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or _first_line(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import platform
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
+import pyarrow.compute
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, set_seed
 
@@ -21,7 +23,7 @@ from ._version import __version__
 from .card import model_card
 from .checkpoint import REPORT_FILE, load_dense, refuse_existing, save, write_report
 from .data import encode, find_columns, fingerprint
-from .errors import DataError, UnsupportedModelError, WordelimError
+from .errors import CheckpointError, DataError, UnsupportedModelError, WordelimError
 from .evaluation.metrics import metric_for
 from .graph.cost import Cost, cost_of
 from .graph.model import eliminate_, is_marked, restore_, retention_of
@@ -29,6 +31,7 @@ from .reading import read
 from .retention import Retention
 from .settings import Settings
 from .stages import Progress, Ready, Stages
+from .training.retrain import unwrap_
 
 __all__ = ["CompressionResult", "Progress", "compress", "compress_model", "plan"]
 
@@ -74,21 +77,19 @@ def compress(
     Args:
         model_dir: a fine-tuned classifier with its tokenizer.
         train, validation, test: paths (CSV, TSV, JSON lines, also .gz, Parquet), hub names, or data sets.
-        output: where the compressed model goes, if its drop is within bounds; None writes nothing.
-        force: replace ``output`` when it exists.
+        output: where the compressed model goes, if its drop is within bounds; if it isn't, the report alone goes
+            beside, to ``OUTPUT.wordelim_report.json``. None writes nothing.
+        device: where to compute; None for the accelerator that is there, else the processor.
+        force: replace ``output`` when it is a model already.
         settings: fields of :class:`wordelim.Settings`.
 
     Raises:
         WordelimError: the model, the data or a setting can't be used; nothing has been written then.
     """
     chosen = Settings(**settings)
-    if output is not None:
-        refuse_existing(output, force=force)
-    model, tokenizer = _load(model_dir)
-    if device is None and torch.accelerator.is_available():
-        device = torch.accelerator.current_accelerator()
-    if device is not None:
-        _move(model, device)
+    place = _device(device)
+    model, tokenizer = _open(model_dir, output, force=force)
+    _move(model, place)
     result = compress_model(
         model,
         tokenizer,
@@ -107,7 +108,8 @@ def compress(
         card = model_card(report, result.model)
         written = save(result.model, tokenizer, output, report=report, card=card, force=force)
     elif output is not None:
-        written = write_report(report, f"{output}.{REPORT_FILE}")
+        beside = Path(output)
+        written = write_report(report, beside.with_name(f"{beside.name}.{REPORT_FILE}"))
     return replace(result, report=report, output=written)
 
 
@@ -121,6 +123,7 @@ def plan(
     text: str | None = None,
     text_pair: str | None = None,
     label: str | None = None,
+    device: str | torch.device | None = None,
     force: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -130,9 +133,8 @@ def plan(
         WordelimError: the model, the data or a setting can't be used.
     """
     chosen = Settings(**settings)
-    if output is not None:
-        refuse_existing(output, force=force)
-    model, tokenizer = _load(model_dir)
+    place = _device(device)
+    model, tokenizer = _open(model_dir, output, force=force)
     sets = {"train": _read(train), "validation": _read(validation), **({} if test is None else {"test": _read(test)})}
     ready = _prepare(model, tokenizer, sets, {"text": text, "text_pair": text_pair, "label": label}, chosen)
     return {
@@ -149,16 +151,60 @@ def plan(
         if chosen.keep is not None
         else f"{chosen.method}, on {min(chosen.search_examples, len(sets['train']))} texts",
         "retraining": f"{chosen.epochs:g} epochs" if chosen.retrain else "none",
+        "device": str(place),
         "output": None if output is None else str(output),
     }
 
 
-def _load(model_dir: str | os.PathLike[str]) -> tuple[PreTrainedModel, Any]:
-    model = load_dense(model_dir)
+def _open(
+    model_dir: str | os.PathLike[str], output: str | os.PathLike[str] | None, *, force: bool
+) -> tuple[PreTrainedModel, Any]:
+    """Load a model and its tokenizer, once it is sure that the result can be put where it should go."""
+    if output is not None:
+        refuse_existing(output, force=force)
+        if Path(output).expanduser().resolve() == Path(model_dir).expanduser().resolve():
+            raise CheckpointError(f"Output {str(output)!r} is the model itself: name another directory.")
+    model, tokenizer = load_dense(model_dir), _tokenizer(model_dir)
+    if output is not None:
+        above = next(parent for parent in Path(output).expanduser().absolute().parents if parent.exists())
+        free, size = shutil.disk_usage(above).free, sum(t.numel() * t.element_size() for t in model.parameters())
+        if free < size:
+            raise CheckpointError(
+                f"The disk of {str(output)!r} has {free / 1e6:.3g} MB left, but the model takes {size / 1e6:.3g} MB: "
+                "make room, or name another output."
+            )
+    return model, tokenizer
+
+
+def _tokenizer(model_dir: str | os.PathLike[str]) -> Any:
+    """The tokenizer of a model directory; for one that has none, transformers makes one without words."""
+    path = Path(model_dir).expanduser()
     try:
-        return model, AutoTokenizer.from_pretrained(str(model_dir))
-    except (OSError, ValueError) as error:
-        raise WordelimError(f"{model_dir} has no tokenizer that loads: save one beside the model.") from error
+        tokenizer = AutoTokenizer.from_pretrained(str(path if path.exists() else model_dir))
+    except Exception as error:  # from broken files come errors of many classes, without a common base
+        raise CheckpointError(f"{model_dir} has no tokenizer that loads: save one beside the model.") from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise CheckpointError(f"{model_dir} has no tokenizer: save the model's own beside it with save_pretrained.")
+    return tokenizer
+
+
+def _device(name: str | torch.device | None) -> torch.device:
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name is None:
+        return found or torch.device("cpu")
+    usable = "cpu" if found is None else f"cpu or {found.type}"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise WordelimError(f"Device {str(name)!r} is unknown: use {usable}.") from error
+    if device.type != "cpu" and (found is None or device.type != found.type):
+        raise WordelimError(f"Device {str(name)!r} isn't available here: use {usable}.")
+    if device.index:
+        raise WordelimError(
+            f"Device {str(name)!r} can't be chosen by its number: use {device.type}, and make that one visible alone, "
+            f"as with CUDA_VISIBLE_DEVICES={device.index}."
+        )
+    return device
 
 
 def _move(model: PreTrainedModel, to: Any) -> PreTrainedModel:
@@ -203,14 +249,16 @@ def compress_model(
     started = time.perf_counter()
     chosen = Settings(**settings)
     set_seed(chosen.seed)
+    unwrap_(model)
     stored, device = model.dtype, model.device
     sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
     ready = _prepare(model, tokenizer, sets, {"text": text, "text_pair": text_pair, "label": label}, chosen)
 
     before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    model.float()
-    teacher = copy.deepcopy(model).eval().requires_grad_(False)
+    training, problem = model.training, model.config.problem_type
     try:
+        model.float()
+        teacher = copy.deepcopy(model).eval().requires_grad_(False)
         stages = Stages(model, teacher, tokenizer, ready, chosen, progress)
         candidates = stages.search()
         history = stages.choose(candidates)
@@ -218,19 +266,21 @@ def compress_model(
         _move(model, stored).float()
         report = stages.verify(history, candidates)
         _move(model, stored)
+        sources = {
+            name: {
+                "examples": len(data),
+                "truncated": ready.encoded[name].truncated,
+                "longest": max(ready.encoded[name].lengths),
+                "fingerprint": fingerprint(data, ready.columns),
+            }
+            for name, data in sets.items()
+        }
     except BaseException:
         if is_marked(model.config):
             restore_(model)
         _move(model, stored).load_state_dict(before)
+        model.train(training).config.problem_type = problem
         raise
-    sources = {
-        name: {
-            "examples": len(data),
-            "truncated": ready.encoded[name].truncated,
-            "fingerprint": fingerprint(data, ready.columns),
-        }
-        for name, data in sets.items()
-    }
     report = {
         "wordelim_report": 1,
         **report,
@@ -256,11 +306,16 @@ def _prepare(
 ) -> Ready:
     fixed = None
     if settings.keep is not None:
-        counts = any(value > 1 for value in settings.keep)
+        counts = any(value > 1 for value in settings.keep) and all(value % 1 == 0 for value in settings.keep)
         fixed = Retention(tuple(settings.keep), "count" if counts else "fraction")
     cost = _try_out(model, fixed)
     if getattr(tokenizer, "padding_side", "right") != "right":
-        raise DataError("The tokenizer pads on the left, but the head reads position 0: set padding_side to 'right'.")
+        raise DataError(
+            "The tokenizer pads on the left, but the head reads position 0: set padding_side to 'right' (in "
+            "tokenizer_config.json)."
+        )
+    if tokenizer.pad_token_id is None:
+        raise DataError("The tokenizer has no padding token: give it the one that the model was trained with.")
     encoded = {}
     columns = None
     for name, data in sets.items():
@@ -270,10 +325,21 @@ def _prepare(
             else:
                 find_columns(data, **asdict(columns))
             encoded[name] = encode(data, tokenizer, columns, model.config, max_length=settings.max_length)
+            _check_vocabulary(encoded[name].dataset, model)
         except DataError as error:
             raise DataError(f"In the {name} data: {error}") from error
     assert columns is not None
     return Ready(columns, encoded, metric_for(model.config, settings.metric), cost, fixed)
+
+
+def _check_vocabulary(encoded: datasets.Dataset, model: PreTrainedModel) -> None:
+    largest = pyarrow.compute.max(pyarrow.compute.list_flatten(encoded.data.column("input_ids"))).as_py()
+    known = model.get_input_embeddings().num_embeddings
+    if largest >= known:
+        raise DataError(
+            f"The tokenizer gives the token id {largest}, but the model knows {known} tokens: use the tokenizer that "
+            "the model was trained with."
+        )
 
 
 def _try_out(model: PreTrainedModel, retention: Retention | None) -> Cost:

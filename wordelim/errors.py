@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "CheckpointError",
     "DataError",
+    "NotMetError",
     "RetentionError",
     "TrainingError",
     "UnsupportedModelError",
@@ -25,6 +26,10 @@ class CheckpointError(WordelimError, OSError):
 
 class DataError(WordelimError, ValueError):
     """A data file, a column or a label can't be used."""
+
+
+class NotMetError(WordelimError):
+    """The speed-up asked for is out of reach on these texts."""
 
 
 class RetentionError(WordelimError, ValueError):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .elimination.extract import Extracted, FirstToken, HardExtract
+from .elimination.extract import Extracted
 from .graph.model import eliminating_encoder
+from .graph.rewrite import extraction_nodes
 
 __all__ = ["Explanation", "explain"]
 
@@ -41,8 +42,7 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
         UnsupportedModelError: the model isn't compressed.
     """
     encoder = eliminating_encoder(model)
-    stages = [module for module in encoder.children() if isinstance(module, (HardExtract, FirstToken))]
-    stages.sort(key=lambda module: module.layer if isinstance(module, HardExtract) else len(stages))
+    stages = [encoder.get_submodule(str(node.target)) for node in extraction_nodes(encoder.graph)]
     kept: dict[nn.Module, Tensor | None] = {}
 
     def note(module: nn.Module, args: Any, output: Extracted) -> None:

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import is_compressed, load, load_dense
+from .data import usable_positions
 from .graph.cost import cost_of
 from .graph.model import eliminate_, eliminating_encoder, retention_of
 from .graph.rewrite import extraction_nodes
 from .retention import Retention
 
 __all__ = ["inspect_model"]
+
+_LENGTHS = (32, 64, 128, 256, 512)
 
 
 def inspect_model(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -27,10 +30,11 @@ def inspect_model(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
     compressed = Path(model_dir).exists() and is_compressed(model_dir)
     model = load(model_dir) if compressed else load_dense(model_dir)
     if not compressed:
-        eliminate_(model, Retention.keep_all(model.config.num_hidden_layers))
+        eliminate_(model, Retention.keep_all(getattr(model.config, "num_hidden_layers", 1)))
     encoder = eliminating_encoder(model)
     cost = cost_of(model)
     retention = retention_of(model)
+    longest = usable_positions(model.config) or max(_LENGTHS)
     return {
         "model": str(model_dir),
         "class": type(model).__name__,
@@ -42,7 +46,7 @@ def inspect_model(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
         "last_layer_cut_to_first_token": cost.first_token,
         "splices": [_place(node.args[1]) for node in extraction_nodes(encoder.graph)],
         "retention": retention.to_dict() if compressed else None,
-        "flops_ratio": {str(n): round(cost.ratio([n], retention), 3) for n in (32, 64, 128, 256, 512)},
+        "flops_ratio": {str(n): round(cost.ratio([n], retention), 3) for n in _LENGTHS if n <= longest},
     }
 
 

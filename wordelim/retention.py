@@ -57,18 +57,19 @@ class Retention:
             raise RetentionError(f"min_tokens is {self.min_tokens!r}: give a whole number of at least 1.")
         if self.restore is not False:
             raise RetentionError(f"restore is {self.restore!r}: only false is served.")
-        if isinstance(self.protect, str) or not all(isinstance(rule, str) for rule in self.protect):
+        if not isinstance(self.protect, (tuple, list)) or not all(isinstance(rule, str) for rule in self.protect):
             raise RetentionError(f"protect is {self.protect!r}: give a list of names such as ['first'].")
         object.__setattr__(self, "protect", tuple(self.protect))
         if "first" not in {rule.partition(":")[0] for rule in self.protect}:
             raise RetentionError(f"protect is {list(self.protect)!r}: position 0 is always kept, so add 'first'.")
         for rule in self.protect:
             name, colon, number = rule.partition(":")
-            if name != "first" or (colon and not (number.isdigit() and int(number) > 0)):
+            if name != "first" or (colon and not (number.isdecimal() and int(number) > 0)):
                 raise RetentionError(f"protect rule {rule!r} is unknown: use 'first' or 'first:N' with N at least 1.")
 
     def _checked(self, layer: int, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or (isinstance(value, float) and not math.isfinite(value)):
             raise RetentionError(f"keep[{layer}] = {value!r} is not a number.")
         if self.kind == "fraction" and not 0 <= value <= 1:
             raise RetentionError(f"keep[{layer}] = {value} is outside 0..1: give the fraction of word vectors to keep.")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from .data import Columns, Encoded
-from .errors import WordelimError
+from .errors import NotMetError
 from .evaluation.inference import has_fast_bf16, logits_of
 from .evaluation.latency import measure_speed
 from .evaluation.metrics import Metric, predictions
@@ -74,21 +74,23 @@ class Stages:
         if fixed is not None:
             return (Candidate(fixed, self.cost.ratio(train.lengths, fixed), float("nan")),)
         start = time.perf_counter()
-        rows = np.random.default_rng(self.settings.seed).permutation(len(train.dataset))
-        sample = train.dataset.select(sorted(rows[: self.settings.search_examples].tolist()))
         target = self.settings.target_speedup
-        found = calibrated_search(
-            self.model,
-            self.tokenizer,
-            sample,
-            speeds=SPEEDS if target is None else (target,),
-            progress=lambda stage, share: self.progress(f"search: {stage}", share),
-        )
+        speeds = SPEEDS if target is None else (target,)
+        most = self.cost.ratio(train.lengths, Retention((0.0,) * self.cost.layers))
+        rows = np.random.default_rng(self.settings.seed).permutation(len(train.dataset))
+        found: Sequence[Candidate] = ()
+        if most >= min(speeds):
+            found = calibrated_search(
+                self.model,
+                self.tokenizer,
+                train.dataset.select(sorted(rows[: self.settings.search_examples].tolist())),
+                speeds=speeds,
+                progress=lambda stage, share: self.progress(f"search: {stage}", share),
+            )
         if not found:
-            raise WordelimError(
-                "No retention reaches the speed-up asked for"
-                + (f" ({target}x)" if target else "")
-                + ": the texts are too short, or the model has too few layers."
+            raise NotMetError(
+                f"A FLOPs ratio of {min(speeds):g} is out of reach: one word vector left in each layer gives "
+                f"{most:.2f} on these texts; ask for less, or use longer texts or a model with more layers."
             )
         self.seconds["search"] = round(time.perf_counter() - start, 1)
         return found if target is None else found[-1:]
@@ -100,6 +102,7 @@ class Stages:
         history: list[dict[str, Any]] = []
         if len(candidates) > 1 and self.settings.retrain:
             candidates = self._worth_retraining(candidates)
+        if len(candidates) > 1 and self.settings.retrain:
             half = self.settings.epochs / 2
             history += self._retrain([c.retention for c in candidates], half, "retrain: all speeds")
             chosen = self._fastest_within(candidates)
@@ -191,6 +194,7 @@ class Stages:
             "met": unmet is None,
             "unmet": unmet,
             "retention": retention.to_dict(),
+            "last_layer_cut_to_first_token": self.cost.first_token,
             "metric": self.metric.name,
             **measured,
         }

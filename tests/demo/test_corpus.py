@@ -39,7 +39,7 @@ def test_the_split_follows_from_the_text(splits):
 def test_known_texts_stay_in_their_split_for_good():
     # The shipped model was trained on this division: a change of the hash would let it see test texts.
     texts = ("Return a new array.", "Sort the list.", "Open a file.")
-    assert [corpus.split_of(text) for text in texts] == []
+    assert [corpus.split_of(text) for text in texts] == ["validation", "train", "train"]
 
 
 def test_an_edit_after_the_opening_leaves_the_split_as_it_is(splits):

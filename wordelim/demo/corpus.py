@@ -45,10 +45,10 @@ _LENGTH_CLASSES: Final = ((100, 0.5), (50, 0.28), (_MIN_WORDS, 0.22))
 # Files and folders that aren't read: tests, and what would take long and hold little.
 _SKIP_ALWAYS: Final = "__pycache__ dist-packages idle_test site-packages test testing testing_utils.py tests"
 _SKIP: Final[Mapping[str, str]] = {
-    "numpy": "",
-    "python": "encodings idlelib lib2to3 pydoc_data turtledemo",
+    "numpy": "distutils",
+    "python": "distutils encodings idlelib lib2to3 pydoc_data turtledemo",
     "torch": "_decomp _dynamo _export _functorch _higher_order_ops _inductor _library _native _numpy _prims "
-    "_refs _subclasses _vendor ao distributed fx onnx package xpu",
+    "_refs _subclasses _vendor ao cuda distributed fx jit onnx package utils xpu",
     "transformers": "models",
 }
 
@@ -56,7 +56,7 @@ _RULE = re.compile(r"([^\w\s])\1{3,}")
 _TWO_WORDS = re.compile(r"[Hh]ugging [Ff]ace")
 _NAME = re.compile(
     r"(?i:numpy|c?python|(?:py|lib)?torch|transformers|hugging[_-]?face)"  # also inside a word
-    r"|(?<![^\W\d_])(?:(?i:np|py|pt|hf)(?![^\W_])|(?:Py|Np|HF|Hf)(?=[A-Z]))"
+    r"|(?<![^\W\d_])(?:(?i:np|py|pt|hf)(?![^\W\d_])|(?:Py|Np|HF|Hf)(?=[A-Z]))"
 )
 
 

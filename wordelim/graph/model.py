@@ -12,7 +12,7 @@ from wordelim.adapters import Family, family_of
 from ..elimination.extract import HardExtract
 from ..errors import UnsupportedModelError
 from ..retention import Retention
-from .rewrite import CutToFirstToken, SpliceElimination
+from .rewrite import CutToFirstToken, SpliceElimination, attention_nodes
 from .trace import ATTENTION, attention, trace
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class EliminatingEncoder(fx.GraphModule):
         self._modules.update(dense._modules)
         self._source = (dense, config, family, implementation)  # in a tuple, so that it isn't registered a second time
         CutToFirstToken()(self)
-        SpliceElimination(retention)(self)
+        if attention_nodes(self.graph):  # the cut takes the only layer of a model that has one
+            SpliceElimination(retention)(self)
         _take_any_arguments(self.graph, output)
         self.recompile()
         self._retention = retention
@@ -96,11 +97,13 @@ class EliminatingEncoder(fx.GraphModule):
 
 def _rebuild(training: bool, *source: Any) -> EliminatingEncoder:
     """Make an encoder for a config that may have another attention implementation now."""
-    config = source[1]
+    dense, config = source[:2]
+    # Of itself alone: the modules in it are shared, and a frozen one has a mode of its own.
+    dense.training = training
     before = config._attn_implementation
     config._attn_implementation = ATTENTION
     try:
-        return EliminatingEncoder(*source).train(training)
+        return EliminatingEncoder(*source)
     finally:
         config._attn_implementation = before
 
@@ -177,7 +180,7 @@ def restore_(model: Model) -> Model:
         del base._forward_pre_hooks[key]
         base._forward_pre_hooks_with_kwargs.pop(key, None)
     setattr(base, family_of(model).encoder, encoder.dense)
-    encoder.dense.train(encoder.training)
+    encoder.dense.training = encoder.training
     model.config._attn_implementation = encoder.implementation
     del model.config.quantization_config
     for name in _CHECKPOINTING:

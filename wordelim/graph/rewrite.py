@@ -116,7 +116,7 @@ def extraction_nodes(graph: fx.Graph) -> list[fx.Node]:
 def _replace_attention(module: fx.GraphModule, node: fx.Node, name: str, extract: nn.Module, query: Any) -> None:
     graph = module.graph
     tokens = _tokens(node)
-    module.add_module(name, extract)
+    module.add_module(name, extract.train(module.training))
     with graph.inserting_before(node):
         extracted = graph.call_module(name, (query, *node.args[1:3], tokens))
         context, index, alive = (
@@ -183,6 +183,11 @@ def _has_token_rows(node: fx.Node) -> bool:
     return isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[1] == SAMPLE_TOKENS
 
 
+def _is_token_count(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, int) and value == SAMPLE_TOKENS
+
+
 def _gather_branches(module: fx.GraphModule, context: fx.Node, index: fx.Node) -> None:
     """Wherever kept rows meet rows of full length (the residual branch), gather the latter by the same index."""
     gathered: dict[fx.Node, fx.Node] = {}
@@ -214,7 +219,9 @@ def _refuse_mixing(module: fx.GraphModule, node: fx.Node) -> None:
         what = f"{node.target} ({type(submodule).__name__})"
     elif node.op == "call_function":
         shape_of = node.target is getattr and node.args[1] == "shape"
-        if node.target in _TOKENWISE_FUNCTIONS | {attention, gather, split_heads} or shape_of:
+        # A number of rows in a sum or product would be another one once rows are dropped.
+        counts_rows = node.target in _TOKENWISE_FUNCTIONS and any(map(_is_token_count, node.all_input_nodes))
+        if (node.target in _TOKENWISE_FUNCTIONS | {attention, gather, split_heads} and not counts_rows) or shape_of:
             return
         # Taking rows apart is known only where a pass wrote it; taking numbers out of a shape is harmless.
         if node.target is operator.getitem:
@@ -240,7 +247,7 @@ def _refuse_stale_rows(module: fx.GraphModule, extracted: fx.Node) -> None:
             continue
         for source in node.all_input_nodes:
             fresh = source in behind or (source.target is gather and source.args[1] is index)
-            if not fresh and (_has_token_rows(source) or source.meta.get("val") == SAMPLE_TOKENS):
+            if not fresh and (_has_token_rows(source) or _is_token_count(source)):
                 raise UnsupportedModelError(
                     f"{node.name} needs {source.name} at its length before elimination: this structure is unsupported."
                 )

@@ -18,9 +18,9 @@ __all__ = ["ATTENTION", "SAMPLE_TOKENS", "attention", "trace"]
 ATTENTION = "wordelim"
 """Name under which the attention function and its mask function are known to transformers."""
 
-SAMPLE_BATCH, SAMPLE_TOKENS = 2, 7919
-"""Shape of the fake batch. The number of tokens is a prime that is no width of any model, so that a dimension of this
-size in a node's shape is the token dimension."""
+SAMPLE_BATCH, SAMPLE_TOKENS = 7907, 7919
+"""Shape of the fake batch: primes that are no width of any model. So a dimension of SAMPLE_TOKENS in a node's shape is
+the token dimension, and a change of shape that would put several rows into one doesn't come out even."""
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float) -> Tensor:
@@ -158,7 +158,9 @@ def trace(encoder: nn.Module, width: int) -> tuple[fx.Graph, type]:
     Raises:
         UnsupportedModelError: the encoder can't be traced.
     """
-    parameter = next(encoder.parameters())
+    parameter = next(encoder.parameters(), None)
+    if parameter is None:
+        raise UnsupportedModelError(f"{type(encoder).__name__} has no layers.")
     shell, mode = _Shell(encoder), FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         shape = (SAMPLE_BATCH, SAMPLE_TOKENS)

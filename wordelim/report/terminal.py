@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,58 +14,114 @@ from ..explain import Explanation
 
 __all__ = ["print_inspection", "print_plan", "print_result", "print_survival"]
 
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
-def _pairs(title: str, rows: Mapping[str, Any]) -> None:
-    table = Table(title=title, show_header=False, title_justify="left")
-    table.add_column(style="bold")
+
+def _show(*parts: RenderableType) -> None:
+    console = Console(highlight=False, markup=False, emoji=False)
+    for part in parts:
+        console.print(part)
+
+
+def _heading(text: str) -> Text:
+    return Text(f"\n{text}", style="bold")
+
+
+def _pairs(rows: Iterable[tuple[str, Any]]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 1))
+    table.add_column(style="cyan")
     table.add_column(overflow="fold")
-    for name, value in rows.items():
-        table.add_row(name, Text(str(value)))
-    Console().print(table)
+    for name, value in rows:
+        table.add_row(Text(name), value if isinstance(value, Text) else Text(str(value)))
+    return table
 
 
 def print_result(report: Mapping[str, Any]) -> None:
     """What a compression came to: points before and after, FLOPs, measured speed, word vectors kept."""
-    table = Table(title="wordelim", title_justify="left")
-    for column in ("texts", "examples", "dense", "compressed", "lost (95 % interval)", "FLOPs ratio"):
-        table.add_column(column, justify="left" if column == "texts" else "right")
-    for name in ("validation", "test"):
-        if name in report:
-            part = report[name]
-            low, high = part["drop_interval_95"]
-            table.add_row(
-                f"{name} ({report['metric']})",
-                str(part["examples"]),
-                f"{part['dense']:.2f}",
-                f"{part['compressed']:.2f}",
-                f"{part['drop']:+.2f} ({low:+.2f} to {high:+.2f})",
-                f"{part['flops_ratio']:.2f}x",
-            )
-    Console().print(table)
-    retention = report["retention"]
-    rows = {"kept after each layer": "  ".join(f"{value:g}" for value in retention["keep"])}
-    speed = report.get("speed")
-    if speed:
-        protocol = f"batch {speed['batch_size']}, {speed['threads']} threads, {speed['dtype']}, {speed['texts']} texts"
-        rows[f"speed-up ({protocol})"] = (
-            f"{speed['unpadded']:.2f}x in batches of equal length, {speed['dynamic']:.2f}x padded to the longest text, "
-            f"{speed['fixed']:.2f}x over a dense model padded to {speed['max_length']}"
+    parts = [(name, report[name]) for name in ("validation", "test") if name in report]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("texts", overflow="fold")
+    for column in ("dense", "compressed", "lost", "95 % interval"):
+        table.add_column(column, justify="right", overflow="fold")
+    for name, part in parts:
+        low, high = part["drop_interval_95"]
+        table.add_row(
+            f"{name} ({part['examples']})",
+            f"{part['dense']:.2f}",
+            f"{part['compressed']:.2f}",
+            f"{part['drop']:+.2f}",
+            f"{low:+.2f} to {high:+.2f}",
         )
-    rows["time"] = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report["seconds"].items())
-    _pairs("", rows)
+    _show(_heading(f"{report['metric']}, in points"), table, *_changes(parts))
+    _show(_heading("Speed, compressed against dense"), _pairs(_speeds(report, parts)))
+    _show(
+        _heading("Word vectors kept after each layer"),
+        _kept(report["retention"], bool(report.get("last_layer_cut_to_first_token"))),
+    )
+    seconds = ", ".join(f"{name} {taken:.0f} s" for name, taken in report["seconds"].items())
+    _show(Text(f"\nTime: {seconds}"))
+
+
+def _changes(parts: Iterable[tuple[str, Any]]) -> Iterator[Text]:
+    for name, part in parts:
+        flips = part["flips"]
+        if flips is not None:
+            yield Text(
+                f"{name}: {flips['changed']} of {flips['total']} answers changed, {flips['broken']} to wrong, "
+                f"{flips['fixed']} to right"
+            )
+
+
+def _speeds(report: Mapping[str, Any], parts: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Rows of what: how many times less or faster."""
+    for name, part in parts:
+        yield f"{part['flops_ratio']:.2f}x", f"fewer FLOPs in the encoder, {name} texts without padding"
+    speed = report.get("speed")
+    if speed is None:
+        return
+    yield f"{speed['dynamic']:.2f}x", "measured, batches padded to their longest text (as in pipelines)"
+    yield f"{speed['unpadded']:.2f}x", "measured, batches of texts of equal length (no padding)"
+    yield f"{speed['fixed']:.2f}x", f"measured, against a dense model padded to {speed['max_length']} tokens"
+    threads = "1 thread" if speed["threads"] == 1 else f"{speed['threads']} threads"
+    yield "", f"({speed['texts']} texts, batches of {speed['batch_size']}, {threads}, {speed['dtype']})"
+
+
+def _kept(retention: Mapping[str, Any], first_token: bool) -> Text:
+    """Layer and what it keeps, from 1."""
+    fractions = retention["kind"] == "fraction"
+    values = [f"{100 * value:.3g} %" if fractions else f"{value:g}" for value in retention["keep"]]
+    if first_token:
+        values[-1] = "the first"
+    text = Text()
+    for layer, value in enumerate(values):
+        text.append(f"{layer + 1}:", style="cyan")
+        text.append(f" {value}".replace(" ", _NO_BREAK) + "  ")
+    return text
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """What a compression would do."""
-    _pairs("nothing is written: this is what would be done", plan)
+    _show(_heading("This would be done (nothing is run or written)"), _pairs(plan.items()))
 
 
 def print_inspection(found: Mapping[str, Any]) -> None:
     """Whether and where a model can be served."""
-    rows = dict(found)
-    rows["splices"] = "\n".join(f"layer {layer}: {place}" for layer, place in enumerate(found["splices"]))
-    rows["flops_ratio"] = ", ".join(f"{ratio}x at {length} tokens" for length, ratio in found["flops_ratio"].items())
-    _pairs("wordelim inspect", {name.replace("_", " "): value for name, value in rows.items()})
+    rows: dict[str, Any] = {name.replace("_", " "): _plain(value) for name, value in found.items()}
+    first_token = found["last_layer_cut_to_first_token"]
+    retention = found["retention"]
+    rows["retention"] = "everything (not compressed)" if retention is None else _kept(retention, first_token)
+    rows["splices"] = "\n".join(f"{layer}: {place}" for layer, place in enumerate(found["splices"], start=1))
+    rows["flops ratio"] = ", ".join(
+        f"{ratio:.2f}x at {length} tokens" for length, ratio in found["flops_ratio"].items()
+    )
+    names = {"retention": "kept after each layer", "splices": "drops after the attention of layer"}
+    _show(_heading("wordelim inspect"), _pairs((names.get(name, name), value) for name, value in rows.items()))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def print_survival(explanation: Explanation) -> None:
@@ -74,13 +131,17 @@ def print_survival(explanation: Explanation) -> None:
     for token, depth in zip(explanation.tokens, explanation.depth, strict=True):
         joined = token.startswith("##")
         text.append(token.removeprefix("##") if joined else f" {token}", styles[_step(depth, explanation, styles)])
-    Console().print(Text("Which words survive (the stronger, the deeper):", style="bold"), text)
-    table = Table(title_justify="left", show_header=False)
+    _show(_heading("Which words survive (the stronger, the deeper)"), text)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 1))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
     for layer in range(explanation.layers):
         left = [token for token, depth in zip(explanation.tokens, explanation.depth, strict=True) if depth > layer]
         shown = " ".join(left[:12]) + (" ..." if len(left) > 12 else "")
-        table.add_row(f"after layer {layer}", str(len(left)), Text(shown))
-    Console().print(table, Text(f"The model says: {explanation.label}"))
+        table.add_row(f"after layer {layer + 1}", str(len(left)), Text(shown))
+    _show(_heading(f"What is left of {len(explanation.tokens)} tokens"), table)
+    _show(Text(f"\nThe model says: {explanation.label}"))
 
 
 def _step(depth: int, explanation: Explanation, styles: tuple[str, ...]) -> int:

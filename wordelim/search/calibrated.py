@@ -92,6 +92,10 @@ def calibrated_search(
     eliminate_(model, Retention.keep_all(model.config.num_hidden_layers))
     try:
         cost = cost_of(model)
+        if cost.first_token and cost.layers == 1:
+            cut = Retention((0.0,))
+            ratio = cost.ratio(sample["length"], cut)
+            return (Candidate(cut, ratio, 0.0),) if ratio >= min(speeds) else ()
         dense = run(sample)
         count = min(_PROBE_EXAMPLES, len(sample))
         probed, dense_probed = sample.select(range(count)), dense[:count]

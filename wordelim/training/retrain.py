@@ -8,22 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
-from transformers import (
-    DataCollatorWithPadding,
-    EarlyStoppingCallback,
-    PreTrainedModel,
-    PrinterCallback,
-    TrainerCallback,
-    TrainingArguments,
-)
+import numpy as np
+from torch import Tensor
+from transformers import DataCollatorWithPadding, PreTrainedModel, PrinterCallback, TrainerCallback, TrainingArguments
+from transformers.utils import logging
 
+from ..errors import TrainingError
 from ..evaluation.inference import INPUTS, has_fast_bf16
 from ..evaluation.metrics import Metric
 from ..graph.model import eliminate_
 from ..retention import Retention
 from .distillation import DistillationTrainer
 
-__all__ = ["Retraining", "retrain_"]
+__all__ = ["Retraining", "retrain_", "unwrap_"]
 
 _EVALUATIONS_PER_EPOCH = 4
 _PATIENCE = 4
@@ -56,6 +53,36 @@ class _Report(TrainerCallback):
         self.progress(state.global_step / max(1, state.max_steps))
 
 
+class _KeepBest(TrainerCallback):
+    """Keeps the best weights in memory, looks at the last ones too, and stops when they grow no better."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.points = float("-inf")
+        self.weights: dict[str, Tensor] = {}
+        self.worse = 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        points = kwargs["metrics"]["eval_points"]
+        if points > self.points:
+            self.points, self.worse = points, 0
+            self.weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        else:
+            self.worse += 1
+            control.should_training_stop |= self.worse >= _PATIENCE
+
+
+def unwrap_(model: PreTrainedModel) -> None:
+    """Take off what training in bf16 leaves on a model, which would go on computing in bf16 without a word."""
+    if "_original_forward" in vars(model):
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+            vars(model).pop(name, None)
+
+
 def retrain_(
     model: PreTrainedModel,
     teacher: PreTrainedModel,
@@ -82,14 +109,23 @@ def retrain_(
         The Trainer's log, one dictionary an entry.
 
     Raises:
-        TrainingError: the loss is not a number.
+        TrainingError: the loss, the output or a weight is not a number; the weights are then of no use.
     """
-    bf16 = has_fast_bf16(model.device)
     watched = validation is not None and metric is not None
     steps = max(1, -(-len(train) // settings.batch_size))
     every = max(1, int(steps * min(1.0, settings.epochs)) // _EVALUATIONS_PER_EPOCH)
     eliminate_(model, retentions[0])
-    with tempfile.TemporaryDirectory(prefix="wordelim-") as scratch:
+    unwrap_(model)
+    best = _KeepBest(model)
+
+    def points(evaluated: Any) -> dict[str, float]:
+        if not np.isfinite(evaluated.predictions).all():
+            raise _diverged("output", trainer.state.global_step)
+        assert metric is not None
+        return {"points": metric(evaluated.predictions, evaluated.label_ids)}
+
+    verbosity = logging.get_verbosity()
+    with tempfile.TemporaryDirectory(prefix="wordelim-") as scratch:  # nothing is saved there, but it must exist
         arguments = TrainingArguments(
             output_dir=scratch,
             num_train_epochs=settings.epochs,
@@ -99,41 +135,50 @@ def retrain_(
             per_device_train_batch_size=settings.batch_size,
             per_device_eval_batch_size=2 * settings.batch_size,
             train_sampling_strategy="group_by_length",
-            bf16=bf16,
+            bf16=has_fast_bf16(model.device),
             bf16_full_eval=False,
             use_cpu=model.device.type == "cpu",
             seed=settings.seed,
             eval_strategy="steps" if watched else "no",
             eval_steps=every,
-            save_strategy="steps" if watched else "no",
-            save_steps=every,
-            save_total_limit=1,
-            save_only_model=True,
-            load_best_model_at_end=watched,
-            metric_for_best_model="points" if watched else None,
-            greater_is_better=True,
+            save_strategy="no",
             logging_steps=max(1, every // 4),
             report_to="none",
             disable_tqdm=True,
             log_level="error",
         )
-        trainer = DistillationTrainer(
-            model,
-            arguments,
-            teacher=teacher,
-            retentions=retentions,
-            temperature=settings.temperature,
-            train_dataset=_inputs(train),
-            eval_dataset=_inputs(validation) if watched else None,
-            data_collator=DataCollatorWithPadding(tokenizer),
-            compute_metrics=(lambda p: {"points": metric(p.predictions, p.label_ids)}) if metric else None,
-            callbacks=[_Report(progress), *([EarlyStoppingCallback(_PATIENCE)] if watched else [])],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        history = list(trainer.state.log_history)
-    model.eval()
-    return history
+        arguments._n_gpu = min(1, arguments.n_gpu)  # the Trainer would spread the model over all that it sees
+        try:
+            trainer = DistillationTrainer(
+                model,
+                arguments,
+                teacher=teacher,
+                retentions=retentions,
+                temperature=settings.temperature,
+                train_dataset=_inputs(train),
+                eval_dataset=_inputs(validation) if watched else None,
+                data_collator=DataCollatorWithPadding(tokenizer),
+                compute_metrics=points if watched else None,
+                callbacks=[_Report(progress), *([best] if watched else [])],
+            )
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+            if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+                raise _diverged("weights", trainer.state.global_step)
+        finally:
+            logging.set_verbosity(verbosity)
+            unwrap_(model)
+            model.zero_grad(set_to_none=True)
+            model.eval()
+    if best.weights:
+        model.load_state_dict(best.weights)
+    return list(trainer.state.log_history)
+
+
+def _diverged(what: str, step: int) -> TrainingError:
+    return TrainingError(
+        f"After step {step} of the retraining the model's {what} held NaN or infinity: lower --learning-rate."
+    )
 
 
 def _inputs(encoded: datasets.Dataset) -> datasets.Dataset:

@@ -1,0 +1,168 @@
+"""Significance against a naive reference in float64, and the choice of what is kept."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wordelim.elimination import significance as module
+from wordelim.elimination.significance import keep_highest, received_attention
+from wordelim.elimination.tokens import Tokens, enter
+
+HEADS, SIZE = 3, 8
+
+
+def vectors(lengths, width, seed, dtype=torch.float32):
+    """Query and key [batch, heads, width, size] and the mask; what stands in the padding is large."""
+    generator = torch.Generator().manual_seed(seed)
+    query, key = (torch.randn(len(lengths), HEADS, width, SIZE, generator=generator) for _ in range(2))
+    mask = torch.arange(width) < torch.tensor(lengths)[:, None]
+    for values in (query, key):
+        values.masked_fill_(~mask[:, None, :, None], 7.0)
+    return query.to(dtype), key.to(dtype), mask
+
+
+def naive(query, key, lengths, scaling):
+    """Attention received, one number at a time: a sum over heads and over real query rows."""
+    received = []
+    for b, length in enumerate(lengths):
+        total = torch.zeros(length, dtype=torch.float64)
+        for head in range(HEADS):
+            for row in range(length):
+                scores = torch.stack([query[b, head, row].double() @ key[b, head, k].double() for k in range(length)])
+                total += (scores * scaling).softmax(0)
+        received.append(total)
+    return received
+
+
+CASES = [[1], [6], [6, 6], [5, 1, 7], [3, 2]]
+
+
+@pytest.mark.parametrize("lengths", CASES)
+@pytest.mark.parametrize("padding", [0, 4])
+def test_it_is_the_attention_received_by_real_rows_from_real_rows(lengths, padding):
+    query, key, mask = vectors(lengths, max(lengths) + padding, seed=1)
+    significance = received_attention(query, key, None if mask.all() else mask, 0.3)
+    assert significance.dtype == torch.float32
+    for row, (length, expected) in enumerate(zip(lengths, naive(query, key, lengths, 0.3), strict=True)):
+        torch.testing.assert_close(significance[row, :length].double(), expected, rtol=1e-5, atol=1e-5)
+        # Padding receives nothing.
+        assert not significance[row, length:].any()
+
+
+@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4), padding=st.integers(0, 6), seed=st.integers(0, 99))
+def test_the_significance_of_a_text_sums_to_heads_times_its_length(lengths, padding, seed):
+    query, key, mask = vectors(lengths, max(lengths) + padding, seed)
+    sums = received_attention(query, key, mask, 0.3).sum(1)
+    torch.testing.assert_close(sums, HEADS * torch.tensor(lengths, dtype=torch.float32), rtol=1e-5, atol=1e-5)
+
+
+def test_padding_never_votes():
+    # The first text's significance is the same alone, padded, and beside a longer one.
+    query, key, mask = vectors([4, 9], 9, seed=3)
+    alone = received_attention(query[:1, :, :4], key[:1, :, :4], None, 0.3)
+    torch.testing.assert_close(received_attention(query, key, mask, 0.3)[:1, :4], alone, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_summed_in_fp32(dtype):
+    lengths = [300]
+    query, key, _ = vectors(lengths, 300, seed=4, dtype=dtype)
+    significance = received_attention(query, key, None, 0.3)
+    assert significance.dtype == torch.float32
+    # 900 probabilities are added up: a sum in bf16 would stop growing at 1 part in 256 of its size.
+    expected = (query.double() @ key.double().transpose(-1, -2) * 0.3).softmax(-1).sum((1, 2))
+    assert float((significance.double() - expected).abs().max() / expected.max()) < 5e-3
+    assert float(significance.sum()) == pytest.approx(HEADS * 300, rel=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("block", [1, 2 * HEADS * 49, 3 * HEADS * 49 + 1])
+def test_block_by_block_is_the_same_as_at_once(monkeypatch, masked, block):
+    lengths = [7, 3, 5, 1, 6] if masked else [7] * 5
+    query, key, mask = vectors(lengths, 7, seed=5)
+    mask = mask if masked else None
+    at_once = received_attention(query, key, mask, 0.3)
+    seen = []
+    softmax = torch.Tensor.softmax
+    monkeypatch.setattr(
+        torch.Tensor, "softmax", lambda self, *a, **k: (seen.append(len(self)), softmax(self, *a, **k))[1]
+    )
+    monkeypatch.setattr(module, "_BLOCK", block)
+    torch.testing.assert_close(received_attention(query, key, mask, 0.3), at_once, rtol=1e-6, atol=1e-6)
+    step = max(1, block // (HEADS * 49))
+    assert seen == [step] * (5 // step) + [5 % step] * bool(5 % step)
+
+
+def test_no_gradient_flows_through_the_choice():
+    query, key, _ = vectors([5], 5, seed=6)
+    assert not received_attention(query.requires_grad_(), key, None, 0.3).requires_grad
+
+
+# --- what is kept ----------------------------------------------------------------------------------------------
+
+
+def tokens_of(lengths, width):
+    mask = torch.arange(width) < torch.tensor(lengths)[:, None]
+    return Tokens(None if bool(mask.all()) else mask, tuple(lengths), tuple(lengths))
+
+
+def naive_keep(significance, length, count, protected):
+    ranked = sorted(range(length), key=lambda i: (i >= protected, -significance[i], i))
+    return sorted(ranked[:count])
+
+
+@given(data=st.data(), lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4), padding=st.integers(0, 5))
+def test_the_highest_are_kept_in_text_order(data, lengths, padding):
+    width = max(lengths) + padding
+    protected = data.draw(st.integers(1, 3))
+    counts = tuple(data.draw(st.integers(min(n, protected), n)) for n in lengths)
+    # Few different values, so that there are ties.
+    values = st.lists(st.integers(0, 4), min_size=width, max_size=width)
+    significance = torch.tensor([data.draw(values) for _ in lengths], dtype=torch.float32)
+    index, alive = keep_highest(significance, tokens_of(lengths, width), counts, protected)
+    assert index.shape == (len(lengths), max(counts))
+    assert alive.counts == counts
+    assert alive.lengths == tuple(lengths)
+    assert (alive.mask is None) == (len(set(counts)) == 1)
+    for row, (length, count) in enumerate(zip(lengths, counts, strict=True)):
+        kept = index[row, :count].tolist()
+        assert kept == naive_keep(significance[row].tolist(), length, count, protected)
+        assert kept[: min(protected, count)] == list(range(min(protected, count)))
+        assert not index[row, count:].any()
+        if alive.mask is not None:
+            assert alive.mask[row].tolist() == [True] * count + [False] * (max(counts) - count)
+
+
+def test_ties_go_to_the_earlier():
+    index, _ = keep_highest(torch.ones(1, 6), tokens_of([6], 6), (3,), 1)
+    assert index.tolist() == [[0, 1, 2]]
+    index, _ = keep_highest(torch.tensor([[0.0, 1.0, 3.0, 2.0, 2.0, 2.0]]), tokens_of([6], 6), (4,), 1)
+    assert index.tolist() == [[0, 2, 3, 4]]
+
+
+def test_the_first_is_kept_whatever_its_significance():
+    index, _ = keep_highest(torch.tensor([[0.0, 1.0, 3.0, 2.0]]), tokens_of([4], 4), (1,), 1)
+    assert index.tolist() == [[0]]
+    index, _ = keep_highest(torch.tensor([[0.0, 1.0, 3.0, 2.0]]), tokens_of([4], 4), (3,), 2)
+    assert index.tolist() == [[0, 1, 2]]
+
+
+def test_the_significance_given_is_not_changed():
+    significance = torch.rand(2, 6)
+    before = significance.clone()
+    for lengths in ([6, 6], [6, 3]):
+        keep_highest(significance, tokens_of(lengths, 6), (3, 2), 1)
+    assert torch.equal(significance, before)
+
+
+# --- what enters -----------------------------------------------------------------------------------------------
+
+
+def test_what_enters_is_read_off_the_mask():
+    hidden = torch.zeros(2, 4, 8)
+    assert enter(hidden, None) == Tokens(None, (4, 4), (4, 4))
+    assert enter(hidden, torch.ones(2, 4)) == Tokens(None, (4, 4), (4, 4))
+    tokens = enter(hidden, torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]]))
+    assert tokens.counts == tokens.lengths == (2, 3)
+    assert tokens.mask.tolist() == [[True, True, False, False], [True, True, True, False]]
