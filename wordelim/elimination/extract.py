@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..retention import Retention
 from .attention import attend, merge_heads
 from .significance import keep_highest, received_attention
-from .tokens import Tokens, gather
+from .tokens import Run, Tokens, gather, run_starts
 
 __all__ = ["Extracted", "FirstToken", "HardExtract"]
 
@@ -19,8 +19,8 @@ class Extracted(NamedTuple):
     """What leaves an eliminating attention.
 
     Args:
-        context: attention output of the kept rows, [batch, kept, width].
-        rows: which rows were kept, [batch, kept], or None when all were.
+        context: attention output of the kept rows, padded [batch, kept, width] or packed [1, kept, width].
+        rows: which rows were kept, padded [batch, kept] or packed [kept], or None when all were.
         tokens: what is alive after.
     """
 
@@ -52,7 +52,29 @@ class HardExtract(nn.Module):
         return f"layer={self.layer}, keep={self.retention.keep[self.layer]}"
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens) -> Extracted:
-        """``query``, ``key``, ``value``: [batch, heads, tokens, head size]."""
+        """All three: padded [batch, heads, tokens, head size] or packed [1, heads, rows, head size]."""
+        if tokens.runs is None:
+            return self._extract(query, key, value, tokens)
+        contexts, kept, runs, start = [], [], [], 0
+        for run in tokens.runs:
+            end = start + run.examples * run.count
+            inputs = (_examples(values[0, :, start:end], run) for values in (query, key, value))
+            lengths, counts = (run.length,) * run.examples, (run.count,) * run.examples
+            context, rows, alive = self._extract(*inputs, Tokens(None, lengths, counts))
+            contexts.append(context.flatten(0, 1))
+            if rows is not None:
+                first = torch.arange(start, end, run.count, device=rows.device)
+                kept.append((rows + first[:, None]).flatten())
+            else:
+                kept.append(torch.arange(start, end, device=query.device))
+            runs.append(Run(run.examples, run.length, alive.counts[0]))
+            start = end
+        context = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+        after = tuple(runs)
+        rows = None if after == tokens.runs else torch.cat(kept)
+        return Extracted(context[None], rows, tokens._replace(runs=after))
+
+    def _extract(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens) -> Extracted:
         dropout = self.dropout if self.training else 0.0
         counts = tuple(
             self.retention.count(self.layer, length, entered)
@@ -62,10 +84,10 @@ class HardExtract(nn.Module):
             context = attend(query, key, value, tokens.mask, self.scaling, dropout)
             return Extracted(merge_heads(context), None, tokens)
         significance = received_attention(query, key, tokens.mask, self.scaling)
-        index, alive = keep_highest(significance, tokens, counts, self.retention.protected_first)
-        rows = gather(query.transpose(1, 2), index).transpose(1, 2)
-        context = attend(rows, key, value, tokens.mask, self.scaling, dropout)
-        return Extracted(merge_heads(context), index, alive)
+        rows, alive = keep_highest(significance, tokens, counts, self.retention.protected_first)
+        kept = gather(query.transpose(1, 2), rows).transpose(1, 2)
+        context = attend(kept, key, value, tokens.mask, self.scaling, dropout)
+        return Extracted(merge_heads(context), rows, alive)
 
 
 class FirstToken(nn.Module):
@@ -82,9 +104,29 @@ class FirstToken(nn.Module):
         self.dropout = dropout
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens) -> Extracted:
-        """``query``: [batch, heads, 1 or tokens, head size]; ``key``, ``value``: [batch, heads, tokens, head size]."""
+        """Attention of each example's first row.
+
+        Args:
+            query: these rows' queries, padded [batch, heads, 1, head size] or packed [1, heads, batch, head size].
+            key, value: padded [batch, heads, tokens, head size] or packed [1, heads, rows, head size].
+        """
         dropout = self.dropout if self.training else 0.0
-        context = attend(query[:, :, :1], key, value, tokens.mask, self.scaling, dropout)
-        index = torch.zeros(query.shape[0], 1, dtype=torch.long, device=query.device)
-        alive = Tokens(None, tokens.lengths, (1,) * len(tokens.lengths))
-        return Extracted(merge_heads(context), index, alive)
+        if tokens.runs is None:
+            context = attend(query, key, value, tokens.mask, self.scaling, dropout)
+            rows = torch.zeros(query.shape[0], 1, dtype=torch.long, device=query.device)
+            alive = Tokens(None, tokens.lengths, (1,) * len(tokens.lengths))
+            return Extracted(merge_heads(context), rows, alive)
+        contexts, start, example = [], 0, 0
+        for run in tokens.runs:
+            end = start + run.examples * run.count
+            first = _examples(query[0, :, example : example + run.examples], run._replace(count=1))
+            keys, values = (_examples(rows[0, :, start:end], run) for rows in (key, value))
+            contexts.append(merge_heads(attend(first, keys, values, None, self.scaling, dropout)).flatten(0, 1))
+            start, example = end, example + run.examples
+        runs = tuple(run._replace(count=1) for run in tokens.runs)
+        return Extracted(torch.cat(contexts)[None], run_starts(tokens.runs, query.device), tokens._replace(runs=runs))
+
+
+def _examples(values: Tensor, run: Run) -> Tensor:
+    """One run's packed rows [heads, rows, head size] as [examples, heads, count, head size]."""
+    return values.unflatten(1, (run.examples, run.count)).transpose(0, 1)

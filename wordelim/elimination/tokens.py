@@ -1,50 +1,113 @@
-"""Which rows of a padded batch are real word vectors."""
+"""Which rows of a batch are real word vectors, in two layouts."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import Counter
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
 
-__all__ = ["Tokens", "enter", "gather"]
+__all__ = ["Enter", "Layout", "Run", "Tokens", "first_rows", "gather", "leave"]
+
+Layout = Literal["auto", "packed", "padded"]
+"""How a batch lies in memory inside the encoder.
+
+``packed``: [1, rows, width], the real rows of all examples one behind the other, no padding at all. ``padded``: [batch,
+tokens, width], shorter examples masked. ``auto``: packed on a CPU outside training and compilation, padded elsewhere.
+"""
+
+
+class Run(NamedTuple):
+    """Examples of equal length that lie one behind the other in the packed layout.
+
+    Args:
+        examples: how many.
+        length: real word vectors of each when it entered the encoder.
+        count: word vectors of each that are alive now.
+    """
+
+    examples: int
+    length: int
+    count: int
 
 
 class Tokens(NamedTuple):
-    """The word vectors of a batch that are still alive.
+    """The word vectors of a batch that are still alive. Counts are known on the host: no layer waits for the device.
 
     Args:
-        mask: [batch, tokens] bool, true on real rows; None when every row is real.
-        lengths: real word vectors of each example when it entered the encoder.
-        counts: word vectors of each example that are alive now. Known on the host, so no layer waits for the device.
+        mask: padded layout: [batch, tokens] bool, true on real rows; None when every row is real.
+        lengths: padded layout: real word vectors of each example when it entered the encoder.
+        counts: padded layout: word vectors of each example that are alive now.
+        runs: packed layout: the examples in the order in which they lie; None in the padded layout.
+        places: packed layout: [batch], where each example of the batch lies among the packed ones.
     """
 
     mask: Tensor | None
     lengths: tuple[int, ...]
     counts: tuple[int, ...]
+    runs: tuple[Run, ...] | None = None
+    places: Tensor | None = None
 
 
-def enter(hidden_states: Tensor, attention_mask: Tensor | None) -> Tokens:
-    """The word vectors that enter the encoder.
+class Enter(nn.Module):
+    """The encoder's entry: finds the real rows, and in the packed layout leaves out all others. Has no parameters."""
 
-    Args:
-        hidden_states: [batch, tokens, width].
-        attention_mask: [batch, tokens], non-zero on real rows, or None when all are real.
+    def __init__(self, layout: Layout = "padded") -> None:
+        super().__init__()
+        self.layout = layout
 
-    Raises:
-        UnsupportedModelError: the mask isn't two-dimensional, or position 0 of an example is padding (left padding, or
-            an example of padding alone), which a head that reads the first token can't use.
-    """
-    batch, width = hidden_states.shape[:2]
-    if attention_mask is None:
-        return Tokens(None, (width,) * batch, (width,) * batch)
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tokens]:
+        """Find which rows are real.
+
+        Args:
+            hidden_states: [batch, tokens, width].
+            attention_mask: [batch, tokens], non-zero on real rows, or None when all are real.
+
+        Returns:
+            What the first layer gets, and which of its rows are alive.
+
+        Raises:
+            UnsupportedModelError: the mask isn't two-dimensional, or position 0 of an example is padding (left padding,
+                or an example of padding alone), which a head that reads the first token can't use.
+        """
+        batch, width = hidden_states.shape[:2]
+        mask, lengths = None, (width,) * batch
+        if attention_mask is not None:
+            mask = _real_rows(attention_mask)
+            lengths = tuple(_lengths(mask))
+            mask = mask if min(lengths) < width else None
+        if not self._packs(hidden_states):
+            return hidden_states, Tokens(mask, lengths, lengths)
+        if mask is None:
+            places = torch.arange(batch, device=hidden_states.device)
+            return hidden_states.reshape(1, batch * width, -1), Tokens(
+                None, (), (), (Run(batch, width, width),), places
+            )
+        order = sorted(range(batch), key=lambda example: -lengths[example])
+        runs = tuple(Run(times, n, n) for n, times in sorted(Counter(lengths).items(), reverse=True))
+        device = hidden_states.device
+        rows = torch.arange(batch * width, device=device).view(batch, width)[order][mask[order]]
+        places = torch.tensor(sorted(range(batch), key=lambda example: order[example]), device=device)
+        return hidden_states.flatten(0, 1).index_select(0, rows)[None], Tokens(None, (), (), runs, places)
+
+    def _packs(self, hidden_states: Tensor) -> bool:
+        if self.layout != "auto":
+            return self.layout == "packed"
+        return hidden_states.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def _real_rows(attention_mask: Tensor) -> Tensor:
     if attention_mask.dim() != 2:
         raise UnsupportedModelError(
             f"The attention mask has {attention_mask.dim()} dimensions: a compressed model takes [batch, tokens]."
         )
-    mask = attention_mask.bool()
+    return attention_mask.bool()
+
+
+def _lengths(mask: Tensor) -> list[int]:
     lengths, first = torch.stack((mask.sum(1), mask[:, 0])).tolist()
     if not all(first):
         row = first.index(0)
@@ -53,15 +116,51 @@ def enter(hidden_states: Tensor, attention_mask: Tensor | None) -> Tokens:
             f"Example {row} of the batch {what}, but the head reads position 0: pad on the right "
             "(tokenizer.padding_side = 'right') and leave out empty examples."
         )
-    counts = tuple(lengths)
-    return Tokens(None if min(counts) == width else mask, counts, counts)
+    return list(lengths)
 
 
-def gather(values: Tensor, index: Tensor | None) -> Tensor:
-    """Rows of ``values`` [batch, tokens, ...] at ``index`` [batch, kept]; all of them when ``index`` is None."""
-    if index is None:
+def gather(values: Tensor, rows: Tensor | None) -> Tensor:
+    """The rows that were kept; all of them when ``rows`` is None.
+
+    Args:
+        values: [batch, tokens, ...].
+        rows: padded layout: [batch, kept], for each example; packed layout: [kept], of all.
+    """
+    if rows is None:
         return values
+    if rows.dim() == 1:
+        return values.index_select(1, rows)
     batch, tokens = values.shape[:2]
-    start = torch.arange(0, batch * tokens, tokens, device=index.device)
-    rows = values.flatten(0, 1).index_select(0, (index + start[:, None]).flatten())
-    return rows.view(*index.shape, *rows.shape[1:])
+    start = torch.arange(0, batch * tokens, tokens, device=rows.device)
+    kept = values.flatten(0, 1).index_select(0, (rows + start[:, None]).flatten())
+    return kept.view(*rows.shape, *values.shape[2:])
+
+
+def first_rows(values: Tensor, tokens: Tokens) -> Tensor:
+    """Each example's first row: padded [batch, 1, ...], packed [1, batch, ...]."""
+    if tokens.runs is None:
+        return values[:, :1]
+    return values.index_select(1, run_starts(tokens.runs, values.device))
+
+
+def run_starts(runs: tuple[Run, ...], device: torch.device) -> Tensor:
+    """Where each packed example begins, [batch]."""
+    starts, row = [], 0
+    for run in runs:
+        starts += range(row, row + run.examples * run.count, run.count)
+        row += run.examples * run.count
+    return torch.tensor(starts, device=device)
+
+
+def leave(hidden_states: Tensor, tokens: Tokens) -> Tensor:
+    """The encoder's exit: what is alive as [batch, rows, width], in the batch's order; missing rows are zeros."""
+    if tokens.runs is None or tokens.places is None:
+        return hidden_states
+    rows = hidden_states[0]
+    widest = max(run.count for run in tokens.runs)
+    parts = rows.split([run.examples * run.count for run in tokens.runs])
+    shaped = [
+        nn.functional.pad(part.view(run.examples, run.count, -1), (0, 0, 0, widest - run.count))
+        for part, run in zip(parts, tokens.runs, strict=True)
+    ]
+    return torch.cat(shaped).index_select(0, tokens.places)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from torch import Tensor, fx, nn
 
 from wordelim.adapters import Family, family_of
 
 from ..elimination.extract import HardExtract
+from ..elimination.tokens import Enter, Layout
 from ..errors import UnsupportedModelError
 from ..retention import Retention
 from .rewrite import CutToFirstToken, SpliceElimination, attention_nodes
@@ -62,6 +63,7 @@ class EliminatingEncoder(fx.GraphModule):
         _take_any_arguments(self.graph, output)
         self.recompile()
         self._retention = retention
+        self.layout = "auto"
 
     @property
     def dense(self) -> nn.Module:
@@ -85,17 +87,26 @@ class EliminatingEncoder(fx.GraphModule):
         for module in self._eliminations():
             module.retention = retention
 
+    @property
+    def layout(self) -> Layout:
+        """How a batch lies in memory inside; may be set."""
+        return cast(Enter, self.get_submodule("enter")).layout
+
+    @layout.setter
+    def layout(self, layout: Layout) -> None:
+        cast(Enter, self.get_submodule("enter")).layout = layout
+
     def _eliminations(self) -> list[HardExtract]:
         return [module for module in self.children() if isinstance(module, HardExtract)]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EliminatingEncoder:
-        return _rebuild(self.training, *copy.deepcopy(self._source, memo), self._retention)
+        return _rebuild(self.training, self.layout, *copy.deepcopy(self._source, memo), self._retention)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.training, *self._source, self._retention)
+        return _rebuild, (self.training, self.layout, *self._source, self._retention)
 
 
-def _rebuild(training: bool, *source: Any) -> EliminatingEncoder:
+def _rebuild(training: bool, layout: Layout, *source: Any) -> EliminatingEncoder:
     """Make an encoder for a config that may have another attention implementation now."""
     dense, config = source[:2]
     # Of itself alone: the modules in it are shared, and a frozen one has a mode of its own.
@@ -103,7 +114,9 @@ def _rebuild(training: bool, *source: Any) -> EliminatingEncoder:
     before = config._attn_implementation
     config._attn_implementation = ATTENTION
     try:
-        return EliminatingEncoder(*source)
+        encoder = EliminatingEncoder(*source)
+        encoder.layout = layout
+        return encoder
     finally:
         config._attn_implementation = before
 
@@ -158,7 +171,7 @@ def eliminate_(model: Model, retention: Retention) -> Model:
     _require_supported(model, family)
     config = model.config
     before = config._attn_implementation
-    setattr(base, family.encoder, _rebuild(encoder.training, encoder, config, family, before, retention))
+    setattr(base, family.encoder, _rebuild(encoder.training, "auto", encoder, config, family, before, retention))
     config._attn_implementation = ATTENTION
     base.register_forward_pre_hook(_guard, with_kwargs=True)
     for name in _CHECKPOINTING:

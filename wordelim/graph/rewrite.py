@@ -14,7 +14,7 @@ from torch import fx, nn
 
 from ..elimination.attention import split_heads
 from ..elimination.extract import Extracted, FirstToken, HardExtract
-from ..elimination.tokens import enter, gather
+from ..elimination.tokens import Enter, Tokens, first_rows, gather, leave
 from ..errors import UnsupportedModelError
 from ..retention import Retention
 from .trace import SAMPLE_TOKENS, attention
@@ -93,9 +93,12 @@ class CutToFirstToken(Pass):
         query, key = node.args[:2]
         assert isinstance(query, fx.Node) and isinstance(key, fx.Node)
         projection = _projection(module, query)
-        if projection is not None:
+        if projection is None:
+            with module.graph.inserting_before(node):
+                query = module.graph.call_function(_first_queries, (query, _tokens(module, node)))
+        else:
             with module.graph.inserting_before(projection):
-                first = module.graph.call_function(operator.getitem, (projection.args[0], (slice(None), slice(0, 1))))
+                first = module.graph.call_function(first_rows, (projection.args[0], _tokens(module, node)))
                 row = module.graph.call_module(str(projection.target), (first,))
                 row.meta["first_row"] = True
             with module.graph.inserting_before(node):
@@ -115,7 +118,7 @@ def extraction_nodes(graph: fx.Graph) -> list[fx.Node]:
 
 def _replace_attention(module: fx.GraphModule, node: fx.Node, name: str, extract: nn.Module, query: Any) -> None:
     graph = module.graph
-    tokens = _tokens(node)
+    tokens = _tokens(module, node)
     module.add_module(name, extract.train(module.training))
     with graph.inserting_before(node):
         extracted = graph.call_module(name, (query, *node.args[1:3], tokens))
@@ -132,19 +135,38 @@ def _replace_attention(module: fx.GraphModule, node: fx.Node, name: str, extract
         _gather_branches(module, context, index)
 
 
-def _tokens(attention_node: fx.Node) -> fx.Node:
-    """What says which word vectors are alive where this attention stands; the first pass makes it at the entry."""
-    graph, latest = attention_node.graph, None
+def _first_queries(query: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+    """First rows of queries that stand as [batch, heads, tokens, head size]."""
+    return first_rows(query.transpose(1, 2), tokens).transpose(1, 2)
+
+
+def _tokens(module: fx.GraphModule, attention_node: fx.Node) -> fx.Node:
+    """What says which word vectors are alive where this attention stands; the first pass makes entry and exit."""
+    graph, latest = module.graph, None
     for node in graph.nodes:
         if node is attention_node:
             break
         latest = node if node.meta.get("tokens") else latest
-    if latest is None:
-        hidden_states, mask = [node for node in graph.nodes if node.op == "placeholder"][:2]
-        with graph.inserting_after(mask):
-            latest = graph.call_function(enter, (hidden_states, mask))
-        latest.meta["tokens"] = True
-    return latest
+    return latest or _add_entry_and_exit(module)
+
+
+def _add_entry_and_exit(module: fx.GraphModule) -> fx.Node:
+    graph = module.graph
+    hidden_states, mask = [node for node in graph.nodes if node.op == "placeholder"][:2]
+    module.add_module("enter", Enter().train(module.training))
+    with graph.inserting_after(mask):
+        entered = graph.call_module("enter", (hidden_states, mask))
+    with graph.inserting_after(entered):
+        rows = graph.call_function(operator.getitem, (entered, 0))
+    with graph.inserting_after(rows):
+        tokens = graph.call_function(operator.getitem, (entered, 1))
+    rows.meta["val"] = hidden_states.meta["val"]
+    tokens.meta["tokens"] = True
+    hidden_states.replace_all_uses_with(rows, delete_user_cb=lambda user: user is not entered)
+    result = next(node for node in graph.nodes if node.op == "output")
+    with graph.inserting_before(result):
+        result.args = (graph.call_function(leave, (result.args[0], tokens)),)
+    return tokens
 
 
 def _merged(node: fx.Node) -> fx.Node:
@@ -209,6 +231,9 @@ def _gather_branches(module: fx.GraphModule, context: fx.Node, index: fx.Node) -
             node.replace_input_with(source, gathered[source])
 
 
+_OURS = {attention, first_rows, _first_queries, gather, leave, split_heads}
+
+
 def _refuse_mixing(module: fx.GraphModule, node: fx.Node) -> None:
     """Refuse a node that might mix rows: dropping some before it would change the others."""
     if node.op == "call_module":
@@ -221,14 +246,12 @@ def _refuse_mixing(module: fx.GraphModule, node: fx.Node) -> None:
         shape_of = node.target is getattr and node.args[1] == "shape"
         # A number of rows in a sum or product would be another one once rows are dropped.
         counts_rows = node.target in _TOKENWISE_FUNCTIONS and any(map(_is_token_count, node.all_input_nodes))
-        if (node.target in _TOKENWISE_FUNCTIONS | {attention, gather, split_heads} and not counts_rows) or shape_of:
+        if (node.target in _TOKENWISE_FUNCTIONS | _OURS and not counts_rows) or shape_of:
             return
-        # Taking rows apart is known only where a pass wrote it; taking numbers out of a shape is harmless.
-        if node.target is operator.getitem:
-            source = node.args[0]
-            assert isinstance(source, fx.Node)
-            if not isinstance(source.meta.get("val"), torch.Tensor) or node.args[1] == (slice(None), slice(0, 1)):
-                return
+        # Taking rows out of a tensor might be anything; taking numbers out of a shape is harmless.
+        source = node.args[0] if node.target is operator.getitem else None
+        if isinstance(source, fx.Node) and not isinstance(source.meta.get("val"), torch.Tensor):
+            return
         what = f"{node.name} ({getattr(node.target, '__name__', node.target)})"
     elif node.op == "output" or (node.op == "call_method" and node.target in _SHAPE_METHODS):
         return
