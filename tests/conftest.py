@@ -29,6 +29,7 @@ from transformers import (
 
 from wordelim import Retention, eliminate_
 from wordelim.adapters import family_of
+from wordelim.graph.model import eliminating_encoder
 from wordelim.graph.trace import ATTENTION, trace
 
 # Models this small are slower on many threads than on one.
@@ -298,11 +299,16 @@ def retentions():
     return of
 
 
-@pytest.fixture(scope="session")
-def shared(make_model, family) -> tuple[PreTrainedModel, PreTrainedModel]:
-    """A dense model of each family and the same one compressed: change nothing but its retention, with eliminate_."""
+@pytest.fixture(scope="session", params=["padded", "packed"])
+def shared(make_model, family, request) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """A dense model of each family and the same one compressed, in each layout.
+
+    Change nothing but its retention, with eliminate_.
+    """
     dense = make_model(family)
-    return dense, eliminate_(copy.deepcopy(dense), Retention.keep_all(LAYERS))
+    compressed = eliminate_(copy.deepcopy(dense), Retention.keep_all(LAYERS))
+    eliminating_encoder(compressed).layout = request.param
+    return dense, compressed
 
 
 @pytest.fixture(scope="session")
@@ -310,10 +316,10 @@ def make_texts() -> Callable[..., datasets.Dataset]:
     """``make_texts(rows, seed=0)``: texts of 4 to 16 words; each holds "good" (label 1) or "bad" (label 0) once."""
 
     def make(rows: int, seed: int = 0) -> datasets.Dataset:
-        choice = random.Random(seed)
+        choice, neutral = random.Random(seed), ("film", "plot", "acting", "story", "man", "woman", "cat", "house")
         texts = []
         for row in range(rows):
-            words = choice.choices("film plot acting story man woman cat house".split(), k=choice.randint(4, 16))
+            words = choice.choices(neutral, k=choice.randint(4, 16))
             words[choice.randrange(len(words))] = ("bad", "good")[row % 2]
             texts.append(" ".join(words))
         return datasets.Dataset.from_dict({"text": texts, "label": [row % 2 for row in range(rows)]})

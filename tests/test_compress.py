@@ -163,13 +163,12 @@ def test_a_model_that_was_trained_in_bf16_is_measured_in_fp32(bert, bert_tokeniz
     np.testing.assert_allclose(answers(bert, bert_tokenizer), answers(plain, bert_tokenizer), atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_stored_dtype_stays(make_model_dir, make_model, make_tokenizer, sets, tmp_path, dtype):
-    make_model("bert", labels=2).to(dtype).save_pretrained(tmp_path / "dense")
+def test_stored_dtype_stays(make_model, make_tokenizer, sets, tmp_path):
+    make_model("bert", labels=2).to(torch.float16).save_pretrained(tmp_path / "dense")
     make_tokenizer("bert").save_pretrained(tmp_path / "dense")
     result = compress(tmp_path / "dense", **sets, output=tmp_path / "out", **KEEP)
-    assert result.model.dtype == dtype
-    assert wordelim.load(tmp_path / "out").dtype == dtype
+    assert result.model.dtype == torch.float16
+    assert wordelim.load(tmp_path / "out").dtype == torch.float16
 
 
 def test_learnt_model_gets_faster_and_stays_good(learnt, bert_tokenizer, make_texts):
@@ -205,8 +204,8 @@ def test_multi_label(make_model, bert_tokenizer, sets):
         for name, data in sets.items()
     }
     model = make_model("bert", labels=3, problem_type="multi_label_classification")
-    report = compress_model(model, bert_tokenizer, **several, **KEEP, metric="f1_macro").report
-    assert report["metric"] == "f1_macro"
+    report = compress_model(model, bert_tokenizer, **several, **KEEP, metric="accuracy").report
+    assert report["metric"] == "accuracy"
     json.dumps(report, allow_nan=False)
 
 
@@ -261,11 +260,17 @@ def test_without_retraining_the_weights_stay(bert, bert_tokenizer, sets):
     assert result.report["training"] == []
 
 
-def test_unmet_drop_leaves_the_report_alone(make_model_dir, learnt, bert_tokenizer, sets, tmp_path):
-    learnt.save_pretrained(tmp_path / "dense")
-    bert_tokenizer.save_pretrained(tmp_path / "dense")
+def test_unmet_drop_leaves_the_report_alone(make_model_dir, make_model, bert_tokenizer, sets, tmp_path):
+    dense, texts = make_model("bert", labels=2), sets["train"]
+    encoded = encode(texts, bert_tokenizer, find_columns(texts), dense.config).dataset
+    # Labels that the dense model is always right on, so that any change is a loss.
+    validation = datasets.Dataset.from_dict(
+        {"text": texts["text"], "label": logits_of(dense, encoded, bert_tokenizer).argmax(1).tolist()}
+    )
     hopeless = {**QUICK, "keep": (0, 0, 0), "retrain": False, "max_drop": 0}
-    result = compress(tmp_path / "dense", **sets, output=f"{tmp_path}/new/out/", **hopeless)
+    result = compress(
+        make_model_dir(labels=2), train=texts, validation=validation, output=f"{tmp_path}/new/out/", **hopeless
+    )
     assert not result.met
     assert result.output == tmp_path / "new" / "out.wordelim_report.json"
     assert [path.name for path in (tmp_path / "new").iterdir()] == [result.output.name]
@@ -305,17 +310,24 @@ def test_cut_texts_are_counted(bert, bert_tokenizer, sets):
 # --- nothing is left behind ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("broken")])
-@pytest.mark.parametrize("stage", ["search: confirming", "screening", "retrain: all speeds", "verify: validation"])
+@pytest.mark.parametrize(
+    ("stage", "error"),
+    [
+        ("search: confirming", RuntimeError),
+        ("screening", KeyboardInterrupt),
+        ("retrain", KeyboardInterrupt),
+        ("verify: validation", RuntimeError),
+    ],
+)
 def test_a_failure_gives_back_the_dense_model(bert, bert_tokenizer, sets, answers, stage, error):
     bert.to(torch.bfloat16).train()
     dense, before, hooks = copy.deepcopy(bert), weights(bert), len(bert.base_model._forward_hooks)
 
     def fail(name, share):
-        if name == stage:
+        if name.startswith(stage):
             raise error
 
-    with pytest.raises(type(error) if isinstance(error, Exception) else error):
+    with pytest.raises(error):
         compress_model(bert, bert_tokenizer, **sets, **SEARCH, progress=fail)
     assert_same(before, weights(bert))
     assert bert.training
@@ -355,7 +367,7 @@ def test_a_disk_that_is_too_small_is_noticed_first(make_model_dir, sets, tmp_pat
 
     dense = make_model_dir(labels=2)
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
-    with pytest.raises(CheckpointError, match="0.001 MB left, but the model takes 0"):
+    with pytest.raises(CheckpointError, match=r"0\.001 MB left, but the model takes 0"):
         compress(dense, **sets, output=tmp_path / "out", **KEEP)
 
 
@@ -422,7 +434,7 @@ def test_settings_that_dont_fit_are_refused_before_anything_runs(bert, bert_toke
 
 def test_broken_weights_are_refused(bert, bert_tokenizer, sets):
     bert.classifier.bias.data[0] = torch.nan
-    with pytest.raises(WordelimError, match="The weight classifier.bias holds NaN or infinity"):
+    with pytest.raises(WordelimError, match=r"The weight classifier\.bias holds NaN or infinity"):
         compress_model(bert, bert_tokenizer, **sets, **KEEP)
 
 
@@ -442,7 +454,7 @@ def test_a_compressed_model_is_refused(bert, bert_tokenizer, sets):
 def test_tokenizers_that_dont_fit_are_refused(make_model, make_tokenizer, sets):
     left = make_tokenizer("bert")
     left.padding_side = "left"
-    with pytest.raises(DataError, match="pads on the left, .* set padding_side to 'right'"):
+    with pytest.raises(DataError, match=r"pads on the left, .* set padding_side to 'right'"):
         compress_model(make_model("bert", labels=2), left, **sets, **KEEP)
     unpadded = make_tokenizer("bert")
     unpadded.pad_token = None

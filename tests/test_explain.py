@@ -51,6 +51,9 @@ def test_it_is_what_survives_in_a_batch_too(compressed, tokenizer, encoder_of):
     """The rows that the modules keep, followed by hand from layer to layer."""
     batch = tokenizer([TEXT, "good"], padding=True, return_tensors="pt")
     rows = []
+    assert encoder_of(compressed).layout == "auto"
+    packed = explain(compressed, tokenizer, TEXT)
+    encoder_of(compressed).layout = "padded"
     modules = [encoder_of(compressed).get_submodule(f"extract_{layer}") for layer in (0, 1)]
     hooks = [module.register_forward_hook(lambda m, a, output: rows.append(output.rows[0])) for module in modules]
     with torch.no_grad():
@@ -59,7 +62,7 @@ def test_it_is_what_survives_in_a_batch_too(compressed, tokenizer, encoder_of):
         hook.remove()
     after_second = rows[0][rows[1]].tolist()
     expected = [(i in rows[0].tolist()) + (i in after_second) + (i == 0) for i in range(len(TEXT.split()) + 2)]
-    assert list(explain(compressed, tokenizer, TEXT).depth) == expected
+    assert list(explain(compressed, tokenizer, TEXT).depth) == list(packed.depth) == expected
 
 
 def test_a_pair_of_texts(compressed, tokenizer):

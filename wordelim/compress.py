@@ -255,7 +255,7 @@ def compress_model(
     ready = _prepare(model, tokenizer, sets, {"text": text, "text_pair": text_pair, "label": label}, chosen)
 
     before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    training, problem = model.training, model.config.problem_type
+    training = model.training
     try:
         model.float()
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
@@ -279,7 +279,7 @@ def compress_model(
         if is_marked(model.config):
             restore_(model)
         _move(model, stored).load_state_dict(before)
-        model.train(training).config.problem_type = problem
+        model.train(training)
         raise
     report = {
         "wordelim_report": 1,

@@ -62,8 +62,8 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
     alive = torch.arange(len(ids))
     depth = [0] * len(ids)
     for module in stages:
-        index = kept[module]
-        alive = alive if index is None else alive[index[0].cpu()]
+        rows = kept[module]
+        alive = alive if rows is None else alive[rows.flatten().cpu()]
         for position in alive.tolist():
             depth[position] += 1
     names: Any = model.config.id2label

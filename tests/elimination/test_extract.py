@@ -67,11 +67,11 @@ def test_hard_extract_gives_the_context_of_the_kept_rows(case, keep):
 def test_first_token_gives_the_context_of_the_first_row(case):
     mask, lengths = MASKS[case]
     query, key, value = vectors(2, 3, 9, 4)
-    for rows in (query, query[:, :, :1]):
-        context, index, alive = FirstToken(SCALING, 0.0)(rows, key, value, Tokens(mask, lengths, lengths))
-        assert index.tolist() == [[0], [0]]
-        assert alive == Tokens(None, lengths, (1, 1))
-        torch.testing.assert_close(context.double(), naive(query, key, value, mask)[:, :1], rtol=1e-5, atol=1e-5)
+    tokens = Tokens(mask, lengths, lengths)
+    context, index, alive = FirstToken(SCALING, 0.0)(query[:, :, :1], key, value, tokens)
+    assert index.tolist() == [[0], [0]]
+    assert alive == Tokens(None, lengths, (1, 1))
+    torch.testing.assert_close(context.double(), naive(query, key, value, mask)[:, :1], rtol=1e-5, atol=1e-5)
 
 
 def test_a_text_short_enough_to_be_kept_whole_is_dropped_from_by_nobody():

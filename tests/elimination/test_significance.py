@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from wordelim.elimination import significance as module
 from wordelim.elimination.significance import keep_highest, received_attention
-from wordelim.elimination.tokens import Tokens, enter
+from wordelim.elimination.tokens import Enter, Tokens
 
 HEADS, SIZE = 3, 8
 
@@ -161,8 +161,8 @@ def test_the_significance_given_is_not_changed():
 
 def test_what_enters_is_read_off_the_mask():
     hidden = torch.zeros(2, 4, 8)
-    assert enter(hidden, None) == Tokens(None, (4, 4), (4, 4))
-    assert enter(hidden, torch.ones(2, 4)) == Tokens(None, (4, 4), (4, 4))
-    tokens = enter(hidden, torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]]))
+    assert Enter("padded")(hidden, None)[1] == Tokens(None, (4, 4), (4, 4))
+    assert Enter("padded")(hidden, torch.ones(2, 4))[1] == Tokens(None, (4, 4), (4, 4))
+    tokens = Enter("padded")(hidden, torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]]))[1]
     assert tokens.counts == tokens.lengths == (2, 3)
     assert tokens.mask.tolist() == [[True, True, False, False], [True, True, True, False]]

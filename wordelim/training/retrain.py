@@ -125,6 +125,8 @@ def retrain_(
         return {"points": metric(evaluated.predictions, evaluated.label_ids)}
 
     verbosity = logging.get_verbosity()
+    # The Trainer, and the first loss, write into the config what would end up on the disk.
+    config = {name: value for name, value in vars(model.config).items() if name in ("problem_type", "use_cache")}
     with tempfile.TemporaryDirectory(prefix="wordelim-") as scratch:  # nothing is saved there, but it must exist
         arguments = TrainingArguments(
             output_dir=scratch,
@@ -167,6 +169,7 @@ def retrain_(
                 raise _diverged("weights", trainer.state.global_step)
         finally:
             logging.set_verbosity(verbosity)
+            vars(model.config).update(config)
             unwrap_(model)
             model.zero_grad(set_to_none=True)
             model.eval()

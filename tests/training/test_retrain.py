@@ -1,0 +1,245 @@
+"""Retraining on tiny models: what is trained, what is kept, what is left behind."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from transformers.utils import logging
+
+import wordelim.training.distillation as distillation
+from wordelim import Retention, eliminate_, restore_, retention_of
+from wordelim.data import encode, find_columns
+from wordelim.errors import TrainingError
+from wordelim.evaluation.inference import logits_of
+from wordelim.evaluation.metrics import Metric, metric_for
+from wordelim.training.retrain import Retraining, retrain_
+
+SOME = Retention.fractions([0.7, 0.4, 0.0])
+OTHERS = (SOME, Retention.fractions([0.9, 0.8, 0.0]), Retention.fractions([0.3, 0.2, 0.0]))
+
+
+@pytest.fixture(scope="module")
+def bert_tokenizer(make_tokenizer):
+    return make_tokenizer("bert")
+
+
+@pytest.fixture
+def teacher(make_model):
+    return make_model("bert", labels=2).requires_grad_(False)
+
+
+@pytest.fixture
+def student(make_model):
+    return make_model("bert", labels=2)
+
+
+@pytest.fixture(scope="module")
+def encoded(make_model, make_texts, bert_tokenizer):
+    """``encoded(rows, seed=0)``: texts that are ready for a model."""
+    config = make_model("bert", labels=2).config
+
+    def make(rows, seed=0):
+        texts = make_texts(rows, seed)
+        return encode(texts, bert_tokenizer, find_columns(texts), config).dataset
+
+    return make
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def unequal(state, other):
+    return [name for name, tensor in state.items() if not torch.equal(tensor, other[name])]
+
+
+def test_the_student_learns_and_the_teacher_does_not(student, teacher, bert_tokenizer, encoded):
+    eliminate_(student, SOME)
+    before, dense = weights(student), weights(teacher)
+    history = retrain_(student, teacher, bert_tokenizer, encoded(32), [SOME], Retraining(batch_size=8))
+    assert retention_of(student) == SOME
+    assert not student.training
+    assert set(unequal(before, weights(student))) > {"classifier.weight", "bert.encoder.layer.0.output.dense.weight"}
+    assert unequal(dense, weights(teacher)) == []
+    assert all(np.isfinite(entry["loss"]) for entry in history if "loss" in entry)
+
+
+def test_nothing_else_is_left_behind(student, teacher, bert_tokenizer, encoded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    logging.set_verbosity_warning()
+    config = student.config.to_dict()
+    attributes = [set(vars(model)) for model in (student, teacher)]
+    retrain_(student, teacher, bert_tokenizer, encoded(16), [SOME], Retraining(batch_size=8))
+    assert logging.get_verbosity() == logging.WARNING
+    assert list(tmp_path.iterdir()) == []
+    assert all(parameter.grad is None for parameter in student.parameters())
+    for model in (student, teacher):
+        assert not model.base_model._forward_hooks
+    restore_(student)
+    assert [set(vars(model)) for model in (student, teacher)] == attributes
+    assert student.config.to_dict() == config
+
+
+def test_each_of_several_retentions_is_trained(student, teacher, bert_tokenizer, encoded, monkeypatch):
+    seen = Counter()
+
+    class Note(distillation.DistillationTrainer):
+        def compute_loss(self, *args, **kwargs):
+            loss = super().compute_loss(*args, **kwargs)
+            seen[retention_of(self.compressed)] += 1
+            return loss
+
+    monkeypatch.setattr("wordelim.training.retrain.DistillationTrainer", Note)
+    retrain_(student, teacher, bert_tokenizer, encoded(64), OTHERS, Retraining(batch_size=4, epochs=1.5))
+    assert set(seen) == set(OTHERS)
+    assert sum(seen.values()) == 24
+    assert min(seen.values()) >= 3
+
+
+def test_distillation_pulls_the_student_to_the_teacher(student, make_model, bert_tokenizer, encoded):
+    teacher, train = make_model("bert", labels=2, seed=1).requires_grad_(False), encoded(48)
+    target = logits_of(teacher, train, bert_tokenizer)
+    eliminate_(student, SOME)
+
+    def distance():
+        return np.square(logits_of(student, train, bert_tokenizer) - target).mean()
+
+    before = distance()
+    settings = Retraining(batch_size=8, epochs=6, learning_rate=1e-3)
+    retrain_(student, teacher, bert_tokenizer, train, [SOME], settings)
+    assert distance() < 0.7 * before
+
+
+def test_a_loss_that_is_not_a_number_is_named_with_its_step(student, teacher, bert_tokenizer, encoded, monkeypatch):
+    real, calls = distillation.distillation_loss, []
+
+    def broken(*args):
+        calls.append(args)
+        return real(*args) * (float("nan") if len(calls) == 3 else 1)
+
+    monkeypatch.setattr(distillation, "distillation_loss", broken)
+    with pytest.raises(TrainingError, match="loss became nan at step 2: lower --learning-rate"):
+        retrain_(student, teacher, bert_tokenizer, encoded(32), [SOME], Retraining(batch_size=4))
+    assert not student.base_model._forward_hooks
+    assert not teacher.base_model._forward_hooks
+    assert "forward" not in vars(student)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_weights_that_are_not_numbers_are_noticed(student, teacher, bert_tokenizer, encoded, watched):
+    validation = {"validation": encoded(8, 1), "metric": metric_for(student.config)} if watched else {}
+    with pytest.raises(TrainingError, match="lower --learning-rate"):
+        retrain_(
+            student,
+            teacher,
+            bert_tokenizer,
+            encoded(8),
+            [SOME],
+            Retraining(batch_size=4, learning_rate=1e40),
+            **validation,
+        )
+
+
+def scripted(points):
+    """A metric that gives these points, one after the other, and 0 from then on."""
+    left = iter(points)
+    return Metric("scripted", lambda logits: logits.argmax(-1), lambda labels, predicted: next(left, 0.0) / 100)
+
+
+def test_the_best_weights_are_kept(student, teacher, bert_tokenizer, encoded, monkeypatch):
+    states = []
+    monkeypatch.setattr("wordelim.training.retrain._KeepBest", noting(states))
+    train, validation = encoded(64), encoded(8, 1)
+    history = retrain_(
+        student,
+        teacher,
+        bert_tokenizer,
+        train,
+        [SOME],
+        Retraining(batch_size=4, learning_rate=1e-3),
+        validation=validation,
+        metric=scripted([50, 60, 55, 40]),
+    )
+    assert [entry["eval_points"] for entry in history if "eval_points" in entry] == pytest.approx([50, 60, 55, 40])
+    assert len(states) == 4
+    assert unequal(states[1], weights(student)) == []
+    assert unequal(states[3], weights(student)) != []
+
+
+def noting(states):
+    from wordelim.training.retrain import _KeepBest
+
+    class Note(_KeepBest):
+        def on_evaluate(self, *args, **kwargs):
+            states.append(weights(self.model))
+            super().on_evaluate(*args, **kwargs)
+
+    return Note
+
+
+def test_training_stops_when_it_grows_no_better(student, teacher, bert_tokenizer, encoded):
+    history = retrain_(
+        student,
+        teacher,
+        bert_tokenizer,
+        encoded(64),
+        [SOME],
+        Retraining(batch_size=4, epochs=4),
+        validation=encoded(8, 1),
+        metric=scripted([50, 60, *[10] * 100]),
+    )
+    points = [entry["eval_points"] for entry in history if "eval_points" in entry]
+    assert points == pytest.approx([50, 60, 10, 10, 10, 10])
+
+
+def test_the_last_step_is_looked_at(student, teacher, bert_tokenizer, encoded):
+    """7 steps, evaluated after each second one as the setting goes, and after the last."""
+    evaluated = retrain_(
+        student,
+        teacher,
+        bert_tokenizer,
+        encoded(36),
+        [SOME],
+        Retraining(batch_size=4),
+        validation=encoded(8, 1),
+        metric=scripted(range(1, 100)),
+    )
+    steps = [entry["step"] for entry in evaluated if "eval_points" in entry]
+    assert steps == [2, 4, 6, 8, 9]
+
+
+def test_same_seed_same_weights(make_model, teacher, bert_tokenizer, encoded):
+    results = []
+    for seed in (1, 1, 2):
+        student = make_model("bert", labels=2)
+        retrain_(student, teacher, bert_tokenizer, encoded(32), OTHERS, Retraining(batch_size=4, seed=seed))
+        random.random()
+        torch.rand(1)
+        results.append(weights(student))
+    assert unequal(results[0], results[1]) == []
+    assert unequal(results[0], results[2]) != []
+
+
+def test_progress_rises_to_one(student, teacher, bert_tokenizer, encoded):
+    shares = []
+    retrain_(student, teacher, bert_tokenizer, encoded(16), [SOME], Retraining(batch_size=4), progress=shares.append)
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_an_equal_teacher_has_nothing_to_teach(make_model, bert_tokenizer, encoded, monkeypatch):
+    """Where nothing is dropped, no word vector and no activation, the distillation starts at 0."""
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    student, teacher = make_model("bert", labels=2, **still), make_model("bert", labels=2, **still)
+    losses, real = [], distillation.distillation_loss
+
+    def note(*args):
+        losses.append(real(*args).item())
+        return real(*args)
+
+    monkeypatch.setattr(distillation, "distillation_loss", note)
+    keep_all = [Retention.keep_all(3)]
+    retrain_(student, teacher.requires_grad_(False), bert_tokenizer, encoded(4), keep_all, Retraining(batch_size=4))
+    assert losses == [pytest.approx(0, abs=1e-3)]
