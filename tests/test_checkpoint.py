@@ -404,3 +404,9 @@ def test_a_report_alone_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match=r"report\.json can't be written .*No space left"):
         write_report({"a": 2}, path)
     assert tree(tmp_path) == {"new/report.json": b'{\n  "a": 1\n}\n'}
+
+
+def test_whoever_may_list_the_directory_may_read_the_weights(compressed, tokenizer, tmp_path):
+    save(compressed, tokenizer, tmp_path / "out")
+    readable = (tmp_path / "out").stat().st_mode & 0o444
+    assert {path.stat().st_mode & 0o444 for path in (tmp_path / "out").iterdir()} == {readable}

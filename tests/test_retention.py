@@ -73,7 +73,9 @@ def test_what_is_accepted_is_normalised():
 @pytest.mark.parametrize(
     ("fraction", "length", "count"),
     [
-        (0.1, 30, 3),  # 0.1 * 30 is a little more than 3 in floating point
+        (0.1, 30, 3),
+        (0.07, 100, 7),  # 7.000000000000001 in floating point
+        (0.55, 100, 55),  # 55.00000000000001
         (0.7, 10, 7),
         (0.29, 100, 29),
         (0.1, 31, 4),

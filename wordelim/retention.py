@@ -114,7 +114,7 @@ class Retention:
             entered: word vectors of it that entered this layer.
         """
         value = self.keep[layer]
-        # The tiny term keeps 0.1 * 30 = 3.0000000000000004 from counting as 4.
+        # The tiny term keeps 0.07 * 100 = 7.000000000000001 from counting as 8.
         wanted = math.ceil(value * length - 1e-9) if self.kind == "fraction" else int(value)
         return min(entered, max(wanted, self.min_tokens, self.protected_first))
 

@@ -3,6 +3,9 @@
     python tests/benchmarks/real_runs.py sst2 --model DIR --data DIR
     python tests/benchmarks/real_runs.py imdb --model DIR --data DIR
 
+With --keep OUT the compressed model stays in OUT. With --speed-only as well, the model that lies there is only timed
+anew, and the kept report gets the new figures.
+
 DIR of --data holds train.jsonl, dev.jsonl and test.jsonl for sst2 (columns sentence, label), train.jsonl.gz and
 test.jsonl.gz for imdb (columns text, label). For imdb, 8,000 reviews of train are trained on, 1,500 others of train are
 validated on, and 5,000 of test are reported on, all drawn with seed 0.
@@ -16,11 +19,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from render import RESULTS
 from render import main as render
+from transformers import AutoTokenizer
 
-from wordelim.data import carve
+import wordelim
+from wordelim.checkpoint import load_dense
+from wordelim.data import carve, encode, find_columns
+from wordelim.evaluation.latency import measure_speed
 from wordelim.reading import read
 
 
@@ -31,28 +39,59 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="fine-tuned model to compress")
     parser.add_argument("--data", type=Path, required=True, help="folder of the task's texts")
     parser.add_argument("--about", default="MiniLM-L6 (6 layers, hidden 384), fine-tuned on the task")
+    parser.add_argument("--keep", type=Path, help="leave the compressed model in this directory")
+    parser.add_argument("--speed-only", action="store_true", help="time the model in --keep again, nothing else")
     parser.add_argument("options", nargs="*", help="further options of wordelim compress, after --")
     arguments = parser.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    kept = RESULTS / f"real-{arguments.task}.json"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         splits = _sst2(arguments.data) if arguments.task == "sst2" else _imdb(arguments.data, folder)
-        length = [] if arguments.task == "sst2" else ["--max-length", "256"]
-        options = [*length, *arguments.options]
-        files = [part for name, path in splits.items() for part in (f"--{name}", str(path))]
-        command = [sys.executable, "-m", "wordelim", "compress", arguments.model, *files, *options, "--json"]
-        done = subprocess.run([*command, "-o", str(folder / "out")], stdout=subprocess.PIPE, text=True, check=True)
+        if arguments.speed_only:
+            result = json.loads(kept.read_text())
+            result["speed"] = _speed(arguments.model, arguments.keep, splits["test"], arguments.task)
+        else:
+            result = _compress(arguments, splits, arguments.keep or folder / "out")
+    kept.write_text(json.dumps(result, indent=1) + "\n")
+    render()
+
+
+def _compress(arguments: argparse.Namespace, splits: dict[str, Path], output: Path) -> dict[str, Any]:
+    length = [] if arguments.task == "sst2" else ["--max-length", "256"]
+    files = [part for name, path in splits.items() for part in (f"--{name}", str(path))]
+    command = ["compress", arguments.model, *files, *length, *arguments.options, "-o", str(output), "--json"]
+    done = subprocess.run([sys.executable, "-m", "wordelim", *command], stdout=subprocess.PIPE, text=True, check=True)
     report = json.loads(done.stdout)
-    shown = " ".join(["python tests/benchmarks/real_runs.py", arguments.task, "--model MODEL --data DATA"])
-    kept = ("retention", "metric", "validation", "test", "speed", "frontier", "data", "settings", "seconds", "versions")
-    result = {
+    shown = f"python tests/benchmarks/real_runs.py {arguments.task} --model MODEL --data DATA"
+    names = (
+        "retention",
+        "metric",
+        "validation",
+        "test",
+        "speed",
+        "frontier",
+        "data",
+        "settings",
+        "seconds",
+        "versions",
+    )
+    return {
         "task": {"sst2": "SST-2", "imdb": "IMDB, 256 tokens"}[arguments.task],
         "about": arguments.about,
         "command": shown + (f" -- {' '.join(arguments.options)}" if arguments.options else ""),
-        **{name: report[name] for name in kept},
+        **{name: report[name] for name in (*names, "versions")},
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"real-{arguments.task}.json").write_text(json.dumps(result, indent=1) + "\n")
-    render()
+
+
+def _speed(dense: str, compressed: Path, test: Path, task: str) -> dict[str, Any]:
+    models = [load_dense(dense).float().eval(), wordelim.load(compressed).float().eval()]
+    tokenizer = AutoTokenizer.from_pretrained(dense)
+    texts = read(test)
+    limit = 256 if task == "imdb" else None
+    encoded = encode(texts, tokenizer, find_columns(texts), models[0].config, max_length=limit)
+    longest = limit or max(encoded.lengths)
+    return measure_speed(*models, encoded.dataset, tokenizer, max_length=longest).to_dict()
 
 
 def _sst2(data: Path) -> dict[str, Path]:

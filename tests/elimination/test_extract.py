@@ -11,7 +11,7 @@ from wordelim import Retention
 from wordelim.elimination.attention import attend, merge_heads, split_heads
 from wordelim.elimination.extract import FirstToken, HardExtract
 from wordelim.elimination.significance import keep_highest, received_attention
-from wordelim.elimination.tokens import Tokens, gather
+from wordelim.elimination.tokens import Run, Tokens, gather
 
 SCALING = 0.35
 
@@ -72,6 +72,35 @@ def test_first_token_gives_the_context_of_the_first_row(case):
     assert index.tolist() == [[0], [0]]
     assert alive == Tokens(None, lengths, (1, 1))
     torch.testing.assert_close(context.double(), naive(query, key, value, mask)[:, :1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.6, 0.0])
+def test_packed_rows_give_what_padded_ones_do(keep):
+    # Two examples of 5 rows, then one of 3: as they lie when padded, and one behind the other.
+    lengths = (5, 5, 3)
+    mask = torch.arange(5) < torch.tensor(lengths)[:, None]
+    padded = vectors(3, 2, 5, 4)
+    packed = [tensor.transpose(1, 2)[mask].transpose(0, 1)[None] for tensor in padded]
+    tokens = Tokens(None, (), (), (Run(2, 5, 5), Run(1, 3, 3)), torch.arange(3))
+    extract = HardExtract(Retention.fractions([keep]), 0, SCALING, 0.0)
+    context, rows, alive = extract(*padded, Tokens(mask, lengths, lengths))
+    packed_context, packed_rows, packed_alive = extract(*packed, tokens)
+    assert [run.count for run in packed_alive.runs] == [alive.counts[0], alive.counts[2]]
+    real = torch.ones(context.shape[:2], dtype=torch.bool) if alive.mask is None else alive.mask
+    torch.testing.assert_close(packed_context[0], context[real], rtol=1e-5, atol=1e-6)
+    if rows is None:
+        assert packed_rows is None
+    else:
+        assert packed_rows.tolist() == (rows + torch.tensor([[0], [5], [10]]))[real].tolist()
+        kept = gather(padded[0].transpose(1, 2), rows)[real]
+        assert torch.equal(gather(packed[0].transpose(1, 2), packed_rows)[0], kept)
+    starts = torch.tensor([0, 5, 10])
+    first = FirstToken(SCALING, 0.0)
+    one, _, _ = first(padded[0][:, :, :1], *padded[1:], Tokens(mask, lengths, lengths))
+    packed_one, firsts, after = first(packed[0][:, :, starts], *packed[1:], tokens)
+    assert torch.equal(firsts, starts)
+    assert [run.count for run in after.runs] == [1, 1]
+    torch.testing.assert_close(packed_one[0], one[:, 0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_text_short_enough_to_be_kept_whole_is_dropped_from_by_nobody():

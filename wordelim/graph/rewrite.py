@@ -93,12 +93,13 @@ class CutToFirstToken(Pass):
         query, key = node.args[:2]
         assert isinstance(query, fx.Node) and isinstance(key, fx.Node)
         projection = _projection(module, query)
+        tokens = _tokens(module, node)  # first, for with one layer it changes what the projection reads
         if projection is None:
             with module.graph.inserting_before(node):
-                query = module.graph.call_function(_first_queries, (query, _tokens(module, node)))
+                query = module.graph.call_function(_first_queries, (query, tokens))
         else:
             with module.graph.inserting_before(projection):
-                first = module.graph.call_function(first_rows, (projection.args[0], _tokens(module, node)))
+                first = module.graph.call_function(first_rows, (projection.args[0], tokens))
                 row = module.graph.call_module(str(projection.target), (first,))
                 row.meta["first_row"] = True
             with module.graph.inserting_before(node):
