@@ -72,6 +72,12 @@ def test_every_row_of_the_table_has_as_many_cells_as_its_head(card, report):
     assert len({line.count("|") for line in lines}) == 1
 
 
+def test_card_doesnt_say_where_the_model_stood(card, report, tmp_path):
+    (tmp_path / "my-bert").mkdir()
+    report["model"] = str(tmp_path / "my-bert")
+    assert "Made from `my-bert`" in card(report)
+
+
 def test_card_without_test_texts_speed_or_name(card, report):
     for name in ("model", "test", "speed"):
         del report[name]

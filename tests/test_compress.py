@@ -173,7 +173,7 @@ def test_stored_dtype_stays(make_model, make_tokenizer, sets, tmp_path):
 
 def test_learnt_model_gets_faster_and_stays_good(learnt, bert_tokenizer, make_texts):
     model = copy.deepcopy(learnt)
-    sets = {"train": make_texts(192), "validation": make_texts(96, 1), "test": make_texts(96, 2)}
+    sets = {"train": make_texts(128), "validation": make_texts(96, 1), "test": make_texts(96, 2)}
     settings = {**SEARCH, "epochs": 4, "learning_rate": 1e-3, "max_drop": 2, "search_examples": 64}
     report = compress_model(model, bert_tokenizer, **sets, **settings).report
     assert report["validation"]["dense"] > 90

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
@@ -27,7 +28,7 @@ def model_card(report: Mapping[str, Any], model: PreTrainedModel) -> str:
 
 # {type(model).__name__}, compressed with wordelim
 
-Made from `{report.get("model", "a model in memory")}` by dropping word vectors layer by layer
+Made from {_source(report)} by dropping word vectors layer by layer
 ([PoWER-BERT](https://arxiv.org/abs/2001.08950)). Class, tokenizer and weight names are those of the dense model.
 
 Word vectors kept after each layer: {_kept(report)}.
@@ -49,6 +50,15 @@ model = {type(model).__name__}.from_pretrained("this directory")
     return str(ModelCard(text))
 
 
+def _source(report: Mapping[str, Any]) -> str:
+    """The model's hub name, or the name of its directory without where that stands."""
+    name = report.get("model")
+    if name is None:
+        return "a model in memory"
+    path = Path(name).expanduser()
+    return f"`{path.resolve().name if path.is_dir() else name}`"
+
+
 def _kept(report: Mapping[str, Any]) -> str:
     retention = report["retention"]
     fractions = retention["kind"] == "fraction"
@@ -62,9 +72,10 @@ def _speed(report: Mapping[str, Any]) -> str:
     speed = report.get("speed")
     if speed is None:
         return ""
+    threads = "1 thread" if speed["threads"] == 1 else f"{speed['threads']} threads"
     return (
         f"\nMeasured speed-up over the dense model under SDPA: {speed['dynamic']:.2f}x in random batches of "
         f"{speed['batch_size']} padded\nto their longest text, {speed['unpadded']:.2f}x in batches of equal length, "
-        f"{speed['fixed']:.2f}x over texts padded to {speed['max_length']} tokens ({speed['threads']} threads, "
+        f"{speed['fixed']:.2f}x over texts padded to {speed['max_length']} tokens ({threads}, "
         f"{speed['dtype']}, {speed['texts']} texts)."
     )

@@ -206,7 +206,7 @@ def staged(output: str | os.PathLike[str], *, force: bool = False) -> Iterator[P
             stage, old = scratch / "new", scratch / "old"
             stage.mkdir()
             yield stage
-            # safetensors writes files that only their owner may read; whoever may list the directory may read these too.
+            # safetensors writes files that only their owner may read; who may list the directory may read these too.
             for path in stage.iterdir():
                 path.chmod(stage.stat().st_mode & 0o666)
             replaced = os.path.lexists(target)

