@@ -525,7 +525,7 @@ def test_law_6_what_leaves_each_layer_is_what_retention_says(
         expected = (1,) * len(lengths) if last else tuple(path[layer] for path in paths)
         if extracted.tokens.runs is not None:
             lie = sorted(range(len(lengths)), key=lambda example: (-lengths[example], example))
-            counts = [run.count for run in extracted.tokens.runs for _ in range(run.examples)]
+            counts = [run.alive for run in extracted.tokens.runs for _ in range(run.examples)]
             assert counts == [expected[example] for example in lie]
             assert extracted.tokens.places.tolist() == [lie.index(example) for example in range(len(lengths))]
             assert extracted.context.shape[:2] == (1, sum(expected))

@@ -57,13 +57,17 @@ class HardExtract(nn.Module):
             return self._extract(query, key, value, tokens)
         contexts, kept, runs, start = [], [], [], 0
         for run in tokens.runs:
-            end = start + run.examples * run.count
-            inputs = (_examples(values[0, :, start:end], run) for values in (query, key, value))
-            lengths, counts = (run.length,) * run.examples, (run.count,) * run.examples
-            context, rows, alive = self._extract(*inputs, Tokens(None, lengths, counts))
+            end = start + run.examples * run.alive
+            lengths, counts = (run.length,) * run.examples, (run.alive,) * run.examples
+            context, rows, alive = self._extract(
+                _examples(query[0, :, start:end], run),
+                _examples(key[0, :, start:end], run),
+                _examples(value[0, :, start:end], run),
+                Tokens(None, lengths, counts),
+            )
             contexts.append(context.flatten(0, 1))
             if rows is not None:
-                first = torch.arange(start, end, run.count, device=rows.device)
+                first = torch.arange(start, end, run.alive, device=rows.device)
                 kept.append((rows + first[:, None]).flatten())
             else:
                 kept.append(torch.arange(start, end, device=query.device))
@@ -118,15 +122,16 @@ class FirstToken(nn.Module):
             return Extracted(merge_heads(context), rows, alive)
         contexts, start, example = [], 0, 0
         for run in tokens.runs:
-            end = start + run.examples * run.count
-            first = _examples(query[0, :, example : example + run.examples], run._replace(count=1))
+            end = start + run.examples * run.alive
+            first = _examples(query[0, :, example : example + run.examples], run._replace(alive=1))
             keys, values = (_examples(rows[0, :, start:end], run) for rows in (key, value))
             contexts.append(merge_heads(attend(first, keys, values, None, self.scaling, dropout)).flatten(0, 1))
             start, example = end, example + run.examples
-        runs = tuple(run._replace(count=1) for run in tokens.runs)
+        runs = tuple(run._replace(alive=1) for run in tokens.runs)
         return Extracted(torch.cat(contexts)[None], run_starts(tokens.runs, query.device), tokens._replace(runs=runs))
 
 
 def _examples(values: Tensor, run: Run) -> Tensor:
-    """One run's packed rows [heads, rows, head size] as [examples, heads, count, head size]."""
-    return values.unflatten(1, (run.examples, run.count)).transpose(0, 1)
+    """One run's packed rows [heads, rows, head size] as [examples, heads, alive, head size]."""
+    heads, _, size = values.shape
+    return values.reshape(heads, run.examples, run.alive, size).transpose(0, 1)

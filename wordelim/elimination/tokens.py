@@ -26,12 +26,12 @@ class Run(NamedTuple):
     Args:
         examples: how many.
         length: real word vectors of each when it entered the encoder.
-        count: word vectors of each that are alive now.
+        alive: word vectors of each that are alive now.
     """
 
     examples: int
     length: int
-    count: int
+    alive: int
 
 
 class Tokens(NamedTuple):
@@ -145,10 +145,11 @@ def first_rows(values: Tensor, tokens: Tokens) -> Tensor:
 
 def run_starts(runs: tuple[Run, ...], device: torch.device) -> Tensor:
     """Where each packed example begins, [batch]."""
-    starts, row = [], 0
+    starts: list[int] = []
+    row = 0
     for run in runs:
-        starts += range(row, row + run.examples * run.count, run.count)
-        row += run.examples * run.count
+        starts += range(row, row + run.examples * run.alive, run.alive)
+        row += run.examples * run.alive
     return torch.tensor(starts, device=device)
 
 
@@ -157,10 +158,10 @@ def leave(hidden_states: Tensor, tokens: Tokens) -> Tensor:
     if tokens.runs is None or tokens.places is None:
         return hidden_states
     rows = hidden_states[0]
-    widest = max(run.count for run in tokens.runs)
-    parts = rows.split([run.examples * run.count for run in tokens.runs])
+    widest = max(run.alive for run in tokens.runs)
+    parts = rows.split([run.examples * run.alive for run in tokens.runs])
     shaped = [
-        nn.functional.pad(part.view(run.examples, run.count, -1), (0, 0, 0, widest - run.count))
+        nn.functional.pad(part.view(run.examples, run.alive, -1), (0, 0, 0, widest - run.alive))
         for part, run in zip(parts, tokens.runs, strict=True)
     ]
     return torch.cat(shaped).index_select(0, tokens.places)
