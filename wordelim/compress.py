@@ -33,7 +33,7 @@ from .settings import Settings
 from .stages import Progress, Ready, Stages
 from .training.retrain import unwrap_
 
-__all__ = ["CompressionResult", "Progress", "compress", "compress_model", "plan"]
+__all__ = ["CompressionResult", "Progress", "compress", "compress_model", "plan", "prepare"]
 
 Data: TypeAlias = datasets.Dataset | str | os.PathLike[str]
 
@@ -136,7 +136,7 @@ def plan(
     place = _device(device)
     model, tokenizer = _open(model_dir, output, force=force)
     sets = {"train": _read(train), "validation": _read(validation), **({} if test is None else {"test": _read(test)})}
-    ready = _prepare(model, tokenizer, sets, {"text": text, "text_pair": text_pair, "label": label}, chosen)
+    ready = prepare(model, tokenizer, sets, {"text": text, "text_pair": text_pair, "label": label}, chosen)
     return {
         "model": str(model_dir),
         "class": type(model).__name__,
@@ -252,7 +252,7 @@ def compress_model(
     unwrap_(model)
     stored, device = model.dtype, model.device
     sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
-    ready = _prepare(model, tokenizer, sets, {"text": text, "text_pair": text_pair, "label": label}, chosen)
+    ready = prepare(model, tokenizer, sets, {"text": text, "text_pair": text_pair, "label": label}, chosen)
 
     before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     training = model.training
@@ -297,13 +297,22 @@ def compress_model(
     return CompressionResult(model, retention_of(model), bool(report["met"]), report)
 
 
-def _prepare(
+def prepare(
     model: PreTrainedModel,
     tokenizer: Any,
     sets: Mapping[str, datasets.Dataset],
     names: Mapping[str, str | None],
     settings: Settings,
 ) -> Ready:
+    """Check that model, data and settings fit each other, and encode the data.
+
+    Args:
+        sets: data sets by name; the first one's columns are those of all.
+        names: ``text``, ``text_pair`` and ``label``, None where the usual names are to be found.
+
+    Raises:
+        WordelimError: something doesn't fit; the message says what.
+    """
     fixed = None
     if settings.keep is not None:
         counts = any(value > 1 for value in settings.keep) and all(value % 1 == 0 for value in settings.keep)
