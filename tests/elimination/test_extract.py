@@ -85,7 +85,7 @@ def test_packed_rows_give_what_padded_ones_do(keep):
     extract = HardExtract(Retention.fractions([keep]), 0, SCALING, 0.0)
     context, rows, alive = extract(*padded, Tokens(mask, lengths, lengths))
     packed_context, packed_rows, packed_alive = extract(*packed, tokens)
-    assert [run.count for run in packed_alive.runs] == [alive.counts[0], alive.counts[2]]
+    assert [run.alive for run in packed_alive.runs] == [alive.counts[0], alive.counts[2]]
     real = torch.ones(context.shape[:2], dtype=torch.bool) if alive.mask is None else alive.mask
     torch.testing.assert_close(packed_context[0], context[real], rtol=1e-5, atol=1e-6)
     if rows is None:
@@ -99,7 +99,7 @@ def test_packed_rows_give_what_padded_ones_do(keep):
     one, _, _ = first(padded[0][:, :, :1], *padded[1:], Tokens(mask, lengths, lengths))
     packed_one, firsts, after = first(packed[0][:, :, starts], *packed[1:], tokens)
     assert torch.equal(firsts, starts)
-    assert [run.count for run in after.runs] == [1, 1]
+    assert [run.alive for run in after.runs] == [1, 1]
     torch.testing.assert_close(packed_one[0], one[:, 0], rtol=1e-5, atol=1e-6)
 
 

@@ -48,7 +48,7 @@ def test_what_is_packed_comes_out_where_it_came_in(lengths, padding):
     assert out.shape == (len(lengths), max(lengths), 2)
     assert torch.equal(out, (hidden * mask[..., None])[:, : max(lengths)])
     first = first_rows(rows, tokens)
-    alone = tokens._replace(runs=tuple(run._replace(count=1) for run in tokens.runs))
+    alone = tokens._replace(runs=tuple(run._replace(alive=1) for run in tokens.runs))
     assert torch.equal(leave(first, alone), hidden[:, :1])
 
 
