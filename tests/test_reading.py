@@ -189,6 +189,7 @@ def test_a_hub_name_that_cannot_be_loaded(monkeypatch):
 
 
 def test_a_directory_is_a_data_set(tmp_path, capfd):
+    datasets.enable_progress_bars()  # the command line turns them off for the whole process
     write(tmp_path / "train.jsonl", '{"text": "x"}\n')
     assert read(tmp_path).to_dict() == {"text": ["x"]}
     write(tmp_path / "train.jsonl", '{"text": "y"}\n')
