@@ -44,6 +44,6 @@ def run_demo(
         learning_rate=2e-4,
     )
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
-    # A text of middling length is easiest to read.
-    text = min(test["text"], key=lambda t: abs(len(t.split()) - 60))
+    # Prose of middling length is easiest to read.
+    text = min(test["text"], key=lambda t: (">>>" in t, abs(len(t.split()) - 60)))
     return result, explain(result.model.float(), tokenizer, text)
