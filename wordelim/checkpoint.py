@@ -96,7 +96,7 @@ def load_dense(name: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto
         source = str(name)
         config = _hub_config(source)
     if _names_wordelim(config):
-        raise CheckpointError(f"{name} is compressed already: compress the dense model that it was made from.")
+        raise CheckpointError(f"{name} is compressed already: give the dense model that it was made from.")
     return _load(source, config.get("architectures"), dtype)
 
 

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import copy
 import os
-import platform
 import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow.compute
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, set_seed
+from transformers import PreTrainedModel, set_seed
 
-from ._version import __version__
 from .card import model_card
 from .checkpoint import REPORT_FILE, load_dense, refuse_existing, save, write_report
 from .data import encode, find_columns, fingerprint
+from .environment import environment
 from .errors import CheckpointError, DataError, UnsupportedModelError, WordelimError
 from .evaluation.metrics import metric_for
 from .graph.cost import Cost, cost_of
 from .graph.model import eliminate_, is_marked, restore_, retention_of
-from .reading import read
+from .opening import Data, check_tokenizer, check_vocabulary, move, open_data, open_device, open_tokenizer
 from .retention import Retention
 from .settings import Settings
 from .stages import Progress, Ready, Stages
 from .training.retrain import unwrap_
 
 __all__ = ["CompressionResult", "Progress", "compress", "compress_model", "plan", "prepare"]
-
-Data: TypeAlias = datasets.Dataset | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -87,15 +82,15 @@ def compress(
         WordelimError: the model, the data or a setting can't be used; nothing has been written then.
     """
     chosen = Settings(**settings)
-    place = _device(device)
+    place = open_device(device)
     model, tokenizer = _open(model_dir, output, force=force)
-    _move(model, place)
+    move(model, place)
     result = compress_model(
         model,
         tokenizer,
-        train=_read(train),
-        validation=_read(validation),
-        test=None if test is None else _read(test),
+        train=open_data(train),
+        validation=open_data(validation),
+        test=None if test is None else open_data(test),
         text=text,
         text_pair=text_pair,
         label=label,
@@ -133,9 +128,13 @@ def plan(
         WordelimError: the model, the data or a setting can't be used.
     """
     chosen = Settings(**settings)
-    place = _device(device)
+    place = open_device(device)
     model, tokenizer = _open(model_dir, output, force=force)
-    sets = {"train": _read(train), "validation": _read(validation), **({} if test is None else {"test": _read(test)})}
+    sets = {
+        "train": open_data(train),
+        "validation": open_data(validation),
+        **({} if test is None else {"test": open_data(test)}),
+    }
     ready = prepare(model, tokenizer, sets, {"text": text, "text_pair": text_pair, "label": label}, chosen)
     return {
         "model": str(model_dir),
@@ -164,7 +163,7 @@ def _open(
         refuse_existing(output, force=force)
         if Path(output).expanduser().resolve() == Path(model_dir).expanduser().resolve():
             raise CheckpointError(f"Output {str(output)!r} is the model itself: name another directory.")
-    model, tokenizer = load_dense(model_dir), _tokenizer(model_dir)
+    model, tokenizer = load_dense(model_dir), open_tokenizer(model_dir)
     if output is not None:
         above = next(parent for parent in Path(output).expanduser().absolute().parents if parent.exists())
         free, size = shutil.disk_usage(above).free, sum(t.numel() * t.element_size() for t in model.parameters())
@@ -174,45 +173,6 @@ def _open(
                 "make room, or name another output."
             )
     return model, tokenizer
-
-
-def _tokenizer(model_dir: str | os.PathLike[str]) -> Any:
-    """The tokenizer of a model directory; for one that has none, transformers makes one without words."""
-    path = Path(model_dir).expanduser()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path if path.exists() else model_dir))
-    except Exception as error:  # from broken files come errors of many classes, without a common base
-        raise CheckpointError(f"{model_dir} has no tokenizer that loads: save one beside the model.") from error
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise CheckpointError(f"{model_dir} has no tokenizer: save the model's own beside it with save_pretrained.")
-    return tokenizer
-
-
-def _device(name: str | torch.device | None) -> torch.device:
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if name is None:
-        return found or torch.device("cpu")
-    usable = "cpu" if found is None else f"cpu or {found.type}"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise WordelimError(f"Device {str(name)!r} is unknown: use {usable}.") from error
-    if device.type != "cpu" and (found is None or device.type != found.type):
-        raise WordelimError(f"Device {str(name)!r} isn't available here: use {usable}.")
-    if device.index:
-        raise WordelimError(
-            f"Device {str(name)!r} can't be chosen by its number: use {device.type}, and make that one visible alone, "
-            f"as with CUDA_VISIBLE_DEVICES={device.index}."
-        )
-    return device
-
-
-def _move(model: PreTrainedModel, to: Any) -> PreTrainedModel:
-    return model.to(to)  # type: ignore[no-any-return]
-
-
-def _read(source: Data) -> datasets.Dataset:
-    return source if isinstance(source, datasets.Dataset) else read(source)
 
 
 def compress_model(
@@ -263,9 +223,9 @@ def compress_model(
         candidates = stages.search()
         history = stages.choose(candidates)
         # What is measured from here on is what will be on the disk.
-        _move(model, stored).float()
+        move(model, stored).float()
         report = stages.verify(history, candidates)
-        _move(model, stored)
+        move(model, stored)
         sources = {
             name: {
                 "examples": len(data),
@@ -278,7 +238,7 @@ def compress_model(
     except BaseException:
         if is_marked(model.config):
             restore_(model)
-        _move(model, stored).load_state_dict(before)
+        move(model, stored).load_state_dict(before)
         model.train(training)
         raise
     report = {
@@ -287,12 +247,7 @@ def compress_model(
         "data": {"columns": asdict(ready.columns), **sources},
         "settings": chosen.to_dict(),
         "seconds": {**stages.seconds, "total": round(time.perf_counter() - started, 1)},
-        "machine": {"device": str(device), "threads": torch.get_num_threads(), "processor": platform.machine()},
-        "versions": {
-            "wordelim": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "transformers", "datasets")},
-        },
+        **environment(device),
     }
     return CompressionResult(model, retention_of(model), bool(report["met"]), report)
 
@@ -318,13 +273,7 @@ def prepare(
         counts = any(value > 1 for value in settings.keep) and all(value % 1 == 0 for value in settings.keep)
         fixed = Retention(tuple(settings.keep), "count" if counts else "fraction")
     cost = _try_out(model, fixed)
-    if getattr(tokenizer, "padding_side", "right") != "right":
-        raise DataError(
-            "The tokenizer pads on the left, but the head reads position 0: set padding_side to 'right' (in "
-            "tokenizer_config.json)."
-        )
-    if tokenizer.pad_token_id is None:
-        raise DataError("The tokenizer has no padding token: give it the one that the model was trained with.")
+    check_tokenizer(tokenizer)
     encoded = {}
     columns = None
     for name, data in sets.items():
@@ -334,21 +283,11 @@ def prepare(
             else:
                 find_columns(data, **asdict(columns))
             encoded[name] = encode(data, tokenizer, columns, model.config, max_length=settings.max_length)
-            _check_vocabulary(encoded[name].dataset, model)
+            check_vocabulary(encoded[name].dataset, model)
         except DataError as error:
             raise DataError(f"In the {name} data: {error}") from error
     assert columns is not None
     return Ready(columns, encoded, metric_for(model.config, settings.metric), cost, fixed)
-
-
-def _check_vocabulary(encoded: datasets.Dataset, model: PreTrainedModel) -> None:
-    largest = pyarrow.compute.max(pyarrow.compute.list_flatten(encoded.data.column("input_ids"))).as_py()
-    known = model.get_input_embeddings().num_embeddings
-    if largest >= known:
-        raise DataError(
-            f"The tokenizer gives the token id {largest}, but the model knows {known} tokens: use the tokenizer that "
-            "the model was trained with."
-        )
 
 
 def _try_out(model: PreTrainedModel, retention: Retention | None) -> Cost:

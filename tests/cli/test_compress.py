@@ -233,7 +233,7 @@ def assert_matches(pattern, text):
 def test_a_compressed_model_is_refused(wordelim, here):
     assert wordelim(*QUICK, "--no-retrain").exit_code == 0
     sentence = refusal(wordelim("compress", "out", *DATA, "-o", "twice"))
-    assert sentence == "out is compressed already: compress the dense model that it was made from."
+    assert sentence == "out is compressed already: give the dense model that it was made from."
 
 
 FILES = {

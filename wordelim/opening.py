@@ -1,0 +1,145 @@
+"""Open what a user names: a device, data, a model's tokenizer, or a dense model and the one compressed from it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import datasets
+import pyarrow.compute
+import torch
+from transformers import AutoTokenizer, PreTrainedModel
+
+from .checkpoint import load, load_dense
+from .errors import CheckpointError, DataError, WordelimError
+from .labels import names_of
+from .reading import read
+
+__all__ = [
+    "Data",
+    "check_tokenizer",
+    "check_vocabulary",
+    "move",
+    "open_data",
+    "open_device",
+    "open_pair",
+    "open_tokenizer",
+    "require_pair",
+]
+
+Data: TypeAlias = datasets.Dataset | str | os.PathLike[str]
+"""A data set, or what `wordelim.reading.read` reads one from."""
+
+
+def open_data(source: Data) -> datasets.Dataset:
+    """The data set itself, or what is read from a path or a hub name; DataError when it can't be read."""
+    return source if isinstance(source, datasets.Dataset) else read(source)
+
+
+def open_device(name: str | torch.device | None) -> torch.device:
+    """The device of this name; None for the accelerator that is there, else the processor.
+
+    Raises:
+        WordelimError: there is no such device here.
+    """
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name is None:
+        return found or torch.device("cpu")
+    usable = "cpu" if found is None else f"cpu or {found.type}"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise WordelimError(f"Device {str(name)!r} is unknown: use {usable}.") from error
+    if device.type != "cpu" and (found is None or device.type != found.type):
+        raise WordelimError(f"Device {str(name)!r} isn't available here: use {usable}.")
+    if device.index:
+        raise WordelimError(
+            f"Device {str(name)!r} can't be chosen by its number: use {device.type}, and make that one visible alone, "
+            f"as with CUDA_VISIBLE_DEVICES={device.index}."
+        )
+    return device
+
+
+def open_tokenizer(model_dir: str | os.PathLike[str]) -> Any:
+    """The tokenizer of a model directory or hub name; CheckpointError where there is none that loads."""
+    path = Path(model_dir).expanduser()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path if path.exists() else model_dir))
+    except Exception as error:  # from broken files come errors of many classes, without a common base
+        raise CheckpointError(f"{model_dir} has no tokenizer that loads: save one beside the model.") from error
+    # For a directory without one, transformers makes one without words.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise CheckpointError(f"{model_dir} has no tokenizer: save the model's own beside it with save_pretrained.")
+    return tokenizer
+
+
+def open_pair(
+    base: str | os.PathLike[str], compressed: str | os.PathLike[str]
+) -> tuple[PreTrainedModel, PreTrainedModel, Any]:
+    """A dense model, the one that was compressed from it, and the tokenizer of both.
+
+    Raises:
+        CheckpointError: one of them can't be loaded, ``base`` is compressed, or ``compressed`` isn't.
+        WordelimError: they aren't one model before and after; the message says in what they differ.
+    """
+    models = load_dense(base), load(compressed)
+    tokenizers = open_tokenizer(base), open_tokenizer(compressed)
+    require_pair(*models, *tokenizers, names=(str(base), str(compressed)))
+    return *models, tokenizers[0]
+
+
+def require_pair(
+    dense: PreTrainedModel,
+    compressed: PreTrainedModel,
+    dense_tokenizer: Any,
+    compressed_tokenizer: Any,
+    names: tuple[str, str] = ("The dense model", "the compressed one"),
+) -> None:
+    """Refuse two models that can't be one before and after compression.
+
+    Raises:
+        WordelimError: they differ in class, labels, the shape of a weight, or tokenizer.
+    """
+    first, second = names
+    repair = "name the model that the compressed one was made from"
+    if type(dense) is not type(compressed):
+        classes = f"{type(dense).__name__} and {type(compressed).__name__}"
+        raise WordelimError(f"{first} and {second} are of different classes ({classes}): {repair}.")
+    if names_of(dense.config) != names_of(compressed.config):
+        labels = " and ".join(", ".join(names_of(model.config)) for model in (dense, compressed))
+        raise WordelimError(f"{first} and {second} have different labels ({labels}): {repair}.")
+    shapes = [{name: tuple(w.shape) for name, w in model.state_dict().items()} for model in (dense, compressed)]
+    for name in sorted({*shapes[0], *shapes[1]}):
+        before, after = (of.get(name, "none") for of in shapes)
+        if before != after:
+            raise WordelimError(f"{first} and {second} differ in the weight {name} ({before} and {after}): {repair}.")
+    if dense_tokenizer.get_vocab() != compressed_tokenizer.get_vocab():
+        raise WordelimError(f"The tokenizers of {first} and {second} have different words: {repair}.")
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Refuse a tokenizer whose batches a compressed model can't take: DataError."""
+    if getattr(tokenizer, "padding_side", "right") != "right":
+        raise DataError(
+            "The tokenizer pads on the left, but the head reads position 0: set padding_side to 'right' (in "
+            "tokenizer_config.json)."
+        )
+    if tokenizer.pad_token_id is None:
+        raise DataError("The tokenizer has no padding token: give it the one that the model was trained with.")
+
+
+def check_vocabulary(encoded: datasets.Dataset, model: PreTrainedModel) -> None:
+    """Refuse token ids that the model doesn't know: DataError."""
+    largest = pyarrow.compute.max(pyarrow.compute.list_flatten(encoded.data.column("input_ids"))).as_py()
+    known = model.get_input_embeddings().num_embeddings
+    if largest >= known:
+        raise DataError(
+            f"The tokenizer gives the token id {largest}, but the model knows {known} tokens: use the tokenizer that "
+            "the model was trained with."
+        )
+
+
+def move(model: PreTrainedModel, to: Any) -> PreTrainedModel:
+    """``model.to(to)``, whose types in transformers are too narrow."""
+    return model.to(to)  # type: ignore[no-any-return]
