@@ -83,7 +83,7 @@ class Stages:
             found = calibrated_search(
                 self.model,
                 self.tokenizer,
-                train.dataset.select(sorted(rows[: self.settings.search_examples].tolist())),
+                train.dataset.select(rows[: self.settings.search_examples].tolist()),
                 speeds=speeds,
                 progress=lambda stage, share: self.progress(f"search: {stage}", share),
             )

@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -23,13 +24,13 @@ from .frontier import Candidate, frontier
 
 __all__ = ["SPEEDS", "calibrated_search", "divergence"]
 
-SPEEDS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
+SPEEDS = (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 """FLOPs ratios that are searched for unless others are asked for."""
 
-_MEASURED = (0.75, 0.5, 0.3, 0.15, 0.05)
-_LEVELS = np.concatenate([np.linspace(1.0, 0.1, 19), [0.07, 0.05, 0.03]])
-_PROBE_EXAMPLES = 128
-_SMALLEST_FALL = 1e-6
+_MEASURED = (0.5, 0.2, 0.05)
+_LEVELS = np.concatenate([np.linspace(1.0, 0.1, 19), [0.07, 0.05]])
+# Lengths, and so FLOPs, are those of the whole sample; divergence is measured on its first texts.
+_CONFIRMED_EXAMPLES, _PROBED_EXAMPLES = 256, 128
 
 
 def divergence(dense: NDArray[np.float32], other: NDArray[np.float32], kind: str) -> float:
@@ -66,17 +67,17 @@ def calibrated_search(
     """Find the retentions that save most FLOPs at the least divergence from the dense model; nothing is trained.
 
     1. For each layer and a few fractions f, drop to f at that layer alone and measure the divergence from the dense
-       logits: D_j(f).
+       logits: D_j(f), smooth between what was measured, for straight lines would draw every schedule to their corners.
     2. A word vector of relative rank u is dropped at one layer and missed from there on. So a schedule is expected to
        cost the sum over layers of D_j(f_j) - D_j(f_(j-1)); dynamic programming finds, for a sweep of prices of a FLOP,
        the schedule that is cheapest in divergence plus price times FLOPs.
-    3. For each speed the nearest schedule, and one that falls by the same factor in every layer, are measured as
-       they are; the better one stands.
+    3. For each speed the nearest schedule is measured as it is.
 
     Args:
         model: a dense classifier of a known family; it is the same after as before.
         tokenizer: pads the batches.
-        sample: encoded texts (no labels needed); the more, the steadier. At most 128 of them measure D.
+        sample: encoded texts in random order (no labels needed). FLOPs are counted for the lengths of all of them; at
+            most 128 measure D, and at most 256 the schedules.
         speeds: FLOPs ratios against the dense encoder without padding.
         progress: called with the stage and the share of it that is done.
 
@@ -96,9 +97,11 @@ def calibrated_search(
             cut = Retention((0.0,))
             ratio = cost.ratio(sample["length"], cut)
             return (Candidate(cut, ratio, 0.0),) if ratio >= min(speeds) else ()
-        dense = run(sample)
-        count = min(_PROBE_EXAMPLES, len(sample))
-        probed, dense_probed = sample.select(range(count)), dense[:count]
+        confirmed, probed = (
+            sample.select(range(min(most, len(sample)))) for most in (_CONFIRMED_EXAMPLES, _PROBED_EXAMPLES)
+        )
+        dense = run(confirmed)
+        dense_probed = dense[: len(probed)]
         searched = range(cost.layers - 1 if cost.first_token else cost.layers)
         table = np.zeros((len(searched), len(_LEVELS)))
         for layer in searched:
@@ -110,20 +113,18 @@ def calibrated_search(
                 progress("measuring layers", (layer + (done + 1) / len(_MEASURED)) / len(searched))
             # More dropped can't be better: what looks so is noise.
             rising = np.maximum.accumulate([0.0, *measured])
-            table[layer] = np.interp(-_LEVELS, -np.array([1.0, *_MEASURED]), rising)
+            table[layer] = PchipInterpolator(-np.log([1.0, *_MEASURED]), rising)(-np.log(_LEVELS))
         # Dropping later can't be worse.
         table = np.minimum.accumulate(table, axis=0)
         lengths = np.asarray(sample["length"])
         schedules = _schedules(table, cost, lengths)
         candidates = []
         for done, speed in enumerate(sorted(speeds)):
-            options = {_nearest(schedules, cost, lengths, speed), _geometric(cost, lengths, speed)}
-            measured_options = []
-            for retention in sorted(filter(None, options), key=lambda r: r.keep):
-                eliminate_(model, retention)
-                ratio = cost.ratio(lengths.tolist(), retention)
-                measured_options.append(Candidate(retention, ratio, divergence(dense, run(sample), kind)))
-            candidates += sorted(measured_options, key=lambda c: c.divergence)[:1]
+            nearest = _nearest(schedules, cost, lengths, speed)
+            if nearest is not None:
+                eliminate_(model, nearest)
+                ratio = cost.ratio(lengths.tolist(), nearest)
+                candidates.append(Candidate(nearest, ratio, divergence(dense, run(confirmed), kind)))
             progress("confirming", (done + 1) / len(speeds))
         return frontier(candidates)
     finally:
@@ -181,15 +182,3 @@ def _nearest(schedules: Sequence[Retention], cost: Cost, lengths: NDArray[np.int
             keep = [a + (b - a) * high for a, b in zip(slow.keep, fast.keep, strict=True)]
             return Retention(tuple(round(value, 3) for value in keep))
     return None
-
-
-def _geometric(cost: Cost, lengths: NDArray[np.int64], speed: float) -> Retention | None:
-    """The schedule that keeps the same share in every layer and has this speed."""
-    layers = cost.layers - 1 if cost.first_token else cost.layers
-    low, high = 0.0, 1.0
-    for _ in range(20):
-        share = (low + high) / 2
-        retention = _retention([share ** (j + 1) for j in range(layers)], cost)
-        low, high = (share, high) if cost.ratio(lengths.tolist(), retention) >= speed else (low, share)
-    retention = _retention([low ** (j + 1) for j in range(layers)], cost)
-    return retention if low > _SMALLEST_FALL else None
