@@ -4,6 +4,7 @@ Importing it teaches transformers' ``from_pretrained`` to load compressed models
 """
 
 from ._version import __version__
+from .bench import bench
 from .checkpoint import load
 from .compress import CompressionResult, compress, compress_model
 from .explain import Explanation, explain
@@ -17,6 +18,7 @@ __all__ = [
     "Retention",
     "Settings",
     "__version__",
+    "bench",
     "compress",
     "compress_model",
     "eliminate_",

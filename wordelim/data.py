@@ -71,6 +71,17 @@ class Encoded:
     truncated: int
     lengths: list[int]
 
+    @property
+    def spread(self) -> dict[str, float]:
+        """Mean, median, 95th percentile and maximum of the lengths."""
+        lengths = np.asarray(self.lengths)
+        return {
+            "mean": round(float(lengths.mean()), 1),
+            "median": int(np.median(lengths)),
+            "p95": int(np.quantile(lengths, 0.95)),
+            "max": int(lengths.max()),
+        }
+
 
 # --- columns ----------------------------------------------------------------------------------------------
 

@@ -222,7 +222,6 @@ class Stages:
         config = self.model.config
         interval = paired_bootstrap(self.metric, dense, compressed, labels, seed=self.settings.seed)
         changed = flips(predictions(dense, config), predictions(compressed, config), labels)
-        lengths = np.asarray(encoded.lengths)
         return {
             "examples": len(labels),
             "dense": round(self.metric(dense, labels), 3),
@@ -231,12 +230,7 @@ class Stages:
             "drop_interval_95": [round(interval.low, 3), round(interval.high, 3)],
             "flips": None if changed is None else changed.__dict__,
             "flops_ratio": round(self.cost.ratio(encoded.lengths, retention), 3),
-            "lengths": {
-                "mean": round(float(lengths.mean()), 1),
-                "median": int(np.median(lengths)),
-                "p95": int(np.quantile(lengths, 0.95)),
-                "max": int(lengths.max()),
-            },
+            "lengths": encoded.spread,
         }
 
 

@@ -67,7 +67,7 @@ def test_names_in_brackets_are_printed_as_they_are(wordelim, here):
 
 def test_help_of_every_command(wordelim):
     assert wordelim().exit_code == 2
-    for command in ("compress", "demo", "inspect"):
+    for command in ("bench", "compress", "demo", "inspect"):
         done = wordelim(command, "--help")
         assert done.exit_code == 0
         assert "Example: wordelim" in done.stdout

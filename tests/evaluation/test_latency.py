@@ -1,16 +1,17 @@
-"""What a measurement of speed holds. How fast it is depends on the machine, so no test asserts it."""
+"""What a measurement of speed does and holds. How fast it is depends on the machine, so no test asserts it."""
 
 import json
-import math
-from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
 import wordelim.evaluation.latency as latency
 from wordelim import Retention, eliminate_
 from wordelim.data import encode, find_columns
-from wordelim.evaluation.latency import measure_speed
+from wordelim.evaluation.latency import forward_of, interleave, measure_speed, workload
+
+TEXTS = 20
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +26,93 @@ def models(make_model):
 
 @pytest.fixture(scope="module")
 def encoded(make_model, make_texts, tokenizer):
-    texts = make_texts(20)
+    texts = make_texts(TEXTS)
     return encode(texts, tokenizer, find_columns(texts), make_model("bert").config).dataset
 
 
+@pytest.fixture(scope="module")
+def work(encoded, tokenizer):
+    return workload(encoded, tokenizer, max_length=40, batch_size=8, texts=14)
+
+
+def rows_of(batches):
+    """Every text's own tokens, in order."""
+    return [ids[mask.bool()].tolist() for batch in batches for ids, mask in zip(*_inputs(batch), strict=True)]
+
+
+def _inputs(batch):
+    return batch["input_ids"], batch["attention_mask"]
+
+
+def test_fixed_and_dynamic_hold_the_same_texts_in_the_same_batches(work, encoded):
+    texts = rows_of(work.dynamic)
+    assert rows_of(work.fixed) == texts
+    assert [len(text) for text in texts] == list(work.lengths)
+    assert [len(batch["input_ids"]) for batch in work.fixed] == [8, 6]
+    known = encoded["input_ids"]
+    assert all(text in known for text in texts)
+    assert len({tuple(text) for text in texts}) == 14
+
+
+def test_fixed_pads_to_the_length_asked_for_and_dynamic_to_the_longest(work):
+    assert {batch["input_ids"].shape[1] for batch in work.fixed} == {40}
+    longest = [max(work.lengths[:8]), max(work.lengths[8:])]
+    assert [batch["input_ids"].shape[1] for batch in work.dynamic] == longest
+
+
+def test_unpadded_has_no_padding_and_as_many_tokens(work, tokenizer):
+    for batch in work.unpadded:
+        assert batch["attention_mask"].all()
+        assert not (batch["input_ids"] == tokenizer.pad_token_id).any()
+        assert batch.keys() == work.dynamic[0].keys()
+    tokens = sum(batch["input_ids"].numel() for batch in work.unpadded)
+    assert tokens == pytest.approx(sum(work.lengths), abs=sum(len(batch["input_ids"]) / 2 for batch in work.unpadded))
+
+
+def test_no_more_texts_than_there_are(encoded, tokenizer):
+    work = workload(encoded, tokenizer, max_length=40, batch_size=8, texts=1000)
+    assert len(work.lengths) == TEXTS
+    other = workload(encoded, tokenizer, max_length=40, batch_size=8, texts=1000, seed=1)
+    assert sorted(other.lengths) == sorted(work.lengths)
+    assert other.lengths != work.lengths
+
+
+def test_runs_are_interleaved_batch_by_batch(work, monkeypatch):
+    """Each run advances a clock of the test's own by a time that is its own."""
+    clock, calls, shares = [0.0], [], []
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
+
+    def forward(name, seconds):
+        def run(batch):
+            calls.append((name, batch["input_ids"].shape[1]))
+            clock[0] += seconds
+
+        return run
+
+    runs = {"slow": (forward("slow", 3.0), work.fixed), "fast": (forward("fast", 1.0), work.dynamic)}
+    seconds = interleave(runs, 2, progress=shares.append)
+    first, second = (batch["input_ids"].shape[1] for batch in work.dynamic)
+    assert calls == [("slow", 40), ("fast", first), ("slow", 40), ("fast", second)] * 3
+    np.testing.assert_array_equal(seconds["slow"], np.full((2, 2), 3.0))
+    np.testing.assert_array_equal(seconds["fast"], np.ones((2, 2)))
+    assert shares == pytest.approx([1 / 3, 2 / 3, 1])
+
+
+def test_what_is_timed_is_inference(models, work):
+    seen = []
+    dense, _ = models
+    handle = dense.register_forward_hook(lambda *_: seen.append(torch.is_inference_mode_enabled()))
+    try:
+        forward_of(dense)(work.dynamic[0])
+    finally:
+        handle.remove()
+    assert seen == [True]
+
+
 def test_a_measurement_says_how_it_was_made(models, encoded, tokenizer):
-    shares = []
-    speed = measure_speed(
-        *models, encoded, tokenizer, max_length=40, batch_size=8, texts=12, rounds=2, progress=shares.append
-    )
+    speed = measure_speed(*models, encoded, tokenizer, max_length=40, batch_size=8, texts=12, rounds=2)
     report = speed.to_dict()
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    for protocol in ("fixed", "dynamic", "unpadded"):
-        assert math.isfinite(report[protocol])
-        assert report[protocol] > 0
     expected = {
         "batch_size": 8,
         "max_length": 40,
@@ -48,27 +122,4 @@ def test_a_measurement_says_how_it_was_made(models, encoded, tokenizer):
         "threads": torch.get_num_threads(),
     }
     assert expected.items() <= report.items()
-    assert shares == pytest.approx([1 / 3, 2 / 3, 1])
-
-
-def test_fewer_texts_than_asked_for(models, encoded, tokenizer):
-    speed = measure_speed(*models, encoded.select(range(3)), tokenizer, max_length=40, texts=12, rounds=1)
-    assert speed.texts == 3
-
-
-def test_both_models_run_on_the_same_texts_and_ratios_are_medians_of_rounds(models, encoded, tokenizer, monkeypatch):
-    """Time is replaced by the number of positions computed; the compressed model is declared twice as fast."""
-    dense, _ = models
-    calls = []
-
-    def positions(model, inputs):
-        calls.append((model, sum(int(batch["attention_mask"].sum()) for batch in inputs)))
-        cost = sum(batch["input_ids"].numel() for batch in inputs)
-        return cost if model is dense else cost / 2
-
-    monkeypatch.setattr(latency, "_time", positions)
-    speed = measure_speed(*models, encoded, tokenizer, max_length=40, batch_size=4, texts=16, rounds=3)
-    assert Counter(model is dense for model, _ in calls) == {True: 4 * 3, False: 4 * 2}
-    assert len({tokens for _, tokens in calls}) == 1
-    assert speed.dynamic == speed.unpadded == 2
-    assert speed.fixed > 4  # nearly all of 40 columns are padding
+    assert all(report[protocol] > 0 for protocol in ("fixed", "dynamic", "unpadded"))

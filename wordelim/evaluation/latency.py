@@ -1,20 +1,129 @@
-"""Measure a compressed model's speed against its dense one, side by side."""
+"""Measure how fast models are, side by side on the same texts."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from .inference import batches
 
-__all__ = ["Speed", "measure_speed"]
+__all__ = ["Batch", "Forward", "Speed", "Workload", "forward_of", "interleave", "measure_speed", "workload"]
+
+Batch: TypeAlias = Mapping[str, Tensor]
+"""Inputs of a model by name, each [batch, tokens]."""
+Forward: TypeAlias = Callable[[Batch], object]
+"""What is timed: it takes one batch and returns once the result is there."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The same texts in batches of three kinds.
+
+    Args:
+        fixed: random batches, every text padded to one length.
+        dynamic: the same batches, padded to their longest text, as pipelines do.
+        unpadded: batches of texts of similar length, each cut or repeated to its batch's mean length: as many tokens
+            as in the real texts, and not one of padding.
+        lengths: real tokens of each text in ``fixed`` and ``dynamic``, in their order.
+    """
+
+    fixed: Sequence[Batch]
+    dynamic: Sequence[Batch]
+    unpadded: Sequence[Batch]
+    lengths: tuple[int, ...]
+
+
+def workload(
+    encoded: datasets.Dataset,
+    tokenizer: Any,
+    *,
+    max_length: int,
+    batch_size: int,
+    texts: int,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Workload:
+    """Batches of ``texts`` random texts (all where there are fewer), on ``device``.
+
+    Args:
+        max_length: tokens to which ``fixed`` pads.
+    """
+    order = np.random.default_rng(seed).permutation(len(encoded))[:texts]
+    lengths = np.asarray(encoded["length"])[order]
+    by_length = order[np.argsort(lengths, kind="stable")]
+
+    def made(rows: NDArray[np.int64], **pad: Any) -> list[Batch]:
+        taken = batches(encoded, tokenizer, rows.tolist(), batch_size, **pad)
+        return [{name: values.to(device) for name, values in batch.items()} for batch in taken]
+
+    return Workload(
+        fixed=made(order, padding="max_length", max_length=max_length),
+        dynamic=made(order),
+        unpadded=[_without_padding(batch) for batch in made(by_length)],
+        lengths=tuple(lengths.tolist()),
+    )
+
+
+def _without_padding(batch: Batch) -> Batch:
+    """Every text cut or repeated to the batch's mean length."""
+    real = batch["attention_mask"].sum(1, keepdim=True)
+    width = round(float(real.float().mean()))
+    columns = torch.arange(width, device=real.device) % real
+    return {name: values.gather(1, columns) for name, values in batch.items()}
+
+
+def forward_of(model: PreTrainedModel, *, compiled: bool = False) -> Forward:
+    """What is timed of a model: inference on a batch that is on its device already, until the device is done.
+
+    Args:
+        compiled: through torch.compile with dynamic shapes, instead of eager.
+    """
+    device = model.device
+    run: Callable[..., object] = torch.compile(model, dynamic=True) if compiled else model
+
+    def forward(batch: Batch) -> None:
+        with torch.inference_mode():
+            run(**batch)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+
+    return forward
+
+
+def interleave(
+    runs: Mapping[str, tuple[Forward, Sequence[Batch]]],
+    rounds: int,
+    *,
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, NDArray[np.float64]]:
+    """Seconds of every run, [rounds, batches]: in each round, batch by batch, each run in turn; one round goes untimed.
+
+    So what slows the machine down for a while slows all of them, and ratios within a round stay right.
+
+    Args:
+        runs: by name: what is timed, and its batches; all have the same number of batches.
+    """
+    counts = {len(batches) for _, batches in runs.values()}
+    (count,) = counts
+    seconds = {name: np.empty((rounds, count)) for name in runs}
+    for round_ in range(-1, rounds):
+        for number in range(count):
+            for name, (forward, given) in runs.items():
+                start = time.perf_counter()
+                forward(given[number])
+                if round_ >= 0:
+                    seconds[name][round_, number] = time.perf_counter() - start
+        progress((round_ + 2) / (rounds + 1))
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -22,9 +131,10 @@ class Speed:
     """How much faster the compressed model is than the dense one, and how that was measured.
 
     Args:
-        fixed: dense model given every text padded to ``max_length`` (the paper's protocol).
+        fixed: dense model given every text padded to ``max_length`` (the paper's protocol), the compressed one the same
+            batches padded to their longest text.
         dynamic: both given random batches padded to their longest text, as pipelines do.
-        unpadded: both given batches of texts of (nearly) equal length, so that neither computes padding.
+        unpadded: both given batches of texts of equal length, so that neither computes padding.
         batch_size, max_length, texts, threads, dtype, rounds: of the measurement; each figure is the median over
             rounds of the ratio of the two times in that round.
     """
@@ -44,7 +154,6 @@ class Speed:
         return asdict(self)
 
 
-@torch.inference_mode()
 def measure_speed(
     dense: PreTrainedModel,
     compressed: PreTrainedModel,
@@ -65,31 +174,24 @@ def measure_speed(
         max_length: tokens to which the fixed protocol pads.
         rounds: how often each is timed, after one untimed pass.
     """
-    random_order = np.random.default_rng(seed).permutation(len(encoded))[:texts]
-    lengths = np.asarray(encoded["length"])[random_order]
-    by_length = random_order[np.argsort(lengths, kind="stable")]
-    shuffled = [dict(b) for b in batches(encoded, tokenizer, random_order.tolist(), batch_size)]
-    even = list(batches(encoded, tokenizer, by_length.tolist(), batch_size))
-    padded = list(
-        batches(encoded, tokenizer, random_order.tolist(), batch_size, padding="max_length", max_length=max_length)
+    work = workload(
+        encoded, tokenizer, max_length=max_length, batch_size=batch_size, texts=texts, seed=seed, device=dense.device
     )
-    runs: dict[str, tuple[PreTrainedModel, list[dict[str, torch.Tensor]]]] = {
-        "dense fixed": (dense, padded),
-        "dense dynamic": (dense, shuffled),
-        "dense unpadded": (dense, even),
-        "compressed dynamic": (compressed, shuffled),
-        "compressed unpadded": (compressed, even),
-    }
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_ in range(rounds + 1):
-        for name, (model, inputs) in runs.items():
-            seconds = _time(model, inputs)
-            if round_:
-                times[name].append(seconds)
-        progress((round_ + 1) / (rounds + 1))
+    slow, fast = forward_of(dense), forward_of(compressed)
+    seconds = interleave(
+        {
+            "dense fixed": (slow, work.fixed),
+            "dense dynamic": (slow, work.dynamic),
+            "dense unpadded": (slow, work.unpadded),
+            "compressed dynamic": (fast, work.dynamic),
+            "compressed unpadded": (fast, work.unpadded),
+        },
+        rounds,
+        progress=progress,
+    )
 
     def ratio(slow: str, fast: str) -> float:
-        return float(np.median(np.array(times[slow]) / np.array(times[fast])))
+        return float(np.median(seconds[slow].sum(1) / seconds[fast].sum(1)))
 
     return Speed(
         fixed=ratio("dense fixed", "compressed dynamic"),
@@ -97,18 +199,8 @@ def measure_speed(
         unpadded=ratio("dense unpadded", "compressed unpadded"),
         batch_size=batch_size,
         max_length=max_length,
-        texts=len(random_order),
+        texts=len(work.lengths),
         threads=torch.get_num_threads(),
         dtype=str(compressed.dtype).removeprefix("torch."),
         rounds=rounds,
     )
-
-
-def _time(model: PreTrainedModel, inputs: list[dict[str, torch.Tensor]]) -> float:
-    device = model.device
-    start = time.perf_counter()
-    for batch in inputs:
-        model(**{name: values.to(device) for name, values in batch.items()})
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..explain import Explanation
 
-__all__ = ["print_inspection", "print_plan", "print_result", "print_survival"]
+__all__ = ["print_bench", "print_inspection", "print_plan", "print_result", "print_survival"]
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -146,3 +146,79 @@ def print_survival(explanation: Explanation) -> None:
 
 def _step(depth: int, explanation: Explanation, styles: tuple[str, ...]) -> int:
     return depth * (len(styles) - 1) // max(1, explanation.layers)
+
+
+def print_bench(report: Mapping[str, Any]) -> None:
+    """Throughput and latency against every baseline, what the gain is made of, and how it was measured."""
+    judged = "compressed" if report["compressed"] is not None else "keep-all"
+    for measured in report["measurements"]:
+        for part in ("throughput", "latency"):
+            if part in measured:
+                _show(*_bench_part(part, measured, judged, report))
+    lengths, machine = report["data"]["lengths"], report["machine"]
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    rows = [
+        ("keep-all", "the dense model rewritten, nothing dropped: packed on a CPU, its last layer cut"),
+        ("efficiency", "measured speed-up over FLOPs ratio"),
+        (
+            "texts",
+            f"{lengths['mean']} tokens on average, median {lengths['median']}, 95 % up to {lengths['p95']}, longest "
+            f"{lengths['max']}",
+        ),
+        ("machine", f"{machine.get('card', machine['device'])}, {threads}, {machine['processor']}"),
+        ("versions", ", ".join(f"{name} {number}" for name, number in report["versions"].items())),
+    ]
+    _show(_heading("How it was measured"), _pairs(rows))
+
+
+def _bench_part(
+    part: str, measured: Mapping[str, Any], judged: str, report: Mapping[str, Any]
+) -> Iterator[RenderableType]:
+    """Heading, table and decomposition of one measurement."""
+    single = part == "latency"
+    found = measured[part]
+    rates, unit = (found["milliseconds"], "ms") if single else (found["texts_per_second"], "texts/s")
+    batch = "one text at a time" if single else f"batches of {report['settings']['batch_size']}"
+    yield _heading(
+        f"{part.capitalize()}: {batch}, {found['texts']} texts, {report['settings']['rounds']} rounds, "
+        f"{measured['dtype']}, {measured['mode']}"
+    )
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("against the dense model", overflow="fold")
+    for column in (unit, f"{judged}, {unit}", "speed-up", "quartiles", "FLOPs ratio", "efficiency"):
+        table.add_column(column, justify="right", overflow="fold")
+    real = "unpadded" if single else "dynamic"
+    baselines = {
+        "fixed": (f"padded to {report['fixed_length']}", "dense fixed", real),
+        "dynamic": ("padded as in pipelines", "dense dynamic", real),
+        "unpadded": ("without padding", "dense unpadded", "unpadded"),
+        "keep-all": ("keep-all", f"keep-all {real}", real),
+    }
+    for name, won in found["against"].items():
+        shown, slow, fast = baselines[name]
+        speedup = won["speedup"]
+        table.add_row(
+            shown,
+            *(f"{rates[run]['median']:.1f}" for run in (slow, f"{judged} {fast}")),
+            f"{speedup['median']:.2f}x",
+            f"{speedup['low']:.2f} to {speedup['high']:.2f}",
+            f"{won['flops_ratio']:.2f}x",
+            f"{won['efficiency']:.2f}",
+        )
+    yield table
+    for name, won in found["against"].items():
+        if "factors" in won:
+            yield Text(f"{name}: {_factors(won)}")
+    if single:
+        dense, fast = (rates[f"{name} unpadded"]["p95"] for name in ("dense", judged))
+        yield Text(f"95 % of texts within: dense {dense:.1f} ms, {judged} {fast:.1f} ms")
+
+
+def _factors(won: Mapping[str, Any]) -> str:
+    """What a speed-up is the product of."""
+    names = {"padding": "no padding", "last_layer": "last layer cut", "dropping": "word vectors dropped"}
+    product = " × ".join(f"{value:.2f} ({names[name]})" for name, value in won["factors"].items())
+    share = won["padding_share"]
+    return f"{won['speedup']['median']:.2f}x = {product}" + (
+        "" if share is None else f"; padding is {100 * share:.0f} % of the gain"
+    )

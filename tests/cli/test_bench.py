@@ -1,0 +1,142 @@
+"""``wordelim bench``: what is reported, and what is refused. How fast it was, no test asserts."""
+
+import json
+
+import datasets
+import pytest
+import torch
+
+import wordelim as package
+from wordelim import Retention, eliminate_
+from wordelim.checkpoint import save
+
+QUICK = ("--texts", 10, "--batch-size", 4, "--latency-texts", 2, "--rounds", 1)
+
+
+@pytest.fixture
+def fast(here, template, make_tokenizer):
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(template)
+    return save(eliminate_(model, Retention.fractions([0.5, 0.25, 0.0])), make_tokenizer("bert"), "fast")
+
+
+def refused(done):
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    return done.stderr.splitlines()[-1]
+
+
+def test_tables(wordelim, fast):
+    done = wordelim("bench", "dense", "fast", "--data", "dev.csv", *QUICK)
+    assert done.exit_code == 0, done.stderr
+    for shown in (
+        "Throughput: batches of 4, 10 texts, 1 rounds, float32, eager",
+        "Latency: one text at a time, 2 texts",
+        "padded as in pipelines",
+        "without padding",
+        "efficiency",
+        "(no padding) ×",
+        "(word vectors dropped)",
+        "cpu, 1 thread",
+        f"torch {torch.__version__.partition('+')[0]}",
+    ):
+        assert shown in done.stdout
+    assert "throughput, float32, eager" in done.stderr
+
+
+def test_report(wordelim, fast):
+    options = (*QUICK, "--max-length", 12, "--dtype", "float32,bfloat16", "-o", "bench.json")
+    done = wordelim("bench", "dense", "fast", "--data", "dev.csv", *options, "--json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert json.loads((fast.parent / "bench.json").read_text()) == report
+    assert report["retention"]["keep"] == [0.5, 0.25, 0.0]
+    assert (report["base"], report["compressed"]) == ("dense", "fast")
+    assert report["fixed_length"] == report["data"]["lengths"]["max"] == 12
+    assert report["data"]["truncated"] > 0
+    assert report["attention"] == "sdpa"
+    assert [part["dtype"] for part in report["measurements"]] == ["float32", "bfloat16"]
+    for part in report["measurements"]:
+        assert list(part["throughput"]["against"]) == ["fixed", "dynamic", "unpadded", "keep-all"]
+        assert list(part["latency"]["against"]) == ["fixed", "unpadded", "keep-all"]
+    # FLOPs are counted, not timed: the same for every dtype.
+    ratios = [
+        {name: won["flops_ratio"] for name, won in part["throughput"]["against"].items()}
+        for part in report["measurements"]
+    ]
+    assert ratios[0] == ratios[1]
+
+
+def test_what_packing_alone_gives_needs_no_compressed_model_and_no_labels(wordelim, here):
+    datasets.Dataset.from_csv("dev.csv").remove_columns("label").to_csv("texts.csv")
+    done = wordelim("bench", "dense", "--data", "texts.csv", *QUICK, "--latency-texts", 0)
+    assert done.exit_code == 0, done.stderr
+    assert "keep-all, texts/s" in done.stdout
+    assert "dropped)" not in done.stdout
+    assert "Latency" not in done.stdout
+
+
+def test_models_that_are_no_pair_are_refused(wordelim, fast, make_model, make_tokenizer):
+    data = ("--data", "dev.csv", *QUICK)
+    assert "fast is compressed already: give the dense model" in refused(wordelim("bench", "fast", *data))
+    assert "dense holds no compressed model" in refused(wordelim("bench", "dense", "dense", *data))
+    make_model("bert", labels=3).save_pretrained("other")
+    make_tokenizer("bert").save_pretrained("other")
+    assert "have different labels" in refused(wordelim("bench", "other", "fast", *data))
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ({"text": ["good film"], "label": ["entailment"]}, "Row 1 has the label 'entailment', which the model doesn't"),
+        ({"tokens": ["good film"]}, "No column has a standard text name"),
+        ({"text": []}, "has no rows"),
+    ],
+)
+def test_data_of_another_task_and_empty_data_are_refused(wordelim, here, rows, what):
+    (here / "data.jsonl").write_text(
+        "".join(json.dumps(dict(zip(rows, row, strict=True))) + "\n" for row in zip(*rows.values(), strict=True))
+    )
+    assert what in refused(wordelim("bench", "dense", "--data", "data.jsonl", *QUICK))
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (("--device", "tpu"), "Device 'tpu' is unknown"),
+        (("--dtype", "int8"), "dtypes is ['int8']: give a list out of float32, bfloat16, float16."),
+        (("--rounds", 0), "rounds is 0: give a whole number of at least 1."),
+    ],
+)
+def test_what_cant_be_measured_is_refused(wordelim, here, options, what):
+    assert what in refused(wordelim("bench", "dense", "--data", "dev.csv", *QUICK, *options))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+def test_no_cuda(wordelim, here):
+    done = wordelim("bench", "dense", "--data", "dev.csv", "--device", "cuda")
+    assert "Device 'cuda' isn't available here: use cpu" in refused(done)
+
+
+def test_compiled_and_eager_stand_side_by_side(here, fast, monkeypatch):
+    """The compiler is replaced by one that only marks what it was given: compiling takes a minute."""
+    given = []
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: given.append(dynamic) or model)
+    report = package.bench(
+        "dense", "fast", data="dev.csv", compiled=True, texts=4, batch_size=4, latency_texts=0, rounds=1
+    )
+    assert [part["mode"] for part in report["measurements"]] == ["eager", "compiled"]
+    assert given == [True] * 3
+
+
+def test_a_compiler_that_fails_is_named(wordelim, fast, monkeypatch):
+    def fail(model, dynamic):
+        def run(**batch):
+            raise RuntimeError("no C++ compiler found\nlong story")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", fail)
+    done = wordelim("bench", "dense", "fast", "--data", "dev.csv", *QUICK, "--compile")
+    assert "torch.compile fails here (no C++ compiler found): leave the compiled" in refused(done)

@@ -1,0 +1,242 @@
+"""Measure a compressed model's latency and throughput against the dense model's."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import datasets
+import torch
+from transformers import PreTrainedModel
+
+from .checkpoint import load_dense
+from .data import encode, find_columns, fingerprint
+from .environment import environment
+from .errors import WordelimError
+from .evaluation.inference import has_fast_bf16
+from .evaluation.latency import forward_of, workload
+from .evaluation.speedups import speedups
+from .graph.cost import cost_of
+from .graph.model import eliminate_, retention_of
+from .opening import (
+    Data,
+    check_tokenizer,
+    check_vocabulary,
+    move,
+    open_data,
+    open_device,
+    open_pair,
+    open_tokenizer,
+)
+from .retention import Retention
+from .stages import Progress
+
+__all__ = ["DTYPES", "BenchSettings", "bench", "bench_models"]
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """Choices of one measurement.
+
+    Args:
+        dtypes: of the weights, a measurement each, out of :data:`DTYPES`; None for those in which the device is fast.
+        compiled: measure through ``torch.compile`` too, not only in eager mode.
+        batch_size: texts a batch for the throughput.
+        texts: random texts for the throughput.
+        latency_texts: random texts for the latency, one at a time; 0 leaves the latency out.
+        max_length: tokens at which texts are cut, and to which the fixed protocol pads; None for what the tokenizer and
+            the model allow, and for the longest of the texts.
+        rounds: how often each is timed.
+        seed: of the choice of texts.
+
+    Raises:
+        WordelimError: a value is out of its range.
+    """
+
+    dtypes: Sequence[str] | None = None
+    compiled: bool = False
+    batch_size: int = 32
+    texts: int = 128
+    latency_texts: int = 32
+    max_length: int | None = None
+    rounds: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "texts", "latency_texts", "rounds"):
+            value, least = getattr(self, name), 0 if name == "latency_texts" else 1
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise WordelimError(f"{name} is {value}: give a whole number of at least {least}.")
+        if self.dtypes is not None:
+            unknown = next((dtype for dtype in self.dtypes if dtype not in DTYPES), None)
+            if unknown is not None or isinstance(self.dtypes, str) or not self.dtypes:
+                raise WordelimError(f"dtypes is {self.dtypes!r}: give a list out of {', '.join(DTYPES)}.")
+            object.__setattr__(self, "dtypes", tuple(dict.fromkeys(self.dtypes)))
+
+
+def bench(
+    base: str | os.PathLike[str],
+    compressed: str | os.PathLike[str] | None = None,
+    *,
+    data: Data,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    device: str | torch.device | None = None,
+    progress: Progress = lambda stage, share: None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Time a dense model and the one compressed from it on the same texts, in one run; see :func:`bench_models`.
+
+    Args:
+        base: the dense model, a directory or a hub name.
+        compressed: the directory that was made from it. None: what the packed layout and the exact cut of the last
+            layer alone give to ``base``, with nothing dropped and nothing trained.
+        data: texts such as the model meets in use: a path, a hub name, or a data set. Labels aren't needed, but where
+            there are some they must be the model's.
+        text, text_pair, label: names of the columns, where they aren't the usual ones.
+        device: where to compute; None for the accelerator that is there, else the processor.
+        settings: fields of :class:`BenchSettings`.
+
+    Returns:
+        The report, as plain data.
+
+    Raises:
+        WordelimError: a model, the data or a setting can't be used; the two models aren't one before and after.
+    """
+    chosen = BenchSettings(**settings)
+    place = open_device(device)
+    if compressed is None:
+        dense, fast, tokenizer = load_dense(base), None, open_tokenizer(base)
+    else:
+        dense, fast, tokenizer = open_pair(base, compressed)
+        move(fast, place)
+    report = bench_models(
+        move(dense, place),
+        fast,
+        tokenizer,
+        open_data(data),
+        chosen,
+        columns={"text": text, "text_pair": text_pair, "label": label},
+        progress=progress,
+    )
+    return {"base": str(base), "compressed": None if compressed is None else str(compressed), **report}
+
+
+def bench_models(
+    dense: PreTrainedModel,
+    compressed: PreTrainedModel | None,
+    tokenizer: Any,
+    data: datasets.Dataset,
+    settings: BenchSettings,
+    *,
+    columns: Mapping[str, str | None] = MappingProxyType({}),
+    progress: Progress = lambda stage, share: None,
+) -> dict[str, Any]:
+    """Time models on the same texts: throughput in batches and latency one text at a time, interleaved.
+
+    Each stands against the dense model under SDPA in its own dtype, in eager mode and, if asked for, through
+    ``torch.compile``. What is measured, and against what, is said in :func:`wordelim.evaluation.speedups.speedups`.
+
+    Args:
+        dense: the dense model; its dtype is changed.
+        compressed: the one made from it, on the same device; None judges ``dense`` rewritten with nothing dropped.
+        columns: ``text``, ``text_pair`` and ``label``, where they aren't the usual ones.
+
+    Raises:
+        WordelimError: the models, the data or a setting can't be used.
+    """
+    check_tokenizer(tokenizer)
+    found = find_columns(data, **dict(columns), need_label=False)
+    encoded = encode(data, tokenizer, found, dense.config, max_length=settings.max_length)
+    check_vocabulary(encoded.dataset, dense)
+    layers = max(1, getattr(dense.config, "num_hidden_layers", 0))
+    everything = Retention.keep_all(layers)
+    if compressed is not None:
+        everything = replace(retention_of(compressed), keep=everything.keep, kind=everything.kind)
+    keep_all = eliminate_(copy.deepcopy(dense), everything)
+    models = {"dense": dense, "keep-all": keep_all, **({} if compressed is None else {"compressed": compressed})}
+    for model in models.values():
+        model.eval()
+    device, cost = dense.device, cost_of(keep_all)
+    retention = everything if compressed is None else retention_of(compressed)
+    longest = settings.max_length or max(encoded.lengths)
+    parts = {"throughput": (settings.batch_size, settings.texts)}
+    if settings.latency_texts:
+        parts["latency"] = (1, settings.latency_texts)
+    work = {
+        part: workload(
+            encoded.dataset,
+            tokenizer,
+            max_length=longest,
+            batch_size=batch_size,
+            texts=texts,
+            seed=settings.seed,
+            device=device,
+        )
+        for part, (batch_size, texts) in parts.items()
+    }
+    measurements = []
+    for dtype in settings.dtypes or _fast_dtypes(device):
+        for model in models.values():
+            move(model, getattr(torch, dtype))
+        for compiled in (False, True) if settings.compiled else (False,):
+            forwards = {name: forward_of(model, compiled=compiled) for name, model in models.items()}
+            mode = "compiled" if compiled else "eager"
+            measured = {}
+            for part, given in work.items():
+                stage = f"{part}, {dtype}, {mode}"
+                with _compiler_errors(compiled):
+                    measured[part] = speedups(
+                        forwards,
+                        given,
+                        cost,
+                        retention,
+                        rounds=settings.rounds,
+                        progress=lambda share, stage=stage: progress(stage, share),  # type: ignore[misc]
+                    )
+            measurements.append({"dtype": dtype, "mode": mode, **measured})
+    return {
+        "wordelim_bench": 1,
+        "class": type(dense).__name__,
+        "attention": dense.config._attn_implementation,
+        "retention": None if compressed is None else retention.to_dict(),
+        "last_layer_cut_to_first_token": cost.first_token,
+        "data": {
+            "columns": asdict(found),
+            "examples": len(data),
+            "truncated": encoded.truncated,
+            "fingerprint": fingerprint(data, found),
+            "lengths": encoded.spread,
+        },
+        "fixed_length": longest,
+        "settings": asdict(settings),
+        "measurements": measurements,
+        **environment(device),
+    }
+
+
+def _fast_dtypes(device: torch.device) -> tuple[str, ...]:
+    return ("float32", "bfloat16") if has_fast_bf16(device) else ("float32",)
+
+
+@contextmanager
+def _compiler_errors(compiled: bool) -> Iterator[None]:
+    """Say what to do where torch.compile fails; it raises errors of many classes."""
+    try:
+        yield
+    except Exception as error:
+        if not compiled or isinstance(error, WordelimError):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise WordelimError(
+            f"torch.compile fails here ({reason}): leave the compiled measurement out, or see that a C++ compiler is "
+            "there."
+        ) from error
