@@ -1,13 +1,13 @@
 """Model families, as data: where a family's encoder stands and which output positions its heads read.
 
-A family whose attention goes through transformers' attention interface needs nothing more: see ``bert.py``.
+A family whose attention goes through transformers' attention interface needs nothing more: see ``plain.py``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import albert, bert, roberta
+from . import plain
 from .family import Family
 
 if TYPE_CHECKING:
@@ -46,5 +46,5 @@ def family_of(model: PreTrainedModel) -> Family:
     return _FAMILIES[model_type]
 
 
-for _module in (albert, bert, roberta):
-    register(_module.FAMILY)
+for _family in plain.FAMILIES:
+    register(_family)

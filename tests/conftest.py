@@ -17,14 +17,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
-    AlbertConfig,
-    AlbertForSequenceClassification,
-    BertConfig,
-    BertForSequenceClassification,
+    AutoConfig,
+    AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    RobertaConfig,
-    RobertaForSequenceClassification,
 )
 
 from wordelim import Retention, eliminate_
@@ -44,7 +40,20 @@ settings.register_profile(
 )
 settings.load_profile("wordelim")
 
-FAMILIES = ("bert", "roberta", "albert")
+# Every test runs on these,
+FAMILIES = ("bert", "roberta", "albert", "distilbert")
+# and what is marked every_family on these too, with fewer examples: their code is much like that of one above.
+RELATIVES = (
+    "camembert",
+    "data2vec-text",
+    "electra",
+    "ernie",
+    "roberta-prelayernorm",
+    "roc_bert",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+)
+RELATIVE_EXAMPLES = 3
 LAYERS = 3
 SENTENCE = (
     "good bad film the a plot is it was not very one two three great poor acting story long short of and but with for "
@@ -62,23 +71,56 @@ NAMED = {  # pad, unknown, first, separator
     "roberta": ("<pad>", "<unk>", "<s>", "</s>"),
     "albert": ("<pad>", "<unk>", "[CLS]", "[SEP]"),
 }
-SIZES = {"vocab_size": 64, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "type_vocab_size": 2}
+LIKE_ROBERTA = ("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "type_vocab_size": 2,
+    "max_position_embeddings": 64,
+}
+OF_FAMILY = {
+    **dict.fromkeys(LIKE_ROBERTA, {"max_position_embeddings": 66, "type_vocab_size": 1}),
+    "albert": {"embedding_size": 16, "classifier_dropout_prob": 0.1},
+    "electra": {"embedding_size": 16},
+    "roc_bert": {"enable_pronunciation": False, "enable_shape": False},
+}
+RENAMED = {"distilbert": {"intermediate_size": "hidden_dim", "attention_probs_dropout_prob": "attention_dropout"}}
 
 
 def _config(family: str, layers: int, labels: int, **changes):
-    sizes = {**SIZES, "num_hidden_layers": layers, "num_labels": labels, "max_position_embeddings": 64}
-    if family == "bert":
-        return BertConfig(**{**sizes, **changes})
-    if family == "roberta":
-        return RobertaConfig(**{**sizes, "max_position_embeddings": 66, "type_vocab_size": 1, **changes})
-    return AlbertConfig(**{**sizes, "embedding_size": 16, "classifier_dropout_prob": 0.1, **changes})
+    fields = {**SIZES, "num_hidden_layers": layers, "num_labels": labels, **OF_FAMILY.get(family, {}), **changes}
+    names = RENAMED.get(family, {})
+    return AutoConfig.for_model(family, **{names.get(name, name): value for name, value in fields.items()})
 
 
-CLASSES = {
-    "bert": BertForSequenceClassification,
-    "roberta": RobertaForSequenceClassification,
-    "albert": AlbertForSequenceClassification,
-}
+def pytest_collection_modifyitems(config, items):
+    """Leave out what would run on a relative for no reason, and give what remains fewer examples."""
+
+    def relative(item) -> bool:
+        return getattr(item, "callspec", None) is not None and item.callspec.params.get("family") in RELATIVES
+
+    left_out = [item for item in items if relative(item) and not item.get_closest_marker("every_family")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    examples = getattr(item.function, "_hypothesis_internal_use_settings", None)
+    if (
+        examples is None
+        or getattr(item, "callspec", None) is None
+        or item.callspec.params.get("family") not in RELATIVES
+    ):
+        return (yield)
+    item.function._hypothesis_internal_use_settings = settings(examples, max_examples=RELATIVE_EXAMPLES)
+    try:
+        return (yield)
+    finally:
+        item.function._hypothesis_internal_use_settings = examples
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +143,7 @@ def make_model(perturb) -> Callable[..., PreTrainedModel]:
     def make(family: str, *, layers: int = LAYERS, labels: int = 3, seed: int = 0, **changes) -> PreTrainedModel:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = CLASSES[family](_config(family, layers, labels, **changes))
+            model = AutoModelForSequenceClassification.from_config(_config(family, layers, labels, **changes))
         perturb(model, seed)
         return model.eval()
 
@@ -113,18 +155,19 @@ def make_tokenizer() -> Callable[[str], PreTrainedTokenizerFast]:
     """``make_tokenizer(family)``: one word, one token; the special tokens are the family's own."""
 
     def make(family: str) -> PreTrainedTokenizerFast:
-        pad, unknown, first, separator = NAMED[family]
-        vocabulary = {word: index for index, word in enumerate((*SPECIAL[family], *WORDS))}
+        kind = "roberta" if family in LIKE_ROBERTA else "albert" if family == "albert" else "bert"
+        pad, unknown, first, separator = NAMED[kind]
+        vocabulary = {word: index for index, word in enumerate((*SPECIAL[kind], *WORDS))}
         assert len(vocabulary) <= SIZES["vocab_size"]
         built = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
         built.pre_tokenizer = pre_tokenizers.Whitespace()
-        second = 0 if family == "roberta" else 1
+        second = 0 if kind == "roberta" else 1
         built.post_processor = processors.TemplateProcessing(
             single=f"{first} $A {separator}",
             pair=f"{first} $A {separator} $B:{second} {separator}:{second}",
             special_tokens=[(first, vocabulary[first]), (separator, vocabulary[separator])],
         )
-        types = [] if family == "roberta" else ["token_type_ids"]
+        types = [] if kind == "roberta" or family == "distilbert" else ["token_type_ids"]
         return PreTrainedTokenizerFast(
             tokenizer_object=built,
             pad_token=pad,
@@ -138,9 +181,9 @@ def make_tokenizer() -> Callable[[str], PreTrainedTokenizerFast]:
     return make
 
 
-@pytest.fixture(scope="session", params=FAMILIES)
+@pytest.fixture(scope="session", params=(*FAMILIES, *RELATIVES))
 def family(request) -> str:
-    """Every family in turn."""
+    """Every family in turn; relatives only in tests that are marked every_family."""
     return request.param
 
 

@@ -1,0 +1,26 @@
+"""Families whose attention goes through transformers' attention interface: a line of data each.
+
+BERT stands for all that are built like it and say so in their config: BioBERT, SciBERT, ClinicalBERT, FinBERT, BETO,
+multilingual BERT. ALBERT calls one shared layer once for each depth, so each depth has a keep count of its own.
+"""
+
+from __future__ import annotations
+
+from .family import Family
+
+__all__ = ["FAMILIES"]
+
+FAMILIES = (
+    Family("albert", width="embedding_size"),
+    Family("bert"),
+    Family("camembert"),
+    Family("data2vec-text"),
+    Family("distilbert", encoder="transformer", width="dim"),
+    Family("electra"),
+    Family("ernie"),
+    Family("roberta"),
+    Family("roberta-prelayernorm"),
+    Family("roc_bert"),
+    Family("xlm-roberta"),
+    Family("xlm-roberta-xl"),
+)
