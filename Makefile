@@ -44,8 +44,8 @@ demo: $(STAMP) ## run the whole path on a small model, no download; options in A
 	@$(BIN)/wordelim demo --force $(ARGS)
 
 test: export HF_HUB_OFFLINE ?= 1
-test: lint ## lint, then every test, offline; pytest options in ARGS
-	$(BIN)/pytest $(ARGS)
+test: lint ## lint, then every test, offline, on all cores; pytest options in ARGS
+	$(BIN)/pytest --numprocesses auto --dist worksteal $(ARGS)
 
 lint: $(STAMP) ## ruff check, ruff format --check, mypy; changes nothing
 	$(BIN)/ruff check
