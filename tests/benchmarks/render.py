@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from engine_render import engine_section
+
 DOCS = Path(__file__).parents[2] / "docs"
 RESULTS = DOCS / "benchmarks"
 
@@ -17,10 +19,13 @@ _HEAD = """# Benchmarks
 Written by `python tests/benchmarks/render.py` from the JSON files in `docs/benchmarks/`, which the commands below leave
 there; no figure here is typed by hand. Speed is always a ratio measured in one run against the dense model under SDPA:
 
-- **fixed**: the dense model is given every text padded to the longest length (the paper's protocol), the compressed one
-  the same texts padded to the longest of each batch;
+- **fixed**: the dense model is given every text padded to one length (the paper's protocol), the compressed one the
+  same texts padded to the longest of each batch;
 - **dynamic**: both are given random batches padded to their longest text, as pipelines do;
-- **unpadded**: both are given batches of nearly equal length, so that neither computes padding: the hardest.
+- **unpadded**: both are given batches of equal length (texts of similar length, each cut or repeated to the mean of its
+  batch), so that neither computes padding.
+- **keep-all**: the compressed model against the rewritten one that drops nothing, on the same random batches: that has
+  no padding and the exact cut of the last layer already, so what is left is won by dropping word vectors. The hardest.
 
 The FLOPs ratio is against the dense encoder without any padding. Drops are in points of the metric on the same
 examples, with a 95 % paired bootstrap interval; a negative drop is a gain. The dense model of each row is the given
@@ -35,9 +40,8 @@ def main() -> None:
     runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("real-*.json"))]
     if runs:
         parts.append(_real(runs))
-    keep_all = RESULTS / "keep_all.json"
-    if keep_all.exists():
-        parts.append(_keep_all(json.loads(keep_all.read_text())))
+    if engine := engine_section(RESULTS):
+        parts.append(engine)
     search = RESULTS / "search.json"
     if search.exists():
         parts.append(_search(json.loads(search.read_text())))
@@ -74,32 +78,14 @@ def _real(runs: list[dict[str, Any]]) -> str:
             f"on {validation['examples']} validation texts (lost there: {validation['drop']:+.2f}); "
             f"test texts have {lengths['mean']} tokens on average, {lengths['max']} at most. Speed: batches of "
             f"{speed['batch_size']}, {speed['threads']} threads, {speed['dtype']}, {speed['texts']} texts, fixed to "
-            f"{speed['max_length']} tokens, median of {speed['rounds']} rounds. Time: {seconds}. "
-            f"Seed {settings['seed']}; {versions}.",
+            f"{speed['max_length']} tokens, median of {speed['rounds']} rounds{run.get('speed_note', '')}. "
+            f"Time: {seconds}. Seed {settings['seed']}; {versions}.",
             "",
             "```sh",
             run["command"],
             "```",
         ]
     return "\n".join(lines) + "\n"
-
-
-def _keep_all(result: dict[str, Any]) -> str:
-    lines = [
-        "## Nothing dropped costs nothing",
-        "",
-        "Time of the rewritten model that keeps everything over the dense model under SDPA (below 1: faster, for the "
-        f"last layer is cut to the first token). {result['about']}",
-        "",
-        "| model | batch | tokens | dtype | time, keep-all over dense | the same without that cut |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row['model']} | {row['batch']} | {row['tokens']} | {row['dtype']} "
-        f"| {row['with_cut']:.3f} | {row['without_cut']:.3f} |"
-        for row in result["rows"]
-    ]
-    return "\n".join([*lines, "", "```sh", result["command"], "```"]) + "\n"
 
 
 def _search(result: dict[str, Any]) -> str:

@@ -1,0 +1,68 @@
+"""The engine's benchmark runs as its help says, on tiny shapes; what it measures is no test's matter."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+TINY = ("--device", "cpu", "--shapes", "tiny", "--dtypes", "float32", "--seconds", "0")
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    import engine
+
+    return engine
+
+
+def test_every_part_that_needs_no_files_is_measured_and_shown(engine, tmp_path):
+    from engine_render import engine_section
+
+    sizes = ("--batches", "1,2", "--lengths", "8,16")
+    parts = ("keep-all", "rte", "batch1", "growth", "gpu")
+    chosen = [part for name in parts for part in ("--part", name)]
+    engine.main([*chosen, *TINY, *sizes, "--results", str(tmp_path)])
+    for part in parts:
+        result = json.loads((tmp_path / f"engine-{part}.json").read_text())
+        assert result["machine"]["device"] == "cpu"
+        for row in result["rows"]:
+            assert row["rounds"] == 1
+            assert row["milliseconds"]["dense"] > 0
+            assert row["flops_ratio"].keys() == row["speedup"].keys()
+    rows = json.loads((tmp_path / "engine-gpu.json").read_text())["rows"]
+    assert [(row["batch"], row["tokens"]) for row in rows] == [(1, 8), (1, 16), (2, 8), (2, 16)]
+    assert all(row["flops_ratio"]["compressed"] > 1 for row in rows)
+    shown = engine_section(tmp_path)
+    assert "### On a card: cpu" in shown
+    assert f"| tiny | 2 | 16 | fp32 | {rows[-1]['milliseconds']['dense']:.1f} |" in shown
+    if importlib.util.find_spec("matplotlib"):
+        assert (tmp_path / "engine-growth.svg").read_text().startswith("<?xml")
+
+
+def test_cells_that_take_too_long_are_left_out(engine, tmp_path):
+    from engine_render import engine_section
+
+    longest = ("--longest", "0", "--batches", "1", "--lengths", "8")
+    engine.main(["--part", "gpu", *TINY, *longest, "--results", str(tmp_path)])
+    (row,) = json.loads((tmp_path / "engine-gpu.json").read_text())["rows"]
+    assert row["rounds"] == 0
+    assert "| tiny" not in engine_section(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [
+        (["--part", "unpadded"], "--data"),
+        (["--part", "unpadded", "--data", "x"], "--tokenizer"),
+        (["--part", "paper", "--data", "x"], "--model"),
+        (["--model", "sst2"], "TASK=DENSE"),
+        (["--shapes", "huge"], "choose out of bert-base"),
+    ],
+)
+def test_what_a_part_needs_is_said(engine, capsys, arguments, needed):
+    with pytest.raises(SystemExit) as stopped:
+        engine.main(arguments)
+    assert stopped.value.code == 2
+    assert needed in capsys.readouterr().err
