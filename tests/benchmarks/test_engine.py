@@ -20,7 +20,7 @@ def engine(monkeypatch):
 def test_every_part_that_needs_no_files_is_measured_and_shown(engine, tmp_path):
     from engine_render import engine_section
 
-    sizes = ("--batches", "1,2", "--lengths", "8,16")
+    sizes = ("--batches", "1,2", "--lengths", "8")
     parts = ("keep-all", "rte", "batch1", "growth", "gpu")
     chosen = [part for name in parts for part in ("--part", name)]
     engine.main([*chosen, *TINY, *sizes, "--results", str(tmp_path)])
@@ -32,11 +32,11 @@ def test_every_part_that_needs_no_files_is_measured_and_shown(engine, tmp_path):
             assert row["milliseconds"]["dense"] > 0
             assert row["flops_ratio"].keys() == row["speedup"].keys()
     rows = json.loads((tmp_path / "engine-gpu.json").read_text())["rows"]
-    assert [(row["batch"], row["tokens"]) for row in rows] == [(1, 8), (1, 16), (2, 8), (2, 16)]
+    assert [(row["batch"], row["tokens"]) for row in rows] == [(1, 8), (2, 8)]
     assert all(row["flops_ratio"]["compressed"] > 1 for row in rows)
     shown = engine_section(tmp_path)
     assert "### On a card: cpu" in shown
-    assert f"| tiny | 2 | 16 | fp32 | {rows[-1]['milliseconds']['dense']:.1f} |" in shown
+    assert f"| tiny | 2 | 8 | fp32 | {rows[-1]['milliseconds']['dense']:.1f} |" in shown
     if importlib.util.find_spec("matplotlib"):
         assert (tmp_path / "engine-growth.svg").read_text().startswith("<?xml")
 

@@ -31,7 +31,7 @@ def test_tables(wordelim, fast):
     done = wordelim("bench", "dense", "fast", "--data", "dev.csv", *QUICK)
     assert done.exit_code == 0, done.stderr
     for shown in (
-        "Throughput: batches of 4, 10 texts, 1 rounds, float32, eager",
+        "Throughput: batches of 4, 10 texts, median of 1, float32, eager",
         "Latency: one text at a time, 2 texts",
         "padded as in pipelines",
         "without padding",

@@ -180,7 +180,7 @@ def _bench_part(
     rates, unit = (found["milliseconds"], "ms") if single else (found["texts_per_second"], "texts/s")
     batch = "one text at a time" if single else f"batches of {report['settings']['batch_size']}"
     yield _heading(
-        f"{part.capitalize()}: {batch}, {found['texts']} texts, {report['settings']['rounds']} rounds, "
+        f"{part.capitalize()}: {batch}, {found['texts']} texts, median of {report['settings']['rounds']}, "
         f"{measured['dtype']}, {measured['mode']}"
     )
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
