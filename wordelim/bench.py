@@ -166,7 +166,7 @@ def bench_models(
     for model in models.values():
         model.eval()
     device, cost = dense.device, cost_of(keep_all)
-    retention = everything if compressed is None else retention_of(compressed)
+    retention = retention_of(keep_all if compressed is None else compressed)
     longest = settings.max_length or max(encoded.lengths)
     parts = {"throughput": (settings.batch_size, settings.texts)}
     if settings.latency_texts:
@@ -193,6 +193,7 @@ def bench_models(
             measured = {}
             for part, given in work.items():
                 stage = f"{part}, {dtype}, {mode}"
+                progress(stage, 0.0)
                 with _compiler_errors(compiled):
                     measured[part] = speedups(
                         forwards,
