@@ -81,7 +81,7 @@ SIZES = {
     "max_position_embeddings": 64,
 }
 OF_FAMILY = {
-    **dict.fromkeys(LIKE_ROBERTA, {"max_position_embeddings": 66, "type_vocab_size": 1}),
+    **{name: {"max_position_embeddings": 66, "type_vocab_size": 1} for name in LIKE_ROBERTA},
     "albert": {"embedding_size": 16, "classifier_dropout_prob": 0.1},
     "electra": {"embedding_size": 16},
     "roc_bert": {"enable_pronunciation": False, "enable_shape": False},
