@@ -7,7 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..errors import RetentionError
 from ..retention import Retention
+from . import symbolic
 from .attention import attend, merge_heads
 from .significance import keep_highest, received_attention
 from .tokens import Run, Tokens, gather, run_starts
@@ -43,10 +45,20 @@ class HardExtract(nn.Module):
 
     def __init__(self, retention: Retention, layer: int, scaling: float, dropout: float) -> None:
         super().__init__()
-        self.retention = retention
         self.layer = layer
         self.scaling = scaling
         self.dropout = dropout
+        self.retention = retention
+
+    @property
+    def retention(self) -> Retention:
+        """How many word vectors each layer keeps; may be set."""
+        return self._retention
+
+    @retention.setter
+    def retention(self, retention: Retention) -> None:
+        self._retention = retention
+        self._rule = symbolic.CountRule.of(retention, self.layer)
 
     def extra_repr(self) -> str:
         return f"layer={self.layer}, keep={self.retention.keep[self.layer]}"
@@ -80,6 +92,8 @@ class HardExtract(nn.Module):
 
     def _extract(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens) -> Extracted:
         dropout = self.dropout if self.training else 0.0
+        if tokens.symbolic is not None:
+            return self._extract_symbolic(query, key, value, tokens, dropout)
         counts = tuple(
             self.retention.count(self.layer, length, entered)
             for length, entered in zip(tokens.lengths, tokens.counts, strict=True)
@@ -89,6 +103,21 @@ class HardExtract(nn.Module):
             return Extracted(merge_heads(context), None, tokens)
         significance = received_attention(query, key, tokens.mask, self.scaling)
         rows, alive = keep_highest(significance, tokens, counts, self.retention.protected_first)
+        kept = gather(query.transpose(1, 2), rows).transpose(1, 2)
+        context = attend(kept, key, value, tokens.mask, self.scaling, dropout)
+        return Extracted(merge_heads(context), rows, alive)
+
+    def _extract_symbolic(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens, dropout: float) -> Extracted:
+        if self._rule is None:
+            raise RetentionError(
+                f"keep[{self.layer}] = {self.retention.keep[self.layer]!r} can't be compiled or exported, for no "
+                "fraction of small whole numbers rounds as it does: round it to six digits."
+            )
+        if not self._rule.drops:
+            return Extracted(merge_heads(attend(query, key, value, tokens.mask, self.scaling, dropout)), None, tokens)
+        assert tokens.mask is not None
+        significance = symbolic.received_attention(query, key, tokens.mask, self.scaling)
+        rows, alive = symbolic.keep_highest(significance, tokens, self._rule, self.retention.protected_first)
         kept = gather(query.transpose(1, 2), rows).transpose(1, 2)
         context = attend(kept, key, value, tokens.mask, self.scaling, dropout)
         return Extracted(merge_heads(context), rows, alive)
@@ -118,7 +147,7 @@ class FirstToken(nn.Module):
         if tokens.runs is None:
             context = attend(query, key, value, tokens.mask, self.scaling, dropout)
             rows = torch.zeros(query.shape[0], 1, dtype=torch.long, device=query.device)
-            alive = Tokens(None, tokens.lengths, (1,) * len(tokens.lengths))
+            alive = Tokens(None, tokens.lengths, (1,) * len(tokens.lengths), symbolic=tokens.symbolic)
             return Extracted(merge_heads(context), rows, alive)
         contexts, start, example = [], 0, 0
         for run in tokens.runs:

@@ -12,11 +12,17 @@ from ..errors import UnsupportedModelError
 
 __all__ = ["Enter", "Layout", "Run", "Tokens", "first_rows", "gather", "leave"]
 
+PADDED_FIRST = (
+    "An example of the batch is padded on the left or is padding alone, but the head reads position 0: pad on the "
+    "right (tokenizer.padding_side = 'right') and leave out empty examples."
+)
+
 Layout = Literal["auto", "packed", "padded"]
 """How a batch lies in memory inside the encoder.
 
 ``packed``: [1, rows, width], the real rows of all examples one behind the other, no padding at all. ``padded``: [batch,
-tokens, width], shorter examples masked. ``auto``: packed on a CPU outside training and compilation, padded elsewhere.
+tokens, width], shorter examples masked. ``auto``: packed on a CPU outside training, padded elsewhere. Under compilers
+and exporters every layout is the padded one.
 """
 
 
@@ -43,6 +49,9 @@ class Tokens(NamedTuple):
         counts: padded layout: word vectors of each example that are alive now.
         runs: packed layout: the examples in the order in which they lie; None in the padded layout.
         places: packed layout: [batch], where each example of the batch lies among the packed ones.
+        symbolic: padded layout under compilers and exporters, where nothing is known on the host: [batch], real word
+            vectors of each example when it entered the encoder, and the width of the batch then; lengths and counts are
+            empty.
     """
 
     mask: Tensor | None
@@ -50,6 +59,7 @@ class Tokens(NamedTuple):
     counts: tuple[int, ...]
     runs: tuple[Run, ...] | None = None
     places: Tensor | None = None
+    symbolic: tuple[Tensor, int] | None = None
 
 
 class Enter(nn.Module):
@@ -74,6 +84,8 @@ class Enter(nn.Module):
                 or an example of padding alone), which a head that reads the first token can't use.
         """
         batch, width = hidden_states.shape[:2]
+        if torch.compiler.is_compiling():
+            return hidden_states, _symbolic(hidden_states, attention_mask)
         mask, lengths = None, (width,) * batch
         if attention_mask is not None:
             mask = _real_rows(attention_mask)
@@ -96,7 +108,16 @@ class Enter(nn.Module):
     def _packs(self, hidden_states: Tensor) -> bool:
         if self.layout != "auto":
             return self.layout == "packed"
-        return hidden_states.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        return hidden_states.device.type == "cpu" and not torch.is_grad_enabled()
+
+
+def _symbolic(hidden_states: Tensor, attention_mask: Tensor | None) -> Tokens:
+    if attention_mask is None:
+        mask = torch.ones(hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device)
+    else:
+        mask = _real_rows(attention_mask)
+    torch._assert_async(mask[:, 0].all(), PADDED_FIRST)
+    return Tokens(mask, (), (), symbolic=(mask.sum(1), hidden_states.shape[1]))
 
 
 def _real_rows(attention_mask: Tensor) -> Tensor:
@@ -131,7 +152,7 @@ def gather(values: Tensor, rows: Tensor | None) -> Tensor:
     if rows.dim() == 1:
         return values.index_select(1, rows)
     batch, tokens = values.shape[:2]
-    start = torch.arange(0, batch * tokens, tokens, device=rows.device)
+    start = torch.arange(batch, device=rows.device) * tokens
     kept = values.flatten(0, 1).index_select(0, (rows + start[:, None]).flatten())
     return kept.view(*rows.shape, *values.shape[2:])
 

@@ -1,0 +1,116 @@
+"""Elimination for compilers and exporters: shapes follow the padded width, and nothing is read from the device.
+
+It is the padded layout with tensors where :mod:`.extract` has numbers on the host. What leaves a layer is as wide as a
+text that fills the whole width would be; shorter texts are masked.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..retention import Retention
+from .tokens import Tokens
+
+__all__ = ["LONGEST", "CountRule", "keep_highest", "received_attention"]
+
+LONGEST = 8192
+"""Tokens of a text up to which :class:`CountRule` counts as :meth:`Retention.count` does."""
+
+
+class CountRule(NamedTuple):
+    """How many word vectors leave a layer, in small whole numbers alone, so that every runtime counts the same.
+
+    Of ``n`` word vectors that entered the encoder ``min(n, max(ceil(numerator * n / denominator), least))`` are left:
+    keep never grows with depth, so the layers before never leave fewer.
+
+    Args:
+        drops: false when this layer drops nothing that the layer before has left, at any length.
+    """
+
+    numerator: int
+    denominator: int
+    least: int
+    drops: bool
+
+    @classmethod
+    def of(cls, retention: Retention, layer: int) -> CountRule | None:
+        """The rule of one layer, or None where no fraction of small whole numbers rounds as keep does."""
+        keep = retention.keep[layer]
+        least = retention.count(layer, 0, LONGEST)
+        before = retention.keep[layer - 1] if layer else None
+        if retention.kind == "count":
+            return cls(0, 1, least, keep != before)
+        fraction = _whole_fraction(keep, least)
+        return fraction and cls(*fraction, least, keep != (1.0 if before is None else before))
+
+    def counts(self, lengths: Tensor) -> Tensor:
+        """Word vectors that are left of texts of these lengths, [batch] whole numbers both."""
+        wanted = (lengths * self.numerator + (self.denominator - 1)) // self.denominator
+        return wanted.clamp(min=self.least).minimum(lengths)
+
+    def width(self, tokens: int) -> int:
+        """The same for one text, whose length may be symbolic."""
+        if self.numerator == self.denominator:
+            return tokens
+        wanted = (tokens * self.numerator + (self.denominator - 1)) // self.denominator
+        return torch.sym_min(tokens, torch.sym_max(wanted, self.least))  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(maxsize=4096)
+def _whole_fraction(keep: float, least: int) -> tuple[int, int] | None:
+    """Whole p and q such that p * n / q, rounded up, is how many of n word vectors ``keep`` stands for."""
+    lengths = np.arange(1, LONGEST + 1)
+    # The rule of Retention.count, for all lengths at once.
+    wanted = np.maximum(np.ceil(keep * lengths - 1e-9).astype(np.int64), least)
+    # A fraction above the lowest of these ratios wants too many somewhere.
+    lowest = int(np.argmin(wanted / lengths))
+    p, q = (int(wanted[lowest]), int(lengths[lowest])) if keep else (0, 1)
+    same = np.maximum((lengths * p + q - 1) // q, least) == wanted
+    return (p, q) if same.all() else None
+
+
+def received_attention(query: Tensor, key: Tensor, mask: Tensor, scaling: float) -> Tensor:
+    """Significance of each word vector, [batch, tokens] fp32, as :func:`.significance.received_attention` gives it.
+
+    Args:
+        query, key: [batch, heads, tokens, head size].
+        mask: [batch, tokens] bool, true on real rows.
+        scaling: factor of the scores before the softmax.
+    """
+    scores = query.detach() @ key.detach().transpose(-1, -2) * scaling
+    probabilities = scores.masked_fill(~mask[:, None, None, :], float("-inf")).softmax(-1, dtype=torch.float32)
+    voters = mask[:, None, None, :].to(probabilities.dtype)
+    return (voters @ probabilities).sum((1, 2))
+
+
+def keep_highest(significance: Tensor, tokens: Tokens, rule: CountRule, protected_first: int) -> tuple[Tensor, Tokens]:
+    """Choose each example's most significant word vectors, in text order, as :func:`.significance.keep_highest` does.
+
+    Args:
+        significance: [batch, tokens].
+        tokens: what is alive now.
+        rule: how many each example keeps.
+        protected_first: how many of the first rows are kept whatever their significance.
+
+    Returns:
+        Index of the kept rows [batch, kept] (rows beyond an example's own count point at its row 0 and are masked), and
+        what is alive after.
+    """
+    assert tokens.symbolic is not None and tokens.mask is not None
+    lengths, longest = tokens.symbolic
+    width, kept, device = significance.shape[1], rule.width(longest), significance.device
+    first = torch.arange(width, device=device) < protected_first
+    order = significance.masked_fill(first, float("inf")).masked_fill(~tokens.mask, float("-inf"))
+    if torch.compiler.is_exporting():
+        # ONNX's TopK puts the earlier of two equals first; torch's own promises nothing.
+        ranked = order.topk(kept).indices
+    else:
+        ranked = order.sort(dim=1, descending=True, stable=True).indices[:, :kept]
+    alive = torch.arange(kept, device=device) < rule.counts(lengths)[:, None]
+    rows = ranked.masked_fill(~alive, width).sort(dim=1).values.masked_fill(~alive, 0)
+    return rows, tokens._replace(mask=alive)
