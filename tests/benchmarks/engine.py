@@ -105,7 +105,7 @@ def memory(cells: Cells, options: argparse.Namespace) -> Rows:
 
 
 def paper(cells: Cells, options: argparse.Namespace) -> Rows:
-    """The paper's protocol, batches of 128: the dense model padded to a fixed length."""
+    """The paper's protocol: the dense model padded to a fixed length, in batches of 128."""
     rows = []
     for entry in options.model:
         task, _, places = entry.partition("=")
@@ -128,7 +128,7 @@ def paper(cells: Cells, options: argparse.Namespace) -> Rows:
         models = {"dense": dense, "keep-all": kept, "compressed": compressed}
         encoded = mix.encoded(options.data, tokenizer, dense.config, mix.fixed)
         work = workload(
-            encoded, tokenizer, max_length=mix.fixed, batch_size=128, texts=options.texts or 128, device=cells.device
+            encoded, tokenizer, max_length=mix.fixed, batch_size=128, texts=options.texts, device=cells.device
         )
         forwards = {name: forward_of(model.to(cells.device)) for name, model in models.items()}
         cost = cost_of(kept)
@@ -150,14 +150,15 @@ def growth(cells: Cells, options: argparse.Namespace) -> Rows:
     models = cells.models(shape, "float32", {"cut": 1.0, "compressed": RTE})
     for sweep, points in sweeps.items():
         for batch, tokens in points:
-            rows.append({"sweep": sweep, "batch": batch, "tokens": tokens, **cells.even(models, batch, tokens)})
+            found = cells.even(models, batch, tokens)
+            rows.append({"sweep": sweep, "shape": shape, "batch": batch, "tokens": tokens, **found})
     layers = SHAPES[shape].num_hidden_layers
     del models["cut"]
     for factor in (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5):
         keep = [factor ** (layer + 1) for layer in range(layers)]
         wordelim.eliminate_(models["compressed"], cells.retention(layers, keep))
         found = cells.even(models, 4, (options.lengths or (256,))[-1])
-        rows.append({"sweep": "elimination", "factor": factor, **found})
+        rows.append({"sweep": "elimination", "shape": shape, "factor": factor, **found})
     return rows
 
 
@@ -201,7 +202,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--shapes", type=names, help=f"out of {', '.join(SHAPES)}")
     parser.add_argument("--batches", type=numbers, help="such as 1,8,32")
     parser.add_argument("--lengths", type=numbers, help="such as 128,256,512")
-    parser.add_argument("--texts", type=int, help="texts of the part paper, 128 unless given")
+    parser.add_argument("--texts", type=int, default=128, help="texts of the part paper, in batches of up to 128")
     parser.add_argument("--seconds", type=float, default=20.0, help="time for a cell")
     parser.add_argument("--longest", type=float, default=90.0, help="longest estimated round that is still measured")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")

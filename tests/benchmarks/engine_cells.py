@@ -54,8 +54,8 @@ class Mix:
 
 
 MIXES = {
-    "sst2": Mix("sst2/dev.jsonl", 64, 64, 4),
-    "mrpc": Mix("mrpc/dev.jsonl", 128, 128, 2),
+    "sst2": Mix("sst2/dev.jsonl", 64, 64, 2),
+    "mrpc": Mix("mrpc/dev.jsonl", 128, 128, 1),
     "imdb": Mix("imdb/test.jsonl.gz", 256, 512, 1),
 }
 

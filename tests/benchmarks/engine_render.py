@@ -198,6 +198,7 @@ def _paper(result: dict[str, Any], results: Path) -> list[str]:
             (
                 _TASKS[row["task"]],
                 row["fixed_length"],
+                row["texts"],
                 f"{fixed['speedup']['median']:.2f}x",
                 f"{factors['padding']:.2f} × {factors['last_layer']:.2f} × {factors['dropping']:.2f}",
                 f"{100 * fixed['padding_share']:.0f} %",
@@ -209,6 +210,7 @@ def _paper(result: dict[str, Any], results: Path) -> list[str]:
     columns = (
         "task",
         "padded to",
+        "batch",
         "speed-up",
         "= no padding × last layer cut × dropping",
         "share of padding",
@@ -223,8 +225,8 @@ def _paper(result: dict[str, Any], results: Path) -> list[str]:
     return [
         "### The paper's protocol",
         "",
-        "MiniLM-L6, batches of 128, fp32: the compressed model over the dense one that pads every text to a fixed "
-        f"length, and what that is made of. Retention: {' '.join(notes)}",
+        "MiniLM-L6, fp32, one batch: the compressed model over the dense one that pads every text to a fixed length, "
+        f"and what that is made of. Retention: {' '.join(notes)}",
         "",
         *_table(columns, rows),
     ]
@@ -251,8 +253,8 @@ def _growth(result: dict[str, Any], results: Path) -> list[str]:
     return [
         "### How time grows",
         "",
-        "BERT-base with random weights, fp32, no padding: with the length, with the batch, and with what is dropped. "
-        "Compressed: RTE's fractions.",
+        f"{_shape(rows[0]['shape'])} with random weights, fp32, no padding: with the length, with the batch, and with "
+        "what is dropped. Compressed: RTE's fractions of the paper.",
         "",
         "![How time grows with length, batch and elimination](benchmarks/engine-growth.svg)",
         "",
