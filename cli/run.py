@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from wordelim.distributed import is_main
 from wordelim.errors import NotMetError, WordelimError
 
 if TYPE_CHECKING:
@@ -79,12 +80,13 @@ def guarded(command: Command) -> Command:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         debug = bool(kwargs.get("debug"))
+        errors.quiet = not is_main()  # of several processes that a launcher started, the first speaks for all
         if not debug:
             _silence()
         try:
             return command(*args, **kwargs)
-        except KeyboardInterrupt:
-            errors.print("Interrupted: nothing was written.")
+        except KeyboardInterrupt as error:
+            errors.print(f"Interrupted: {str(error) or 'nothing was written'}.")
             raise typer.Exit(INTERRUPTED) from None
         except WordelimError as error:
             if debug:
@@ -129,6 +131,8 @@ def _silence() -> None:
 
 def print_json(data: Mapping[str, Any]) -> None:
     """Print plain data on stdout."""
+    if not is_main():
+        return
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
@@ -140,6 +144,8 @@ def finish(result: CompressionResult) -> None:
                 f"{part['truncated']} of {part['examples']} {name} texts were longer than {part['longest']} tokens and "
                 "were cut."
             )
+    for sentence in result.report["warnings"]:
+        errors.print(f"warning: {sentence}")
     if not result.met:
         errors.print(f"Not met: {result.report['unmet']}; no model was written, the report is {result.output}.")
         raise typer.Exit(NOT_MET)
@@ -149,7 +155,7 @@ def finish(result: CompressionResult) -> None:
 @contextmanager
 def progress() -> Iterator[Callable[[str, float], None]]:
     """One progress display on stderr; a line a stage where stderr is no terminal."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not is_main():
         seen: set[str] = set()
 
         def say(stage: str, share: float) -> None:

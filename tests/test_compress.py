@@ -4,6 +4,7 @@ import copy
 import errno
 import json
 import math
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -24,7 +25,7 @@ from wordelim.errors import (
     WordelimError,
 )
 from wordelim.evaluation.inference import batches, logits_of
-from wordelim.training.retrain import unwrap_
+from wordelim.training.fit import unwrap_
 
 QUICK = {"measure_speed": False, "batch_size": 16}
 KEEP = {**QUICK, "keep": (0.7, 0.4, 0.0), "epochs": 1, "max_drop": 100}
@@ -348,12 +349,12 @@ def test_a_failure_writes_nothing(make_model_dir, sets, tmp_path):
 
 def test_a_full_disk_leaves_nothing(make_model_dir, sets, tmp_path, monkeypatch):
     def fail(self, directory, **options):
-        (directory / "model.safetensors").write_bytes(b"half")
+        (Path(directory) / "model.safetensors").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     dense = make_model_dir(labels=2)
     monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", fail)
-    with pytest.raises(CheckpointError, match=r"out can't be written \(No space left on device\).*make room"):
+    with pytest.raises(CheckpointError, match=r"can't be written \(No space left on device\).*make room"):
         compress(dense, **sets, output=tmp_path / "new" / "out", **KEEP)
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
 
@@ -366,6 +367,11 @@ def test_a_disk_that_is_too_small_is_noticed_first(make_model_dir, sets, tmp_pat
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
     with pytest.raises(CheckpointError, match=r"0\.001 MB left, but the model takes 0"):
         compress(dense, **sets, output=tmp_path / "out", **KEEP)
+
+
+def test_data_that_is_missing_is_named(make_model_dir, sets, tmp_path):
+    with pytest.raises(DataError, match="There is no validation data: give a file"):
+        compress(make_model_dir(labels=2), train=sets["train"], validation=None, output=tmp_path / "out", **KEEP)
 
 
 def test_a_plan_runs_and_writes_nothing(make_model_dir, sets, tmp_path):

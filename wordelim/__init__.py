@@ -11,6 +11,7 @@ from .explain import Explanation, explain
 from .graph.model import eliminate_, restore_, retention_of
 from .retention import Retention
 from .settings import Settings
+from .speeds import set_speed_, speeds_of
 
 __all__ = [
     "CompressionResult",
@@ -26,4 +27,6 @@ __all__ = [
     "load",
     "restore_",
     "retention_of",
+    "set_speed_",
+    "speeds_of",
 ]

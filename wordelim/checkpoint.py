@@ -21,6 +21,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from .errors import CheckpointError, RetentionError, UnsupportedModelError
 from .graph.model import QUANT_METHOD, eliminate_, is_marked
 from .retention import Retention
+from .speeds import offer_speeds_, parse, set_speed_
 
 __all__ = ["REPORT_FILE", "is_compressed", "load", "load_dense", "refuse_existing", "save", "staged", "write_report"]
 
@@ -31,18 +32,21 @@ REPORT_FILE = "wordelim_report.json"
 class _RetentionConfig(QuantizationConfigMixin):
     """A retention in the place where transformers looks for what to do to a model on loading."""
 
-    def __init__(self, retention: Retention) -> None:
+    def __init__(self, retention: Retention, speeds: Mapping[float, Retention]) -> None:
         super().__init__(quant_method=QUANT_METHOD)  # type: ignore[arg-type]
         self.retention = retention
+        self.speeds = speeds
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
-        data = {name: value for name, value in config_dict.items() if name != "quant_method"}
-        config = cls(Retention.from_dict(data))
+        data = {name: value for name, value in config_dict.items() if name not in ("quant_method", "speeds")}
+        config = cls(Retention.from_dict(data), parse(config_dict.get("speeds", {}), config_dict))
         return (config, kwargs) if return_unused_kwargs else config
 
     def to_dict(self) -> dict[str, Any]:
-        return {"quant_method": self.quant_method, **self.retention.to_dict()}
+        speeds = {f"{speed:g}": list(retention.keep) for speed, retention in self.speeds.items()}
+        entry = {"quant_method": self.quant_method, **self.retention.to_dict()}
+        return {**entry, "speeds": speeds} if speeds else entry
 
 
 @register_quantizer(QUANT_METHOD)
@@ -55,20 +59,30 @@ class _EliminationHook(HfQuantizer):
         return True
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
-        retention = cast(_RetentionConfig, self.quantization_config).retention
+        read = cast(_RetentionConfig, self.quantization_config)
         self.remove_quantization_config(model)  # type: ignore[no-untyped-call]
         for module in model.modules():
             if isinstance(module, PreTrainedModel):
                 module.config._is_quantized = False
-        return eliminate_(model, retention)
+        eliminate_(model, read.retention)
+        if read.speeds:
+            for retention in read.speeds.values():
+                retention.check_layers(len(read.retention.keep))
+            offer_speeds_(model, read.speeds)
+        return model
 
 
-def load(directory: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
+def load(
+    directory: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto", speed: float | None = None
+) -> PreTrainedModel:
     """Load a compressed model, as ``from_pretrained`` of its own class does, and refuse anything else.
+
+    Args:
+        speed: one of those that the model was compressed for; None for the one that its config names.
 
     Raises:
         CheckpointError: the directory is missing or damaged, or its model isn't compressed.
-        RetentionError: its retention is damaged, or doesn't fit the model's layers.
+        RetentionError: its retention is damaged, or doesn't fit the model's layers, or it has no such speed.
         UnsupportedModelError: its model isn't supported.
     """
     directory = _existing(directory)
@@ -78,7 +92,8 @@ def load(directory: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto"
             f"{directory} holds no compressed model (its config.json has no quantization_config of wordelim): "
             "load it with from_pretrained, or compress it first."
         )
-    return _load(str(directory), config.get("architectures"), dtype)
+    model = _load(str(directory), config.get("architectures"), dtype)
+    return model if speed is None else set_speed_(model, speed)
 
 
 def load_dense(name: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
@@ -193,8 +208,12 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def staged(output: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+def staged(output: str | os.PathLike[str], *, force: bool = False, scratch: Path | None = None) -> Iterator[Path]:
     """A new directory that becomes ``output`` when the block ends well, and is gone when it doesn't.
+
+    Args:
+        force: replace ``output`` when it exists.
+        scratch: an existing directory on the same disk where it is made; None makes one beside ``output``.
 
     Raises:
         CheckpointError: ``output`` exists and ``force`` is false, or the disk refuses the files.
@@ -202,8 +221,8 @@ def staged(output: str | os.PathLike[str], *, force: bool = False) -> Iterator[P
     target = Path(output).expanduser()
     refuse_existing(target, force=force)
     try:
-        with _parents(target), _scratch_beside(target) as scratch:
-            stage, old = scratch / "new", scratch / "old"
+        with _parents(target), _scratch(scratch or target.parent, target.name) as made:
+            stage, old = made / "new", made / "old"
             stage.mkdir()
             yield stage
             # safetensors writes files that only their owner may read; who may list the directory may read these too.
@@ -226,11 +245,9 @@ def staged(output: str | os.PathLike[str], *, force: bool = False) -> Iterator[P
 
 
 @contextmanager
-def _scratch_beside(target: Path) -> Iterator[Path]:
-    """A hidden directory on the disk that ``target`` will be on."""
-    with tempfile.TemporaryDirectory(
-        prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
-    ) as directory:
+def _scratch(folder: Path, name: str) -> Iterator[Path]:
+    """A hidden directory on the disk that the output will be on."""
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder, ignore_cleanup_errors=True) as directory:
         yield Path(directory)
 
 
@@ -283,6 +300,7 @@ def save(
     report: Mapping[str, Any] | None = None,
     card: str | None = None,
     force: bool = False,
+    scratch: Path | None = None,
 ) -> Path:
     """Write a compressed model with its tokenizer, whole or not at all.
 
@@ -290,13 +308,14 @@ def save(
         report: written beside it as ``wordelim_report.json``.
         card: written beside it as ``README.md``.
         force: replace ``output`` when it exists.
+        scratch: see :func:`staged`.
 
     Raises:
         CheckpointError: ``output`` exists and ``force`` is false, the model isn't compressed, or the disk refuses.
     """
     if not is_marked(model.config):
         raise CheckpointError(f"{type(model).__name__} isn't compressed: call wordelim.eliminate_ before saving it.")
-    with staged(output, force=force) as stage:
+    with staged(output, force=force, scratch=scratch) as stage:
         model.save_pretrained(stage, safe_serialization=True)
         tokenizer.save_pretrained(stage)
         if report is not None:

@@ -6,7 +6,7 @@ import copy
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from transformers import PreTrainedModel, set_seed
 from .card import model_card
 from .checkpoint import REPORT_FILE, load_dense, refuse_existing, save, write_report
 from .data import encode, find_columns, fingerprint
+from .distributed import from_main, is_main, join, processes, wait
 from .environment import environment
-from .errors import CheckpointError, DataError, UnsupportedModelError, WordelimError
+from .errors import CheckpointError, DataError, NotMetError, UnsupportedModelError, WordelimError
 from .evaluation.metrics import metric_for
 from .graph.cost import Cost, cost_of
 from .graph.model import eliminate_, is_marked, restore_, retention_of
@@ -28,7 +29,8 @@ from .opening import Data, check_tokenizer, check_vocabulary, move, open_data, o
 from .retention import Retention
 from .settings import Settings
 from .stages import Progress, Ready, Stages
-from .training.retrain import unwrap_
+from .training.fit import unwrap_
+from .work import Work, digest, is_saving
 
 __all__ = ["CompressionResult", "Progress", "compress", "compress_model", "plan", "prepare"]
 
@@ -64,6 +66,7 @@ def compress(
     label: str | None = None,
     device: str | torch.device | None = None,
     force: bool = False,
+    resume: bool = False,
     progress: Progress = lambda stage, share: None,
     **settings: Any,
 ) -> CompressionResult:
@@ -75,37 +78,89 @@ def compress(
         output: where the compressed model goes, if its drop is within bounds; if it isn't, the report alone goes
             beside, to ``OUTPUT.wordelim_report.json``. None writes nothing.
         device: where to compute; None for the accelerator that is there, else the processor.
-        force: replace ``output`` when it is a model already.
+        force: replace ``output`` when it is a model already, and forget what an unfinished run left.
+        resume: go on with a run that was killed, of the same model, data and settings, from what it left in
+            ``OUTPUT.wordelim-work``. The result is that of a run that wasn't.
         settings: fields of :class:`wordelim.Settings`.
 
     Raises:
-        WordelimError: the model, the data or a setting can't be used; nothing has been written then.
+        WordelimError: the model, the data or a setting can't be used, or training came to NaN. Nothing has been written
+            then but, once there is something to go on from, ``OUTPUT.wordelim-work``.
+        NotMetError: the speed-up asked for is out of reach; the report is written.
     """
     chosen = Settings(**settings)
     place = open_device(device)
-    model, tokenizer = _open(model_dir, output, force=force)
+    join(cpu=place.type == "cpu")
+    target = None if output is None else Path(output).expanduser()
+    beside, folder = (_beside(target, ending) for ending in (REPORT_FILE, "wordelim-work"))
+    # Killed between the last two things that it does, a run leaves a model that is its own.
+    replaceable = force or (resume and folder is not None and is_saving(folder))
+    model, tokenizer = _open(model_dir, output, force=replaceable)
     move(model, place)
-    result = compress_model(
-        model,
-        tokenizer,
-        train=open_data(train),
-        validation=open_data(validation),
-        test=None if test is None else open_data(test),
-        text=text,
-        text_pair=text_pair,
-        label=label,
-        progress=progress,
-        **chosen.__dict__,
-    )
-    report = {"model": str(model_dir), **result.report}
-    written = None
-    if output is not None and result.met:
-        card = model_card(report, result.model)
-        written = save(result.model, tokenizer, output, report=report, card=card, force=force)
-    elif output is not None:
-        beside = Path(output)
-        written = write_report(report, beside.with_name(f"{beside.name}.{REPORT_FILE}"))
-    return replace(result, report=report, output=written)
+    sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
+    kept: list[Work] = []
+
+    def open_work(run: Mapping[str, Any]) -> Work:
+        kept.append(Work(folder, run, resume=resume, force=force))
+        return kept[-1]
+
+    try:
+        result = _compress(
+            model,
+            tokenizer,
+            {name: _data(name, source) for name, source in sets.items()},
+            {"text": text, "text_pair": text_pair, "label": label},
+            chosen,
+            progress,
+            open_work,
+        )
+        report = {"model": str(model_dir), **result.report}
+        if target is not None and beside is not None and is_main():
+            if result.met:
+                card = model_card(report, result.model)
+                kept[-1].begin_saving()
+                save(
+                    result.model,
+                    tokenizer,
+                    target,
+                    report=report,
+                    card=card,
+                    force=replaceable,
+                    scratch=folder,
+                )
+            else:
+                write_report(report, beside)
+        wait()
+    except NotMetError as error:
+        report = {"wordelim_report": 1, "model": str(model_dir), "met": False, "unmet": str(error), "best": error.best}
+        if beside is not None and is_main():
+            write_report({**report, "settings": chosen.to_dict(), **environment(place)}, beside)
+        wait()  # a launcher ends the others when the first one leaves
+        for work in kept:
+            work.remove()
+        raise
+    except BaseException as error:
+        for work in kept:
+            if not work.holds():
+                work.remove()
+            elif isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"no model was written; --resume goes on from {work.folder}") from error
+        raise
+    kept[-1].remove()
+    return replace(result, report=report, output=target if result.met else beside)
+
+
+def _beside(target: Path | None, ending: str) -> Path | None:
+    if target is None:
+        return None
+    named = target if target.name else target.absolute()
+    return named.with_name(f"{named.name}.{ending}")
+
+
+def _data(name: str, source: Data | None) -> datasets.Dataset:
+    if source is None:
+        raise DataError(f"There is no {name} data: give a file, a hub name or a data set.")
+    return open_data(source)
 
 
 def plan(
@@ -206,35 +261,66 @@ def compress_model(
     Raises:
         WordelimError: the model, the data or a setting can't be used.
     """
+    return _compress(
+        model,
+        tokenizer,
+        {"train": train, "validation": validation, **({} if test is None else {"test": test})},
+        {"text": text, "text_pair": text_pair, "label": label},
+        Settings(**settings),
+        progress,
+        lambda run: Work(None, run),
+    )
+
+
+def _compress(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    sets: Mapping[str, datasets.Dataset],
+    names: Mapping[str, str | None],
+    chosen: Settings,
+    progress: Progress,
+    open_work: Callable[[Mapping[str, Any]], Work],
+) -> CompressionResult:
     started = time.perf_counter()
-    chosen = Settings(**settings)
     set_seed(chosen.seed)
     unwrap_(model)
     stored, device = model.dtype, model.device
-    sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
-    ready = prepare(model, tokenizer, sets, {"text": text, "text_pair": text_pair, "label": label}, chosen)
-
+    ready = prepare(model, tokenizer, sets, names, chosen)
+    sources = {
+        name: {
+            "examples": len(data),
+            "truncated": ready.encoded[name].truncated,
+            "longest": max(ready.encoded[name].lengths),
+            "fingerprint": fingerprint(data, ready.columns),
+        }
+        for name, data in sets.items()
+    }
+    columns = asdict(ready.columns)
+    versions = environment(device)["versions"]
+    work = open_work(
+        {
+            "model": digest(model),
+            "data": {name: part["fingerprint"] for name, part in sources.items()},
+            "columns": columns,
+            "settings": {**chosen.to_dict(), "report_to": None},
+            "versions": versions,
+            "device": device.type,
+            "processes": processes(),
+        }
+    )
     before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     training = model.training
     try:
         model.float()
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
-        stages = Stages(model, teacher, tokenizer, ready, chosen, progress)
+        stages = Stages(model, teacher, tokenizer, ready, chosen, progress, work)
         candidates = stages.search()
-        history = stages.choose(candidates)
+        stages.choose(candidates)
         # What is measured from here on is what will be on the disk.
         move(model, stored).float()
-        report = stages.verify(history, candidates)
+        measured = stages.verify(candidates)
+        report = from_main(lambda: measured)  # timings differ from process to process
         move(model, stored)
-        sources = {
-            name: {
-                "examples": len(data),
-                "truncated": ready.encoded[name].truncated,
-                "longest": max(ready.encoded[name].lengths),
-                "fingerprint": fingerprint(data, ready.columns),
-            }
-            for name, data in sets.items()
-        }
     except BaseException:
         if is_marked(model.config):
             restore_(model)
@@ -244,7 +330,7 @@ def compress_model(
     report = {
         "wordelim_report": 1,
         **report,
-        "data": {"columns": asdict(ready.columns), **sources},
+        "data": {"columns": columns, **sources},
         "settings": chosen.to_dict(),
         "seconds": {**stages.seconds, "total": round(time.perf_counter() - started, 1)},
         **environment(device),
@@ -284,10 +370,20 @@ def prepare(
                 find_columns(data, **asdict(columns))
             encoded[name] = encode(data, tokenizer, columns, model.config, max_length=settings.max_length)
             check_vocabulary(encoded[name].dataset, model)
+            if name != "test":
+                _refuse_one_class(encoded[name].dataset["labels"])
         except DataError as error:
             raise DataError(f"In the {name} data: {error}") from error
     assert columns is not None
     return Ready(columns, encoded, metric_for(model.config, settings.metric), cost, fixed)
+
+
+def _refuse_one_class(labels: Sequence[Any]) -> None:
+    """A metric of such labels says nothing, and training on them unlearns the others."""
+    if len(labels) > 1 and all(label == labels[0] for label in labels):
+        raise DataError(
+            f"All {len(labels)} labels are the same: give texts of every kind that the model shall tell apart."
+        )
 
 
 def _try_out(model: PreTrainedModel, retention: Retention | None) -> Cost:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 __all__ = [
     "CheckpointError",
     "DataError",
@@ -29,7 +32,16 @@ class DataError(WordelimError, ValueError):
 
 
 class NotMetError(WordelimError):
-    """The speed-up asked for is out of reach on these texts."""
+    """The speed-up asked for is out of reach on these texts.
+
+    Args:
+        message: the sentence.
+        best: the fastest retention there is, and its ratio, as plain data.
+    """
+
+    def __init__(self, message: str, best: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.best = best
 
 
 class RetentionError(WordelimError, ValueError):

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
 from .checkpoint import load, load_dense
+from .distributed import processes
 from .errors import CheckpointError, DataError, WordelimError
 from .labels import names_of
 from .reading import read
@@ -44,6 +45,9 @@ def open_device(name: str | torch.device | None) -> torch.device:
         WordelimError: there is no such device here.
     """
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if found is not None and processes() > 1:  # each process has a device of its own
+        found = torch.device(found.type, int(os.environ.get("LOCAL_RANK", "0")))
+        torch.accelerator.set_device_index(found.index)
     if name is None:
         return found or torch.device("cpu")
     usable = "cpu" if found is None else f"cpu or {found.type}"
@@ -58,7 +62,7 @@ def open_device(name: str | torch.device | None) -> torch.device:
             f"Device {str(name)!r} can't be chosen by its number: use {device.type}, and make that one visible alone, "
             f"as with CUDA_VISIBLE_DEVICES={device.index}."
         )
-    return device
+    return found if found is not None and device.type == found.type else device
 
 
 def open_tokenizer(model_dir: str | os.PathLike[str]) -> Any:

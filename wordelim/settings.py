@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, get_args
 
+from .elimination.soft_extract import Form
 from .errors import WordelimError
 
 __all__ = ["Settings"]
 
+# What the command line calls a setting, where that is another word.
+_OPTIONS = {"price": "lambda"}
+_TRACKERS = ("tensorboard", "wandb", "mlflow")
 _LARGEST_SEED = 2**32 - 1
 
 
@@ -22,16 +27,28 @@ class Settings:
         max_drop: points of the metric that may be lost on the validation texts.
         target_speedup: a FLOPs ratio against the dense encoder without padding to reach, instead of the fastest within
             ``max_drop``.
+        flops_budget: the same as a share of the dense encoder's FLOPs: 0.4 is a target_speedup of 2.5.
+        speeds: FLOPs ratios that one set of weights shall serve, to choose from when the model is loaded or running;
+            the fastest within ``max_drop`` is the one to begin with.
         keep: fractions (or, where they are whole numbers and one is above 1, counts) of word vectors to keep in each
             layer, instead of a search.
-        method: ``"calibrated"``, the training-free search.
+        method: ``"calibrated"``, the training-free search, or ``"learned"``, PoWER-BERT's own.
+        search_epochs: passes over the training texts of the learned search.
+        retention_lr: learning rate of its retention parameters; None scales it to the number of steps.
+        price: lambda of the paper: a fixed price of a word vector in the learned search, instead of aiming at speeds.
+        form: what the learned search learns of a layer: ``"ramp"``, ``"table"``, or the paper's ``"count"``.
+        cost: what the search saves and speeds are ratios of: ``"flops"``, or ``"latency"``, milliseconds that are
+            measured first, on the device and with the threads of this run.
         metric: its name; None for the task's usual one.
         retrain: adapt the weights to the elimination.
+        seeds: how often the last retraining is done, with one seed after the other; the best on the validation texts is
+            kept.
         epochs: passes over the training texts while retraining, in all.
         learning_rate, batch_size, temperature: of the retraining.
         max_length: tokens at which texts are cut; None for what the tokenizer and the model allow.
         search_examples: training texts that the search measures on.
         measure_speed: time both models at the end.
+        report_to: trackers that are told of the training: tensorboard, wandb or mlflow.
         seed: of everything that is random.
 
     Raises:
@@ -40,10 +57,18 @@ class Settings:
 
     max_drop: float = 1.0
     target_speedup: float | None = None
+    flops_budget: float | None = None
+    speeds: Sequence[float] | None = None
     keep: Sequence[float] | None = None
     method: str = "calibrated"
+    search_epochs: float = 1.0
+    retention_lr: float | None = None
+    price: float | None = None
+    form: Form = "ramp"
+    cost: str = "flops"
     metric: str | None = None
     retrain: bool = True
+    seeds: int = 1
     epochs: float = 2.0
     learning_rate: float = 5e-5
     batch_size: int = 32
@@ -51,35 +76,81 @@ class Settings:
     max_length: int | None = None
     search_examples: int = 512
     measure_speed: bool = True
+    report_to: Sequence[str] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method != "calibrated":
-            raise WordelimError(f"Method {self.method!r} is unknown: use 'calibrated'.")
-        if self.keep is not None and self.target_speedup is not None:
-            raise WordelimError("Both keep and target_speedup are given: give one of them.")
+        if self.method not in ("calibrated", "learned"):
+            raise WordelimError(f"Method {self.method!r} is unknown: use 'calibrated' or 'learned'.")
+        if self.form not in get_args(Form):
+            raise WordelimError(f"Form {self.form!r} is unknown: use one of {', '.join(get_args(Form))}.")
+        if self.cost not in ("flops", "latency"):
+            raise WordelimError(f"Cost {self.cost!r} is unknown: use 'flops' or 'latency'.")
+        exclusive = [
+            name
+            for name in ("keep", "target_speedup", "flops_budget", "speeds", "price")
+            if getattr(self, name) is not None
+        ]
+        if len(exclusive) > 1:
+            raise WordelimError(f"Both {exclusive[0]} and {exclusive[1]} are given: give one of them.")
+        for name in ("retention_lr", "price"):
+            if getattr(self, name) is not None and self.method != "learned":
+                option = _OPTIONS.get(name, name)
+                raise WordelimError(f"{option} is given, which is the learned search's: use it with method 'learned'.")
+        budget = self.flops_budget
+        if budget is not None and not (_is_number(budget) and 0 < budget < 1):
+            raise WordelimError(f"flops_budget is {budget}: give a share between 0 and 1, such as 0.4.")
         if not _is_number(self.max_drop) or self.max_drop < 0:
             raise WordelimError(f"max_drop is {self.max_drop}: give 0 or more points, such as 1.")
         if self.target_speedup is not None and (not _is_number(self.target_speedup) or self.target_speedup <= 1):
             raise WordelimError(f"target_speedup is {self.target_speedup}: give a ratio above 1, such as 2.")
-        for name in ("epochs", "learning_rate", "temperature"):
-            if not _is_number(getattr(self, name)) or getattr(self, name) <= 0:
-                raise WordelimError(f"{name} is {getattr(self, name)}: give a number above 0.")
-        for name in ("batch_size", "search_examples"):
+        for name in ("epochs", "learning_rate", "temperature", "search_epochs", "retention_lr", "price"):
+            value = getattr(self, name)
+            if value is None and name in ("retention_lr", "price"):
+                continue
+            if not _is_number(value) or value <= 0:
+                raise WordelimError(f"{_OPTIONS.get(name, name)} is {value}: give a number above 0.")
+        for name in ("batch_size", "search_examples", "seeds"):
             if not _is_whole(getattr(self, name)) or getattr(self, name) < 1:
                 raise WordelimError(f"{name} is {getattr(self, name)}: give a whole number of at least 1.")
         if self.max_length is not None and not _is_whole(self.max_length):
             raise WordelimError(f"max_length is {self.max_length}: give a whole number of tokens.")
         if not _is_whole(self.seed) or not 0 <= self.seed <= _LARGEST_SEED:
             raise WordelimError(f"seed is {self.seed}: give a whole number from 0 to {_LARGEST_SEED}.")
+        named = (self.report_to,) if isinstance(self.report_to, str) else tuple(self.report_to)
+        object.__setattr__(self, "report_to", named)
+        for tracker in named:
+            _check_tracker(tracker)
+        if self.speeds is not None:
+            speeds = self.speeds
+            if isinstance(speeds, str) or not speeds or not all(_is_number(speed) and speed > 1 for speed in speeds):
+                raise WordelimError(f"speeds is {speeds!r}: give ratios above 1, such as [1.5, 2, 3].")
+            object.__setattr__(self, "speeds", tuple(sorted({float(speed) for speed in speeds})))
         if self.keep is not None:
             if isinstance(self.keep, str) or not all(_is_number(value, finite=False) for value in self.keep):
                 raise WordelimError(f"keep is {self.keep!r}: give one number for each layer, such as [0.9, 0.5, 0.3].")
             object.__setattr__(self, "keep", tuple(self.keep))
 
+    @property
+    def aim(self) -> float | None:
+        """The FLOPs ratio to reach, where one was asked for."""
+        return self.target_speedup if self.flops_budget is None else 1 / self.flops_budget
+
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for a report."""
-        return {**asdict(self), "keep": None if self.keep is None else list(self.keep)}
+        lists = {
+            name: list(getattr(self, name))
+            for name in ("keep", "speeds", "report_to")
+            if getattr(self, name) is not None
+        }
+        return {**asdict(self), **lists}
+
+
+def _check_tracker(name: str) -> None:
+    if name not in _TRACKERS:
+        raise WordelimError(f"report_to is {name!r}: use {', '.join(_TRACKERS)}.")
+    if find_spec(name) is None:
+        raise WordelimError(f"The tracker {name} isn't installed: pip install {name}.")
 
 
 def _is_number(value: Any, *, finite: bool = True) -> bool:

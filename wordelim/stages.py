@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from typing import Any
 import datasets
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from .data import Columns, Encoded
+from .distributed import agree, from_main, is_main
 from .errors import NotMetError
 from .evaluation.inference import has_fast_bf16, logits_of
 from .evaluation.latency import measure_speed
@@ -23,8 +26,12 @@ from .graph.model import eliminate_, retention_of
 from .retention import Retention
 from .search.calibrated import SPEEDS, calibrated_search
 from .search.frontier import Candidate
+from .search.latency import Latency, measure_latency
+from .search.learned import Learning, learned_search
 from .settings import Settings
+from .speeds import offer_speeds_
 from .training.retrain import Retraining, retrain_
+from .work import Work
 
 __all__ = ["Progress", "Ready", "Stages"]
 
@@ -60,9 +67,15 @@ class Stages:
     ready: Ready
     settings: Settings
     progress: Progress
+    work: Work
 
     def __post_init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self.history: list[dict[str, Any]] = []
+        self.price: Cost = self.ready.cost
+        self.unit = "FLOPs ratio" if self.settings.cost == "flops" else "ratio of measured latencies"
+        self.served: dict[float, Retention] = {}
         self.encoded, self.metric, self.cost = self.ready.encoded, self.ready.metric, self.ready.cost
         self.validation = self.encoded["validation"].dataset
         rows = np.random.default_rng(self.settings.seed).permutation(len(self.validation))[:_SCREENED]
@@ -74,51 +87,135 @@ class Stages:
         if fixed is not None:
             return (Candidate(fixed, self.cost.ratio(train.lengths, fixed), float("nan")),)
         start = time.perf_counter()
-        target = self.settings.target_speedup
-        speeds = SPEEDS if target is None else (target,)
-        most = self.cost.ratio(train.lengths, Retention((0.0,) * self.cost.layers))
-        rows = np.random.default_rng(self.settings.seed).permutation(len(train.dataset))
+        self.price = self._measure_price()
+        known = self.work.known("search")
+        if known is None:
+            found = self._found()
+            known = {
+                "candidates": [_without_nan(candidate.to_dict()) for candidate in found],
+                "warnings": self.warnings,
+                "history": self.history,
+            }
+            self.work.keep("search", known)
+        found = tuple(Candidate.from_dict(candidate) for candidate in known["candidates"])
+        self.warnings, self.history = known["warnings"], known["history"]
+        agree("keep counts", [candidate.retention.keep for candidate in found])
+        self.seconds["search"] = round(time.perf_counter() - start, 1)
+        return found
+
+    def _found(self) -> Sequence[Candidate]:
+        asked, aim = self.settings.speeds, self.settings.aim
+        speeds = asked or (SPEEDS if aim is None else (aim,))
+        least = max(speeds) if asked else min(speeds)
+        lengths = self.encoded["train"].lengths
+        nothing = Retention((0.0,) * self.cost.layers)
+        most = self.price.ratio(lengths, nothing)
         found: Sequence[Candidate] = ()
-        if most >= min(speeds):
-            found = calibrated_search(
-                self.model,
-                self.tokenizer,
-                train.dataset.select(rows[: self.settings.search_examples].tolist()),
-                speeds=speeds,
-                progress=lambda stage, share: self.progress(f"search: {stage}", share),
-            )
+        if most >= least:
+            speeds = [speed for speed in speeds if speed <= most]
+            found = self._learn(speeds) if self.settings.method == "learned" else self._calibrate(speeds)
+        if asked:
+            served = [self._slowest_of(found, speed) for speed in asked]
+            found = [candidate for candidate in served if candidate is not None]
+            found = found if len(found) == len(asked) else ()
         if not found:
             raise NotMetError(
-                f"A FLOPs ratio of {min(speeds):g} is out of reach: one word vector left in each layer gives "
-                f"{most:.2f} on these texts; ask for less, or use longer texts or a model with more layers."
+                f"A {self.unit} of {least:g} is out of reach: one word vector left in each layer gives "
+                f"{most:.2f} on these texts; ask for less, or use longer texts or a model with more layers.",
+                best={"retention": nothing.to_dict(), "flops_ratio": self.cost.ratio(lengths, nothing)},
             )
-        self.seconds["search"] = round(time.perf_counter() - start, 1)
-        return found if target is None else found[-1:]
+        return found if aim is None else found[-1:]
 
-    def choose(self, candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+    def _slowest_of(self, found: Sequence[Candidate], speed: float) -> Candidate | None:
+        lengths = self.encoded["train"].lengths
+        return next((c for c in found if self.price.ratio(lengths, c.retention) >= speed), None)
+
+    def _measure_price(self) -> Cost:
+        """What the search saves: FLOPs, or milliseconds on this machine, the same in every process and when resumed."""
+        if self.settings.cost == "flops":
+            return self.cost
+        known = self.work.known("latency")
+        if known is None:
+            longest = max(max(encoded.lengths) for encoded in self.encoded.values())
+            known = from_main(
+                lambda: measure_latency(
+                    self.model, longest, progress=lambda share: self.progress("search: timing layers", share)
+                ).to_dict()
+            )
+            self.work.keep("latency", known)
+        return Latency.from_dict(known, self.cost)
+
+    def _calibrate(self, speeds: Sequence[float]) -> Sequence[Candidate]:
+        return calibrated_search(
+            self.model, self.tokenizer, self._sample(), cost=self.price, speeds=speeds, progress=self._searching
+        )
+
+    def _learn(self, speeds: Sequence[float]) -> Sequence[Candidate]:
+        settings = self.settings
+        found = learned_search(
+            self.model,
+            self.teacher,
+            self.tokenizer,
+            self.encoded["train"].dataset,
+            self._sample(),
+            self.price,
+            Learning(
+                epochs=settings.search_epochs,
+                learning_rate=settings.learning_rate,
+                batch_size=settings.batch_size,
+                temperature=settings.temperature,
+                seed=settings.seed,
+                form=settings.form,
+                report_to=settings.report_to,
+                name="wordelim search",
+                place=self.work.place("search"),
+                retention_rate=settings.retention_lr,
+                price=settings.price,
+            ),
+            speeds=speeds,
+            progress=self._searching,
+        )
+        self.warnings += found.warnings
+        self.history += [{"stage": "search", **_without_nan(entry)} for entry in found.history]
+        return found.candidates
+
+    def _sample(self) -> datasets.Dataset:
+        train = self.encoded["train"].dataset
+        rows = np.random.default_rng(self.settings.seed).permutation(len(train))
+        return train.select(rows[: self.settings.search_examples].tolist())
+
+    def _searching(self, stage: str, share: float) -> None:
+        self.progress(f"search: {stage}", share)
+
+    def choose(self, candidates: Sequence[Candidate]) -> None:
         """Leave the model at the fastest candidate whose drop is within bounds, or at the nearest to them."""
         start = time.perf_counter()
         self.dense_screen = self._points(self.teacher, self.screen)
-        history: list[dict[str, Any]] = []
-        if len(candidates) > 1 and self.settings.retrain:
+        settings, speeds = self.settings, self.settings.speeds
+        if len(candidates) > 1 and settings.retrain and not speeds:
             candidates = self._worth_retraining(candidates)
-        if len(candidates) > 1 and self.settings.retrain:
-            half = self.settings.epochs / 2
-            history += self._retrain([c.retention for c in candidates], half, "retrain: all speeds")
+        if not settings.retrain:
             chosen = self._fastest_within(candidates)
-            shared = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-            shared_drop = self._drop(chosen.retention)
-            history += self._retrain([chosen.retention], half, "retrain: chosen speed")
-            if self._drop(chosen.retention) > max(shared_drop, self.settings.max_drop):
-                self.model.load_state_dict(shared)
-        elif self.settings.retrain:
-            chosen = candidates[0]
-            history += self._retrain([chosen.retention], self.settings.epochs, "retrain")
+        elif len(candidates) == 1 or speeds:
+            self._retrain_best([c.retention for c in candidates], settings.epochs, "retrain")
+            chosen = self._fastest_within(candidates)
         else:
+            half = settings.epochs / 2
+            self._retrain([c.retention for c in candidates], half, "retrain: all speeds", settings.seed)
             chosen = self._fastest_within(candidates)
+            shared, shared_drop = self._weights(), self._drop(chosen.retention)
+            self._retrain_best([chosen.retention], half, "retrain: chosen speed")
+            if self._drop(chosen.retention) > max(shared_drop, settings.max_drop):
+                self.model.load_state_dict(shared)
         eliminate_(self.model, chosen.retention)
+        if speeds:
+            self.served = {speed: c.retention for speed, c in zip(speeds, candidates, strict=True)}
+            offer_speeds_(self.model, self.served)
+        agree("keep counts", chosen.retention.keep)
         self.seconds["choose and retrain"] = round(time.perf_counter() - start, 1)
-        return history
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
     def _points(self, model: PreTrainedModel, texts: datasets.Dataset) -> float:
         logits = self._logits(model, texts, bf16=has_fast_bf16(model.device))
@@ -150,7 +247,27 @@ class Stages:
             self.progress("screening", (position + 1) / len(candidates))
         return candidates[first : last + 1]
 
-    def _retrain(self, retentions: Sequence[Retention], epochs: float, stage: str) -> list[dict[str, Any]]:
+    def _retrain_best(self, retentions: Sequence[Retention], epochs: float, stage: str) -> None:
+        """Retrain once for each seed, and keep the weights that lose least."""
+        first, best, least = self.settings.seed, self._weights(), float("inf")
+        start = best
+        for number in range(self.settings.seeds):
+            self.model.load_state_dict(start)
+            several = self.settings.seeds > 1
+            self._retrain(retentions, epochs, f"{stage}, seed {first + number}" if several else stage, first + number)
+            lost = float(np.mean([self._drop(retention) for retention in retentions])) if several else 0.0
+            if lost < least:
+                best, least = self._weights(), lost
+        self.model.load_state_dict(best)
+
+    def _retrain(self, retentions: Sequence[Retention], epochs: float, stage: str, seed: int) -> None:
+        name = re.sub(r"\W+", "-", stage)
+        known = self.work.known(name)
+        if known is not None:
+            eliminate_(self.model, retentions[0])
+            self.model.load_state_dict(self.work.weights(name))
+            self.history += known
+            return
         watch = len(retentions) == 1
         history = retrain_(
             self.model,
@@ -162,16 +279,21 @@ class Stages:
                 epochs=epochs,
                 learning_rate=self.settings.learning_rate,
                 batch_size=self.settings.batch_size,
+                seed=seed,
+                report_to=self.settings.report_to,
+                name=f"wordelim {stage}",
+                place=self.work.place(name),
                 temperature=self.settings.temperature,
-                seed=self.settings.seed,
             ),
             validation=self.screen if watch else None,
             metric=self.metric if watch else None,
             progress=lambda share: self.progress(stage, share),
         )
-        return [{"stage": stage, **entry} for entry in history]
+        told = [{"stage": stage, **_without_nan(entry)} for entry in history]
+        self.work.keep(name, told, self.model)
+        self.history += told
 
-    def verify(self, history: list[dict[str, Any]], candidates: Sequence[Candidate]) -> dict[str, Any]:
+    def verify(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
         """Measure what was lost and what was won, in fp32."""
         start = time.perf_counter()
         retention = retention_of(self.model)
@@ -181,15 +303,16 @@ class Stages:
                 self.progress(f"verify: {name}", 0.0)
                 measured[name] = self._compare(name, retention)
                 self.progress(f"verify: {name}", 1.0)
-        target = self.settings.target_speedup
-        lost, won = measured["validation"]["drop"], measured["validation"]["flops_ratio"]
+        target = self.settings.aim
+        lost = measured["validation"]["drop"]
+        won = self.price.ratio(self.encoded["validation"].lengths, retention)
         unmet = None
         if lost > self.settings.max_drop + 1e-9:
             unmet = (
                 f"{lost:.2f} points of {self.metric.name} are lost on validation, more than {self.settings.max_drop:g}"
             )
         elif target is not None and won < target * _NEAR:
-            unmet = f"the FLOPs ratio on validation is {won:.2f}, less than {target:g}"
+            unmet = f"the {self.unit} on validation is {won:.2f}, less than {target:g}"
         report: dict[str, Any] = {
             "met": unmet is None,
             "unmet": unmet,
@@ -198,7 +321,11 @@ class Stages:
             "metric": self.metric.name,
             **measured,
         }
-        if self.settings.measure_speed:
+        if isinstance(self.price, Latency):
+            report["latency"] = {"ratio": round(won, 3), "milliseconds": self.price.to_dict()}
+        if self.served:
+            report["speeds"] = self._measure_speeds(retention)
+        if self.settings.measure_speed and is_main():
             held_out = self.encoded.get("test", self.encoded["validation"])
             speed = measure_speed(
                 self.teacher,
@@ -211,9 +338,21 @@ class Stages:
             )
             report["speed"] = speed.to_dict()
         report["frontier"] = [_without_nan(candidate.to_dict()) for candidate in candidates]
-        report["training"] = [_without_nan(entry) for entry in history]
+        report["training"] = self.history
+        report["warnings"] = self.warnings
         self.seconds["verify"] = round(time.perf_counter() - start, 1)
         return report
+
+    def _measure_speeds(self, retention: Retention) -> dict[str, Any]:
+        """What each of the speeds that the weights serve loses."""
+        found: dict[str, Any] = {}
+        for speed, served in self.served.items():
+            eliminate_(self.model, served)
+            found[f"{speed:g}"] = {"keep": list(served.keep)} | {
+                name: self._compare(name, served) for name in ("validation", "test") if name in self.encoded
+            }
+        eliminate_(self.model, retention)
+        return found
 
     def _compare(self, name: str, retention: Retention) -> dict[str, Any]:
         encoded = self.encoded[name]

@@ -98,7 +98,10 @@ def test_unreachable_speed_exits_3(wordelim, here):
     assert done.exit_code == 3
     assert done.stdout == ""
     assert done.stderr.startswith("error: A FLOPs ratio of 90 is out of reach")
-    assert tree(here) == before
+    assert tree(here) == sorted([*before, "out.wordelim_report.json"])
+    report = json.loads((here / "out.wordelim_report.json").read_text())
+    assert report["met"] is False
+    assert report["best"]["retention"]["keep"] == [0, 0, 0]
 
 
 def test_dry_run_writes_nothing(wordelim, here):
@@ -243,6 +246,7 @@ FILES = {
     ),
     "unknown label": ("text,label\ngood,pos\nbad,maybe\n", "In the train data: Row 2 has the label 'maybe'.*neg, pos"),
     "empty": ("", "train.csv has no rows"),
+    "one class": ("text,label\ngood,pos\nbad,pos\n", "In the train data: All 2 labels are the same"),
     "header only": ("text,label\n", "train.csv has no rows"),
     "broken row": ("text,label\ngood,1\nbad, film,0\n", r"train.csv, row 2 \(line 3\), has 3 fields.*put quotes"),
     "blank text": ("text,label\n ,1\n", "Row 1 has a blank text"),
@@ -268,11 +272,18 @@ OPTIONS = {
     "rising": (("--keep", "0.2,0.4,0"), r"keep\[1\] = 0.4 is more than keep\[0\] = 0.2"),
     "both": (("--keep", "1,1,1", "--target-speedup", "2"), "give one of them"),
     "metric": (("--metric", "bleu"), "no metric 'bleu' for single label classification; choose one of accuracy, f1"),
-    "method": (("--method", "magic"), "Method 'magic' is unknown: use 'calibrated'."),
+    "method": (("--method", "magic"), "Method 'magic' is unknown: use 'calibrated' or 'learned'."),
     "device": (("--device", "nonsense"), "Device 'nonsense' is unknown: use cpu"),
     "seed": (("--seed", "-1"), "seed is -1: give a whole number from 0"),
     "epochs": (("--epochs", "0"), "epochs is 0.0: give a number above 0."),
-    "learning rate": (("--keep", "0.5,0.4,0", "--learning-rate", "1e30"), "lower --learning-rate"),
+    "search epochs": (("--search-epochs", "0"), "search_epochs is 0.0: give a number above 0."),
+    "lambda": (("--method", "learned", "--lambda", "-1"), "lambda is -1.0: give a number above 0."),
+    "retention rate": (("--method", "learned", "--retention-lr", "0"), "retention_lr is 0.0: give a number above 0."),
+    "not learned": (("--lambda", "1e-3"), "lambda is given, which is the learned search's"),
+    "form": (("--method", "learned", "--form", "step"), "Form 'step' is unknown: use one of ramp, table, count."),
+    "cost": (("--cost", "money"), "Cost 'money' is unknown: use 'flops' or 'latency'."),
+    "budget": (("--flops-budget", "1.5"), "flops_budget is 1.5: give a share between 0 and 1"),
+    "tracker": (("--report-to", "paper"), "report_to is 'paper': use tensorboard, wandb, mlflow."),
     "output exists": (("-o", "dense", "--force"), "is the model itself"),
     "output is a file": (("-o", "dev.csv"), "Output 'dev.csv' is a file: name a directory."),
     "output below a file": (("-o", "dev.csv/out"), "can't be made: .*dev.csv is a file; name another place."),
@@ -286,6 +297,17 @@ def test_options_that_dont_fit_are_refused(wordelim, here, name):
     before = tree(here)
     assert_matches(message, refusal(wordelim("compress", "dense", *DATA, "-o", "new/out", *options)))
     assert tree(here) == before
+
+
+def test_nan_in_training_keeps_the_last_good_checkpoint(wordelim, here):
+    done = wordelim("compress", "dense", *DATA, "-o", "out", "--keep", "0.5,0.4,0", "--learning-rate", "1e30")
+    sentence = refusal(done)
+    assert_matches("After step .* NaN or infinity: lower --learning-rate; the last good checkpoint is ", sentence)
+    assert (here / sentence.rpartition(" ")[2].rstrip(".") / "model.safetensors").exists()
+    assert not (here / "out").exists()
+    assert "holds an unfinished run: pass --resume" in refusal(wordelim(*QUICK))
+    assert wordelim(*QUICK, "--force", "--no-retrain").exit_code == 0
+    assert not (here / "out.wordelim-work").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

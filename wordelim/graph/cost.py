@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
@@ -16,9 +17,9 @@ from ..elimination.extract import FirstToken
 from ..retention import Retention
 from .model import eliminating_encoder
 
-__all__ = ["Cost", "cost_of"]
+__all__ = ["Cost", "Count", "cost_of"]
 
-Count = TypeVar("Count", float, NDArray[np.float64])
+Count = TypeVar("Count", float, NDArray[np.float64], torch.Tensor)
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,24 @@ class Cost:
         scored = left if self.first_token and layer == self.layers - 1 else entered
         return 2.0 * self.width * entered * (scored + left) + self.per_token[layer + 1] * left
 
+    def entry(self, lengths: Count) -> Count:
+        """FLOPs before the first layer's attention."""
+        return self.per_token[0] * lengths
+
+    def total(self, lengths: Count, kept: Sequence[Count]) -> Count:
+        """FLOPs of texts of these ``lengths``, of which ``kept[j]`` word vectors leave layer j."""
+        total: Any = self.entry(lengths)
+        entered: Any = lengths
+        for layer, left in enumerate(kept):
+            total, entered = total + self.layer(layer, entered, left), left
+        return total  # type: ignore[no-any-return]
+
     def flops(self, lengths: Iterable[int], retention: Retention | None = None) -> float:
         """FLOPs for texts of these ``lengths`` without padding; of the dense encoder where ``retention`` is None."""
         total = 0.0
         for length, times in Counter(lengths).items():
             path = (length,) * self.layers if retention is None else self.path(length, retention)
-            flops = float(self.per_token[0] * length)
-            for layer, (entered, left) in enumerate(zip((length, *path), path, strict=False)):
-                flops += self.layer(layer, entered, left)
-            total += times * flops
+            total += times * self.total(float(length), [float(kept) for kept in path])
         return total
 
     def path(self, length: int, retention: Retention) -> tuple[int, ...]:
@@ -67,6 +77,10 @@ class Cost:
         """FLOPs of the dense encoder over those of the compressed one, both without padding."""
         lengths = list(lengths)
         return self.flops(lengths) / self.flops(lengths, retention)
+
+    def flops_ratio(self, lengths: Iterable[int], retention: Retention) -> float:
+        """The same, also where the cost is another than FLOPs."""
+        return self.ratio(lengths, retention)
 
 
 def cost_of(model: PreTrainedModel) -> Cost:

@@ -217,7 +217,9 @@ def eliminating_encoder(model: PreTrainedModel) -> EliminatingEncoder:
 
 
 def _mark(model: PreTrainedModel, retention: Retention) -> None:
-    model.config.quantization_config = {"quant_method": QUANT_METHOD, **retention.to_dict()}
+    before = getattr(model.config, "quantization_config", None)
+    speeds = {"speeds": before["speeds"]} if isinstance(before, dict) and "speeds" in before else {}
+    model.config.quantization_config = {"quant_method": QUANT_METHOD, **retention.to_dict(), **speeds}
 
 
 def _require_supported(model: PreTrainedModel, family: Family) -> None:

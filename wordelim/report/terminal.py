@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..distributed import is_main
 from ..explain import Explanation
 
 __all__ = ["print_bench", "print_inspection", "print_plan", "print_result", "print_survival"]
@@ -18,7 +19,7 @@ _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def _show(*parts: RenderableType) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console(highlight=False, markup=False, emoji=False, quiet=not is_main())
     for part in parts:
         console.print(part)
 

@@ -60,6 +60,7 @@ def calibrated_search(
     tokenizer: Any,
     sample: datasets.Dataset,
     *,
+    cost: Cost | None = None,
     speeds: Sequence[float] = SPEEDS,
     batch_size: int = 32,
     progress: Callable[[str, float], None] = lambda stage, share: None,
@@ -76,9 +77,10 @@ def calibrated_search(
     Args:
         model: a dense classifier of a known family; it is the same after as before.
         tokenizer: pads the batches.
-        sample: encoded texts in random order (no labels needed). FLOPs are counted for the lengths of all of them; at
+        sample: encoded texts in random order (no labels needed). The cost is counted for the lengths of all of them; at
             most 128 measure D, and at most 256 the schedules.
-        speeds: FLOPs ratios against the dense encoder without padding.
+        cost: what an encoder costs, in FLOPs or in time; None counts the model's FLOPs.
+        speeds: ratios of it, against the dense encoder without padding.
         progress: called with the stage and the share of it that is done.
 
     Returns:
@@ -92,10 +94,10 @@ def calibrated_search(
 
     eliminate_(model, Retention.keep_all(model.config.num_hidden_layers))
     try:
-        cost = cost_of(model)
+        cost = cost or cost_of(model)
         if cost.first_token and cost.layers == 1:
             cut = Retention((0.0,))
-            ratio = cost.ratio(sample["length"], cut)
+            ratio = cost.flops_ratio(sample["length"], cut)
             return (Candidate(cut, ratio, 0.0),) if ratio >= min(speeds) else ()
         confirmed, probed = (
             sample.select(range(min(most, len(sample)))) for most in (_CONFIRMED_EXAMPLES, _PROBED_EXAMPLES)
@@ -123,7 +125,7 @@ def calibrated_search(
             nearest = _nearest(schedules, cost, lengths, speed)
             if nearest is not None:
                 eliminate_(model, nearest)
-                ratio = cost.ratio(lengths.tolist(), nearest)
+                ratio = cost.flops_ratio(lengths.tolist(), nearest)
                 candidates.append(Candidate(nearest, ratio, divergence(dense, run(confirmed), kind)))
             progress("confirming", (done + 1) / len(speeds))
         return frontier(candidates)

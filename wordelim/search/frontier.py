@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +28,11 @@ class Candidate:
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for a report."""
         return {**asdict(self), "retention": self.retention.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Candidate:
+        """Read what :meth:`to_dict` wrote."""
+        return cls(Retention.from_dict(data["retention"]), data["flops_ratio"], data["divergence"])
 
 
 def frontier(candidates: Iterable[Candidate]) -> Sequence[Candidate]:

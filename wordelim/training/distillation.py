@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, Trainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..errors import TrainingError
 from ..graph.model import eliminate_
@@ -53,16 +54,29 @@ class _FirstTokenState:
         self.value = output[0][:, 0]
 
 
+class _ByLength(LengthGroupedSampler):
+    """Batches of like length, whose order depends on the seed and the epoch alone: the same in a run that goes on."""
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int, epoch: Callable[[], int]) -> None:
+        super().__init__(batch_size, lengths=lengths)
+        self.seed, self.epoch = seed, epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator = torch.Generator().manual_seed(random.Random(f"{self.seed} {self.epoch()}").getrandbits(63))
+        indices: Iterator[int] = super().__iter__()  # type: ignore[no-untyped-call]
+        return indices
+
+
 class DistillationTrainer(Trainer):
-    """Trains a compressed model with hard extraction in place.
+    """Trains a compressed model with extraction in place.
 
     loss = task + distillation of the dense model's logits + squared distance, relative to its size, from the dense
     model's last hidden state of the first token.
 
     Args:
         teacher: the dense model; it is neither trained nor changed.
-        retentions: one to train at, or several, of which each step takes one at random, so that one set of weights
-            serves all of them.
+        retentions: several to train at, of which each step takes one at random, so that one set of weights serves all
+            of them; with one or none the model stays as it is.
         temperature: of the distillation.
     """
 
@@ -71,7 +85,7 @@ class DistillationTrainer(Trainer):
         model: PreTrainedModel,
         *args: Any,
         teacher: PreTrainedModel,
-        retentions: Sequence[Retention],
+        retentions: Sequence[Retention] = (),
         temperature: float = 2.0,
         **kwargs: Any,
     ) -> None:
@@ -89,6 +103,12 @@ class DistillationTrainer(Trainer):
         finally:
             for state in self.states:
                 state.hook.remove()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> _ByLength:
+        lengths = list(self.train_dataset["length"])  # type: ignore[index]
+        texts = self.args.train_batch_size * self.args.world_size
+        steps = -(-len(lengths) // texts)
+        return _ByLength(texts, lengths, self.args.seed, lambda: self.state.global_step // steps)
 
     def compute_loss(  # type: ignore[override]
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any

@@ -2,58 +2,45 @@
 
 from __future__ import annotations
 
-import tempfile
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import DataCollatorWithPadding, PreTrainedModel, PrinterCallback, TrainerCallback, TrainingArguments
-from transformers.utils import logging
+from transformers import PreTrainedModel
 
-from ..errors import TrainingError
-from ..evaluation.inference import INPUTS, has_fast_bf16
 from ..evaluation.metrics import Metric
 from ..graph.model import eliminate_
 from ..retention import Retention
 from .distillation import DistillationTrainer
+from .fit import Fit, Stateful, fit
 
-__all__ = ["Retraining", "retrain_", "unwrap_"]
+__all__ = ["Retraining", "retrain_"]
 
-_EVALUATIONS_PER_EPOCH = 4
 _PATIENCE = 4
 
 
 @dataclass(frozen=True)
-class Retraining:
-    """How to retrain.
+class Retraining(Fit):
+    """How to retrain: see :class:`Fit`.
 
     Args:
-        epochs: passes over the training texts; may be a fraction.
-        learning_rate: the highest; it falls linearly to 0 after a short warm-up.
-        batch_size: texts a step.
         temperature: of the distillation.
-        seed: of the order of texts, dropout and the choice among several retentions.
     """
 
     epochs: float = 1.0
     learning_rate: float = 5e-5
     batch_size: int = 32
-    temperature: float = 2.0
     seed: int = 0
+    temperature: float = 2.0
 
 
-class _Report(TrainerCallback):
-    def __init__(self, progress: Callable[[float], None]) -> None:
-        self.progress = progress
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.progress(state.global_step / max(1, state.max_steps))
-
-
-class _KeepBest(TrainerCallback):
+class _KeepBest(Stateful):
     """Keeps the best weights in memory, looks at the last ones too, and stops when they grow no better."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -65,6 +52,7 @@ class _KeepBest(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
+        control.should_training_stop |= self.worse >= _PATIENCE  # in a run that goes on from where it had stopped
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         points = kwargs["metrics"]["eval_points"]
@@ -75,12 +63,16 @@ class _KeepBest(TrainerCallback):
             self.worse += 1
             control.should_training_stop |= self.worse >= _PATIENCE
 
+    def store(self, folder: Path) -> None:
+        if self.weights:
+            save_file({name: tensor.contiguous() for name, tensor in self.weights.items()}, folder / "best.safetensors")
+            (folder / "best.json").write_text(json.dumps({"points": self.points, "worse": self.worse}))
 
-def unwrap_(model: PreTrainedModel) -> None:
-    """Take off what training in bf16 leaves on a model, which would go on computing in bf16 without a word."""
-    if "_original_forward" in vars(model):
-        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
-            vars(model).pop(name, None)
+    def restore(self, folder: Path) -> None:
+        if (folder / "best.json").exists():
+            known = json.loads((folder / "best.json").read_text())
+            self.points, self.worse = known["points"], known["worse"]
+            self.weights = load_file(folder / "best.safetensors")
 
 
 def retrain_(
@@ -111,78 +103,21 @@ def retrain_(
     Raises:
         TrainingError: the loss, the output or a weight is not a number; the weights are then of no use.
     """
-    watched = validation is not None and metric is not None
-    steps = max(1, -(-len(train) // settings.batch_size))
-    every = max(1, int(steps * min(1.0, settings.epochs)) // _EVALUATIONS_PER_EPOCH)
     eliminate_(model, retentions[0])
-    unwrap_(model)
+    watched = validation is not None and metric is not None
     best = _KeepBest(model)
-
-    def points(evaluated: Any) -> dict[str, float]:
-        if not np.isfinite(evaluated.predictions).all():
-            raise _diverged("output", trainer.state.global_step)
-        assert metric is not None
-        return {"points": metric(evaluated.predictions, evaluated.label_ids)}
-
-    verbosity = logging.get_verbosity()
-    # The Trainer, and the first loss, write into the config what would end up on the disk.
-    config = {name: value for name, value in vars(model.config).items() if name in ("problem_type", "use_cache")}
-    with tempfile.TemporaryDirectory(prefix="wordelim-") as scratch:  # nothing is saved there, but it must exist
-        arguments = TrainingArguments(
-            output_dir=scratch,
-            num_train_epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            warmup_steps=0.06,
-            weight_decay=0.01,
-            per_device_train_batch_size=settings.batch_size,
-            per_device_eval_batch_size=2 * settings.batch_size,
-            train_sampling_strategy="group_by_length",
-            bf16=has_fast_bf16(model.device),
-            bf16_full_eval=False,
-            use_cpu=model.device.type == "cpu",
-            seed=settings.seed,
-            eval_strategy="steps" if watched else "no",
-            eval_steps=every,
-            save_strategy="no",
-            logging_steps=max(1, every // 4),
-            report_to="none",
-            disable_tqdm=True,
-            log_level="error",
-        )
-        arguments._n_gpu = min(1, arguments.n_gpu)  # the Trainer would spread the model over all that it sees
-        try:
-            trainer = DistillationTrainer(
-                model,
-                arguments,
-                teacher=teacher,
-                retentions=retentions,
-                temperature=settings.temperature,
-                train_dataset=_inputs(train),
-                eval_dataset=_inputs(validation) if watched else None,
-                data_collator=DataCollatorWithPadding(tokenizer),
-                compute_metrics=points if watched else None,
-                callbacks=[_Report(progress), *([best] if watched else [])],
-            )
-            trainer.remove_callback(PrinterCallback)
-            trainer.train()
-            if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
-                raise _diverged("weights", trainer.state.global_step)
-        finally:
-            logging.set_verbosity(verbosity)
-            vars(model.config).update(config)
-            unwrap_(model)
-            model.zero_grad(set_to_none=True)
-            model.eval()
+    trainer = partial(DistillationTrainer, teacher=teacher, retentions=retentions, temperature=settings.temperature)
+    history = fit(
+        trainer,
+        model,
+        tokenizer,
+        train,
+        settings,
+        validation=validation,
+        metric=metric,
+        callbacks=[best] if watched else [],
+        progress=progress,
+    )
     if best.weights:
         model.load_state_dict(best.weights)
-    return list(trainer.state.log_history)
-
-
-def _diverged(what: str, step: int) -> TrainingError:
-    return TrainingError(
-        f"After step {step} of the retraining the model's {what} held NaN or infinity: lower --learning-rate."
-    )
-
-
-def _inputs(encoded: datasets.Dataset) -> datasets.Dataset:
-    return encoded.select_columns([name for name in (*INPUTS, "labels", "length") if name in encoded.column_names])
+    return history

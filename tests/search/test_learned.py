@@ -1,0 +1,86 @@
+"""Learned search on tiny models: it reaches its speeds, is repeatable, and leaves the model as it was."""
+
+import math
+
+import pytest
+import torch
+
+from wordelim import Retention, eliminate_, restore_
+from wordelim.data import encode, find_columns
+from wordelim.graph.cost import cost_of
+from wordelim.search.learned import Learning, learned_search
+
+QUICK = {"batch_size": 8, "epochs": 2.0, "learning_rate": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def bert_tokenizer(make_tokenizer):
+    return make_tokenizer("bert")
+
+
+@pytest.fixture(scope="module")
+def search(make_model, make_texts, bert_tokenizer):
+    """``search(speeds=..., **how)``: the model, and what was found for it."""
+    texts = make_texts(96)
+
+    def run(*, speeds=(), seed=0, **how):
+        model, teacher = make_model("bert", labels=2, layers=4), make_model("bert", labels=2, layers=4)
+        eliminate_(model, Retention.keep_all(4))
+        cost = cost_of(restore_(model) and eliminate_(model, Retention.keep_all(4)))
+        restore_(model)
+        train = encode(texts, bert_tokenizer, find_columns(texts), model.config).dataset
+        settings = Learning(**{**QUICK, **how}, seed=seed)
+        found = learned_search(
+            model,
+            teacher.requires_grad_(False),
+            bert_tokenizer,
+            train,
+            train.select(range(24)),
+            cost,
+            settings,
+            speeds=speeds,
+        )
+        return model, teacher, found, cost, train
+
+    return run
+
+
+def test_speeds_are_reached_and_the_model_stays(search):
+    model, teacher, found, cost, train = search(speeds=(1.5, 2.0))
+    assert [candidate.flops_ratio >= speed for candidate, speed in zip(found.candidates, (1.5, 2.0), strict=True)]
+    for candidate in found.candidates:
+        keep = candidate.retention.keep
+        assert list(keep) == sorted(keep, reverse=True)
+        assert keep[-1] == 0
+        assert cost.ratio(train["length"], candidate.retention) == candidate.flops_ratio
+        assert math.isfinite(candidate.divergence)
+    assert found.candidates[1].flops_ratio < 2.3
+    assert found.warnings == ()
+    assert found.history
+    assert not hasattr(model.config, "quantization_config")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, teacher.state_dict()[name])
+    assert not model.base_model._forward_hooks
+
+
+def test_same_seed_same_counts(search):
+    first, second = (search(speeds=(2.0,))[2].candidates for _ in range(2))
+    assert first == second
+
+
+def test_a_dearer_word_vector_is_kept_less(search):
+    cheap, dear = (search(price=price)[2].candidates[0].flops_ratio for price in (1e-4, 1e-1))
+    assert dear > 1.2 * cheap
+
+
+def test_counts_as_in_the_paper(search):
+    _, _, found, _, train = search(form="count", price=3e-2)
+    keep = found.candidates[0].retention
+    assert keep.kind == "count"
+    assert max(keep.keep) <= max(train["length"])
+
+
+def test_a_rate_too_low_to_get_anywhere_is_said(search):
+    *_, found, _, _ = search(speeds=(2.0,), retention_rate=1e-5)
+    assert "raise --retention-lr" in found.warnings[0]
+    assert found.candidates[0].flops_ratio >= 2.0

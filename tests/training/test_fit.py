@@ -1,0 +1,34 @@
+"""One run of the Trainer: what it is told, and which checkpoint counts."""
+
+import pytest
+
+from wordelim import Settings
+from wordelim.errors import WordelimError
+from wordelim.training.fit import Fit, _arguments, last_checkpoint
+
+
+def test_trackers_are_told_of_the_run(make_model, tmp_path):
+    how = Fit(epochs=2, learning_rate=1e-3, batch_size=8, seed=3, report_to=("tensorboard",), name="search")
+    arguments = _arguments(how, str(tmp_path), make_model("bert"), 320, watched=True)
+    assert arguments.report_to == ["tensorboard"]
+    assert arguments.run_name == "search"
+    assert arguments.eval_steps == 10  # four times an epoch of 40 steps
+    assert arguments.save_strategy == "no"
+    quiet = _arguments(Fit(1, 1e-3, 8, 0, place=tmp_path), str(tmp_path), make_model("bert"), 320, watched=False)
+    assert quiet.report_to == []
+    assert quiet.save_strategy == "steps"
+
+
+def test_a_tracker_that_isnt_installed_is_named(monkeypatch):
+    monkeypatch.setattr("wordelim.settings.find_spec", lambda name: None)
+    with pytest.raises(WordelimError, match="The tracker mlflow isn't installed: pip install mlflow"):
+        Settings(report_to=["mlflow"])
+
+
+def test_only_whole_checkpoints_count(tmp_path):
+    assert last_checkpoint(tmp_path / "none") is None
+    for step in (2, 10, 12):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    for step in (2, 10):
+        (tmp_path / f"checkpoint-{step}" / "wordelim-complete").touch()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"

@@ -1,0 +1,232 @@
+"""One run of transformers' Trainer on a model that drops word vectors: quiet, resumable, nothing left on the model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from safetensors import SafetensorError
+from transformers import (
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.utils import logging
+
+from ..distributed import from_main, wait
+from ..errors import CheckpointError, TrainingError
+from ..evaluation.inference import INPUTS, has_fast_bf16
+from ..evaluation.metrics import Metric
+
+__all__ = ["Fit", "Stateful", "fit", "last_checkpoint", "unwrap_"]
+
+_LOOKS_PER_EPOCH = 4
+_COMPLETE = "wordelim-complete"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How to train, whatever for.
+
+    Args:
+        epochs: passes over the training texts; may be a fraction.
+        learning_rate: the highest; it falls linearly to 0 after a short warm-up.
+        batch_size: texts a step of each process.
+        seed: of the order of texts and of dropout.
+        report_to: trackers that transformers knows, such as tensorboard, wandb or mlflow.
+        name: of the run, for trackers.
+        place: where checkpoints go and are looked for, so that a run that was killed goes on; None keeps none.
+    """
+
+    epochs: float
+    learning_rate: float
+    batch_size: int
+    seed: int
+    report_to: Sequence[str] = ()
+    name: str = "wordelim"
+    place: Path | None = None
+
+
+class Stateful(TrainerCallback):
+    """A callback with a state that belongs to a checkpoint."""
+
+    def store(self, folder: Path) -> None:
+        """Write the state into a checkpoint's folder."""
+        raise NotImplementedError
+
+    def restore(self, folder: Path) -> None:
+        """Take the state from there."""
+        raise NotImplementedError
+
+
+class _Complete(TrainerCallback):
+    """Adds the callbacks' states to a checkpoint, and marks it as whole if its weights are numbers."""
+
+    def __init__(self, model: PreTrainedModel, callbacks: Sequence[Stateful]) -> None:
+        self.model = model
+        self.callbacks = callbacks
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        wait()  # for what every process adds to it
+        if args.should_save and _all_numbers(self.model):
+            for callback in self.callbacks:
+                callback.store(folder)
+            (folder / _COMPLETE).touch()
+
+
+class _Report(TrainerCallback):
+    def __init__(self, progress: Callable[[float], None]) -> None:
+        self.progress = progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.progress(state.global_step / max(1, state.max_steps))
+
+
+def last_checkpoint(place: Path) -> Path | None:
+    """The last whole checkpoint in a folder."""
+    found = [mark.parent for mark in place.glob(f"checkpoint-*/{_COMPLETE}")]
+    return max(found, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+
+
+def unwrap_(model: PreTrainedModel) -> None:
+    """Take off what training in bf16 leaves on a model, which would go on computing in bf16 without a word."""
+    vars(model).pop("_is_accelerate_prepared", None)
+    if "_original_forward" in vars(model):
+        for name in ("forward", "_original_forward"):
+            vars(model).pop(name, None)
+
+
+def fit(
+    trainer_class: Callable[..., Trainer],
+    model: PreTrainedModel,
+    tokenizer: Any,
+    train: datasets.Dataset,
+    how: Fit,
+    *,
+    validation: datasets.Dataset | None = None,
+    metric: Metric | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    progress: Callable[[float], None] = lambda share: None,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Train a model in place; see :class:`Fit`.
+
+    Args:
+        validation: with ``metric``, it is evaluated some times an epoch, as ``eval_points``.
+        options: more of the trainer's arguments.
+
+    Returns:
+        The Trainer's log, one dictionary an entry.
+
+    Raises:
+        CheckpointError: the disk refuses a checkpoint.
+        TrainingError: the loss, the output or a weight is not a number; the weights are then of no use, but the
+            checkpoints in ``how.place`` are.
+    """
+    watched = validation is not None and metric is not None
+    unwrap_(model)
+
+    def points(evaluated: Any) -> dict[str, float]:
+        if not np.isfinite(evaluated.predictions).all():
+            raise _diverged("output", trainer.state.global_step)
+        assert metric is not None
+        return {"points": metric(evaluated.predictions, evaluated.label_ids)}
+
+    verbosity = logging.get_verbosity()
+    # The Trainer, and the first loss, write into the config what would end up on the disk.
+    config = {name: value for name, value in vars(model.config).items() if name in ("problem_type", "use_cache")}
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="wordelim-"))  # the Trainer wants one
+        arguments = _arguments(how, scratch, model, len(train), watched=watched)
+        place = how.place
+        known = None if place is None else from_main(lambda: last_checkpoint(place))
+        kept = [callback for callback in callbacks if isinstance(callback, Stateful)]
+        try:
+            trainer = trainer_class(
+                model,
+                arguments,
+                train_dataset=_inputs(train),
+                eval_dataset=_inputs(validation) if validation is not None and watched else None,
+                data_collator=DataCollatorWithPadding(tokenizer),
+                compute_metrics=points if watched else None,
+                callbacks=[_Report(progress), *callbacks, _Complete(model, kept)],
+                **options,
+            )
+            trainer.remove_callback(PrinterCallback)
+            if known:
+                for callback in kept:
+                    callback.restore(known)
+            trainer.train(resume_from_checkpoint=str(known) if known else None)
+            if not _all_numbers(model):
+                raise _diverged("weights", trainer.state.global_step)
+        except TrainingError as error:
+            good = how.place and last_checkpoint(how.place)
+            if not good:
+                raise
+            raise TrainingError(f"{str(error).rstrip('.')}; the last good checkpoint is {good}.") from error
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CheckpointError(
+                f"{arguments.output_dir} can't be written ({reason}): make room, or name another output."
+            ) from error
+        finally:
+            logging.set_verbosity(verbosity)
+            vars(model.config).update(config)
+            unwrap_(model)
+            model.zero_grad(set_to_none=True)
+            model.eval()
+    return list(trainer.state.log_history)
+
+
+def _arguments(how: Fit, scratch: str, model: PreTrainedModel, examples: int, *, watched: bool) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=str(how.place or scratch),
+        num_train_epochs=how.epochs,
+        learning_rate=how.learning_rate,
+        warmup_steps=0.06,
+        weight_decay=0.01,
+        per_device_train_batch_size=how.batch_size,
+        per_device_eval_batch_size=2 * how.batch_size,
+        train_sampling_strategy="group_by_length",
+        bf16=has_fast_bf16(model.device),
+        bf16_full_eval=False,
+        use_cpu=model.device.type == "cpu",
+        seed=how.seed,
+        eval_strategy="steps" if watched else "no",
+        save_strategy="steps" if how.place else "no",
+        save_total_limit=2,
+        report_to=list(how.report_to) or "none",
+        run_name=how.name,
+        disable_tqdm=True,
+        log_level="error",
+    )
+    steps = max(1, -(-examples // (how.batch_size * arguments.world_size)))
+    every = max(1, int(steps * min(1.0, how.epochs)) // _LOOKS_PER_EPOCH)
+    arguments.eval_steps = arguments.save_steps = every
+    arguments.logging_steps = max(1, every // 4)
+    arguments._n_gpu = min(1, arguments.n_gpu)  # the Trainer would spread the model over all that it sees
+    return arguments
+
+
+def _all_numbers(model: PreTrainedModel) -> bool:
+    return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+
+
+def _diverged(what: str, step: int) -> TrainingError:
+    return TrainingError(
+        f"After step {step} of training the model's {what} held NaN or infinity: lower --learning-rate."
+    )
+
+
+def _inputs(encoded: datasets.Dataset) -> datasets.Dataset:
+    return encoded.select_columns([name for name in (*INPUTS, "labels", "length") if name in encoded.column_names])
