@@ -93,7 +93,7 @@ def _measure(dense: str, compressed: Path, splits: dict[str, Path], task: str) -
     sets = {name: read(splits[name]) for name in ("validation", "test")}
     ready = prepare(models[1], tokenizer, sets, {}, settings)
     stages = Stages(*models, tokenizer, ready, settings, lambda stage, share: None)
-    report = stages.verify([], [])
+    report = stages.verify([])
     return {name: report[name] for name in ("validation", "test", "speed")}
 
 

@@ -1,0 +1,194 @@
+"""Fine-tune an encoder on a task of the paper, compress it by several methods, and keep what each came to.
+
+    python tests/benchmarks/glue.py rte --model minilm-l6 --data data/rte
+    python tests/benchmarks/glue.py rte --model minilm-l6 --data data/rte --part learned    # one part alone
+
+--model is any encoder directory or hub name (bert-base-uncased, albert-base-v2, ...). The folder of --data holds
+train.jsonl and dev.jsonl (for imdb train.jsonl.gz, test.jsonl.gz). Dense checkpoints are cached in --cache; parts can
+run beside each other: each leaves docs/benchmarks/glue-TASK-MODEL-PART.json.
+
+Parts: calibrated and learned choose their own keep counts; attention, random and first then use those of the calibrated
+part with equal retraining, and differ in what decides which word vectors stay: the attention that they receive, chance,
+or their place in the text (the paper's ablation). Choices are made on texts carved from train; dev is only reported on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from render import RESULTS
+from render import main as render
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+import wordelim
+from wordelim.data import carve, encode, find_columns
+from wordelim.reading import read
+
+PARTS = ("calibrated", "learned", "attention", "random", "first")
+BY_KEEP = ("attention", "random", "first")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task: its name, the paper's length and speed-up, its metric, and epochs of fine-tuning."""
+
+    name: str
+    max_length: int
+    paper: float
+    metric: str
+    epochs: float
+    names: tuple[str, ...] = ()  # of the classes; () for numbers as they are
+    score: bool = False
+
+
+TASKS = {
+    "rte": Task("RTE", 256, 3.4, "accuracy", 5, ("entailment", "not_entailment")),
+    "mrpc": Task("MRPC", 128, 2.7, "f1", 5),
+    "cola": Task("CoLA", 64, 4.5, "mcc", 4),
+    "stsb": Task("STS-B", 64, 2.0, "spearman", 4, score=True),
+    "sst2": Task("SST-2", 64, 2.4, "accuracy", 1),
+    "imdb": Task("IMDB", 256, 2.7, "accuracy", 1),
+}
+
+
+def main() -> None:
+    """Run the parts that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--model", required=True, help="encoder to fine-tune: a directory, or a hub name")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the task's texts")
+    parser.add_argument("--part", action="append", choices=PARTS, help="run this part alone; may be repeated")
+    parser.add_argument("--cache", type=Path, default=Path("glue-cache"), help="where fine-tuned models are kept")
+    parser.add_argument("--train", type=int, help="use this many training texts")
+    parser.add_argument("--epochs", type=float, default=4.0, help="epochs of retraining, in all")
+    parser.add_argument("--search-epochs", type=float, default=2.0, help="epochs of the learned search")
+    parser.add_argument("--max-drop", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    task = TASKS[arguments.task]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    model = Path(arguments.model).name
+    sets = _sets(arguments, task)
+    dense = arguments.cache / f"{arguments.task}-{model}-{len(sets['train'])}-seed{arguments.seed}"
+    if not (dense / "config.json").exists():
+        _fine_tune(arguments, task, sets, dense)
+    for part in arguments.part or PARTS:
+        place = RESULTS / f"glue-{arguments.task}-{model}-{part}.json"
+        keep = _calibrated_keep(place.with_name(f"glue-{arguments.task}-{model}-calibrated.json"), part)
+        with ExitStack() as stack:
+            if part in ("random", "first"):
+                stack.enter_context(mock.patch("wordelim.elimination.extract.received_attention", _RULES[part]))
+            found = wordelim.compress(
+                dense,
+                **sets,
+                metric=task.metric,
+                max_length=task.max_length,
+                max_drop=arguments.max_drop,
+                epochs=arguments.epochs,
+                search_epochs=arguments.search_epochs,
+                method="learned" if part == "learned" else "calibrated",
+                keep=keep,
+                seed=arguments.seed,
+            )
+        names = ("retention", "metric", "validation", "test", "speed", "seconds", "settings", "versions", "warnings")
+        command = f"python tests/benchmarks/glue.py {arguments.task} --model MODEL --data DATA --part {part}"
+        result = {
+            "task": task.name,
+            "paper": task.paper,
+            "model": model,
+            "part": part,
+            "train": len(sets["train"]),
+            "met": found.met,
+            "command": command,
+            **{name: found.report[name] for name in names},
+        }
+        place.write_text(json.dumps(result, indent=1) + "\n")
+        print(part, result["test"], result["speed"], result["retention"]["keep"], flush=True)
+        render()
+
+
+def _sets(arguments: argparse.Namespace, task: Task) -> dict[str, Any]:
+    """Train, validation carved from it, and dev (IMDB: test) to report on."""
+    suffix = ".jsonl.gz" if arguments.task == "imdb" else ".jsonl"
+    train = read(arguments.data / f"train{suffix}")
+    test = read(arguments.data / f"{'test' if arguments.task == 'imdb' else 'dev'}{suffix}")
+    train, validation = carve(train, min(1500, len(train) // 10), seed=0)
+    if arguments.train:
+        _, train = carve(train, arguments.train, seed=0)
+    if len(test) > 5000:
+        _, test = carve(test, 5000, seed=0)
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _fine_tune(arguments: argparse.Namespace, task: Task, sets: dict[str, Any], place: Path) -> None:
+    set_seed(arguments.seed)
+    labels = 1 if task.score else len(task.names) or 2
+    model = AutoModelForSequenceClassification.from_pretrained(
+        arguments.model, num_labels=labels, dtype=torch.float32, problem_type="regression" if task.score else None
+    )
+    if task.names:
+        model.config.id2label = dict(enumerate(task.names))
+        model.config.label2id = {name: index for index, name in enumerate(task.names)}
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    columns = find_columns(sets["train"])
+    train = encode(sets["train"], tokenizer, columns, model.config, max_length=task.max_length).dataset
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = TrainingArguments(
+            scratch,
+            num_train_epochs=task.epochs,
+            learning_rate=5e-5,
+            warmup_steps=0.06,
+            per_device_train_batch_size=32,
+            train_sampling_strategy="group_by_length",
+            save_strategy="no",
+            report_to="none",
+            use_cpu=not torch.cuda.is_available(),
+            seed=arguments.seed,
+        )
+        Trainer(model, settings, train_dataset=train, data_collator=DataCollatorWithPadding(tokenizer)).train()
+    part = place.with_name(f"{place.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    part.rename(place)
+
+
+def _calibrated_keep(place: Path, part: str) -> list[float] | None:
+    if part not in BY_KEEP:
+        return None
+    if not place.exists():
+        raise SystemExit(f"{place} isn't there yet: run --part calibrated first.")
+    return list(json.loads(place.read_text())["retention"]["keep"])
+
+
+def _by_chance(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scaling: float) -> torch.Tensor:
+    """Random significance, the same for the same word vector whatever else is in the batch."""
+    return (query.float().sum((1, 3)) * 12.9898).sin() * 43758.5453 % 1
+
+
+def _by_place(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scaling: float) -> torch.Tensor:
+    """The earlier in the text, the more significant."""
+    return -torch.arange(key.shape[2], device=key.device, dtype=torch.float32).expand(key.shape[0], -1)
+
+
+_RULES = {"random": _by_chance, "first": _by_place}
+
+
+if __name__ == "__main__":
+    main()
