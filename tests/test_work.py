@@ -71,21 +71,31 @@ def assert_same(output, whole):
     assert [path.name for path in output.parent.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize(("stage", "share"), [("search: learning", 0.6), ("retrain", 0.8), ("verify: validation", 1.0)])
+@pytest.mark.parametrize(("stage", "share"), [("search: learning", 0.6), ("retrain", 0.8)])
 def test_a_killed_run_goes_on_to_the_same_model(dense, sets, whole, tmp_path, stage, share):
     output = tmp_path / "out"
     killed(dense, sets, output, stage, share)
     seen = []
     assert [path.name for path in tmp_path.iterdir()] == ["out.wordelim-work"]
+    if stage == "retrain":
+        assert_others_are_refused(dense, sets, output)
     note = lambda name, done: seen.append((name, done))  # noqa: E731
     compress(dense, **sets, output=output, resume=True, progress=note, **RUN)
     assert_same(output, whole)
     # What was done isn't done again.
     begun = [name for name, _ in seen]
-    assert ("search: learning" in begun) == stage.startswith("search")
-    assert ("retrain" in begun) == (not stage.startswith("verify"))
-    if not stage.startswith("verify"):
-        assert min(done for name, done in seen if name == stage) > share / 2
+    assert ("search: learning" in begun) == (stage == "search: learning")
+    assert min(done for name, done in seen if name == stage) > share / 2
+
+
+def assert_others_are_refused(dense, sets, output):
+    with pytest.raises(CheckpointError, match="unfinished run: pass --resume to go on with it, or --force"):
+        compress(dense, **sets, output=output, **RUN)
+    with pytest.raises(CheckpointError, match=r"another run \(settings.epochs was 1 and is 3\)"):
+        compress(dense, **sets, output=output, resume=True, **{**RUN, "epochs": 3})
+    turned = {**sets, "train": sets["train"].map(lambda row: {"label": 1 - row["label"]})}
+    with pytest.raises(CheckpointError, match=r"another run \(data.train was \w{12}\.\.\. and is "):
+        compress(dense, **turned, output=output, resume=True, **RUN)
 
 
 def test_a_run_killed_while_it_writes_the_model_goes_on(dense, sets, whole, tmp_path, monkeypatch):
@@ -101,21 +111,6 @@ def test_a_run_killed_while_it_writes_the_model_goes_on(dense, sets, whole, tmp_
     shutil.copytree(whole, output)
     compress(dense, **sets, output=output, resume=True, **RUN)
     assert_same(output, whole)
-
-
-def test_what_another_run_left_is_refused(dense, sets, tmp_path):
-    output = tmp_path / "out"
-    killed(dense, sets, output, "retrain", 0.5)
-    with pytest.raises(CheckpointError, match="unfinished run: pass --resume to go on with it, or --force"):
-        compress(dense, **sets, output=output, **RUN)
-    with pytest.raises(CheckpointError, match=r"another run \(settings.epochs was 1 and is 3\)"):
-        compress(dense, **sets, output=output, resume=True, **{**RUN, "epochs": 3})
-    turned = {**sets, "train": sets["train"].map(lambda row: {"label": 1 - row["label"]})}
-    with pytest.raises(CheckpointError, match=r"another run \(data.train was \w{12}\.\.\. and is "):
-        compress(dense, **turned, output=output, resume=True, **RUN)
-    (output.with_name("out.wordelim-work") / "run.json").write_text("{")
-    with pytest.raises(CheckpointError, match="no run that can go on"):
-        compress(dense, **sets, output=output, resume=True, **RUN)
 
 
 def test_nan_keeps_the_last_good_checkpoint(dense, sets, tmp_path, monkeypatch):
@@ -148,6 +143,14 @@ def test_a_digest_is_of_values_and_names(make_model):
     model.classifier.bias.data[0] += 1
     assert digest(model) != before
     assert digest(make_model("bert").half()) != before
+
+
+def test_a_damaged_folder_is_refused(tmp_path):
+    Work(tmp_path / "work", {"seed": 1}).keep("search", [])
+    (tmp_path / "work" / "run.json").write_text("{")
+    with pytest.raises(CheckpointError, match="no run that can go on"):
+        Work(tmp_path / "work", {"seed": 1}, resume=True)
+    assert not Work(tmp_path / "work", {"seed": 2}, force=True).holds()
 
 
 def test_no_folder_keeps_nothing(make_model):

@@ -25,8 +25,7 @@ def search(make_model, make_texts, bert_tokenizer):
 
     def run(*, speeds=(), seed=0, **how):
         model, teacher = make_model("bert", labels=2, layers=4), make_model("bert", labels=2, layers=4)
-        eliminate_(model, Retention.keep_all(4))
-        cost = cost_of(restore_(model) and eliminate_(model, Retention.keep_all(4)))
+        cost = cost_of(eliminate_(model, Retention.keep_all(4)))
         restore_(model)
         train = encode(texts, bert_tokenizer, find_columns(texts), model.config).dataset
         settings = Learning(**{**QUICK, **how}, seed=seed)
@@ -63,24 +62,19 @@ def test_speeds_are_reached_and_the_model_stays(search):
     assert not model.base_model._forward_hooks
 
 
-def test_same_seed_same_counts(search):
-    first, second = (search(speeds=(2.0,))[2].candidates for _ in range(2))
-    assert first == second
-
-
 def test_a_dearer_word_vector_is_kept_less(search):
-    cheap, dear = (search(price=price)[2].candidates[0].flops_ratio for price in (1e-4, 1e-1))
+    cheap, dear = (search(price=price, epochs=1)[2].candidates[0].flops_ratio for price in (1e-4, 1e-1))
     assert dear > 1.2 * cheap
 
 
 def test_counts_as_in_the_paper(search):
-    _, _, found, _, train = search(form="count", price=3e-2)
+    _, _, found, _, train = search(form="count", price=3e-2, epochs=1)
     keep = found.candidates[0].retention
     assert keep.kind == "count"
     assert max(keep.keep) <= max(train["length"])
 
 
 def test_a_rate_too_low_to_get_anywhere_is_said(search):
-    *_, found, _, _ = search(speeds=(2.0,), retention_rate=1e-5)
+    *_, found, _, _ = search(speeds=(2.0,), retention_rate=1e-5, epochs=1)
     assert "raise --retention-lr" in found.warnings[0]
     assert found.candidates[0].flops_ratio >= 2.0
