@@ -221,6 +221,22 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def _command(part: str, options: argparse.Namespace, dtypes: tuple[str, ...] | None) -> str:
+    """What was run, without this machine's paths."""
+    command = ["python tests/benchmarks/engine.py", "--part", part]
+    if part in ("unpadded", "paper"):
+        command.append("--data DATA")
+    if part == "unpadded":
+        command.append("--tokenizer MODEL")
+    if part == "paper":
+        for entry in options.model:
+            task, _, places = entry.partition("=")
+            command.append(f"--model {task}={'DENSE:COMPRESSED' if ':' in places else 'DENSE'}")
+    chosen = {"dtypes": dtypes, "shapes": options.shapes, "batches": options.batches, "lengths": options.lengths}
+    command += [f"--{name} {','.join(map(str, values))}" for name, values in chosen.items() if values]
+    return " ".join([*command, f"--seconds {options.seconds:g}"])
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure every part asked for, and render what was found."""
     options = _options(arguments)
@@ -234,7 +250,7 @@ def main(arguments: list[str] | None = None) -> None:
         rows = PARTS[part](cells, options)
         result = {
             "part": part,
-            "command": f"python tests/benchmarks/engine.py --part {part}",
+            "command": _command(part, options, given),
             "rows": rows,
             "bf16_is_native": has_fast_bf16(device),
             "gflops": {dtype: round(speed / 1e9, 1) for dtype, speed in cells.speed.items()},

@@ -27,6 +27,8 @@ def test_every_part_that_needs_no_files_is_measured_and_shown(engine, tmp_path):
     for part in parts:
         result = json.loads((tmp_path / f"engine-{part}.json").read_text())
         assert result["machine"]["device"] == "cpu"
+        command = f"--part {part} --dtypes float32 --shapes tiny --batches 1,2 --lengths 8 --seconds 0"
+        assert result["command"] == f"python tests/benchmarks/engine.py {command}"
         for row in result["rows"]:
             assert row["rounds"] == 1
             assert row["milliseconds"]["dense"] > 0
