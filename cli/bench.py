@@ -18,6 +18,9 @@ def command(
     compressed: Annotated[
         str | None, typer.Argument(help="Directory that was made from it; left out: what packing alone gives.")
     ] = None,
+    speed: Annotated[
+        float | None, typer.Option(help="One of the speeds that COMPRESSED was made for; its default unless given.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write the report to, as JSON.")] = None,
     batch_size: Annotated[int, typer.Option(help="Texts a batch, for the throughput.")] = 32,
     texts: Annotated[int, typer.Option(help="Texts for the throughput, drawn at random.")] = 128,
@@ -68,6 +71,7 @@ def command(
             text_pair=text_pair,
             label=label,
             device=device,
+            speed=speed,
             progress=show,
             **settings,
         )

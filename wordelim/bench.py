@@ -90,6 +90,7 @@ def bench(
     text_pair: str | None = None,
     label: str | None = None,
     device: str | torch.device | None = None,
+    speed: float | None = None,
     progress: Progress = lambda stage, share: None,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -103,6 +104,7 @@ def bench(
             there are some they must be the model's.
         text, text_pair, label: names of the columns, where they aren't the usual ones.
         device: where to compute; None for the accelerator that is there, else the processor.
+        speed: one of those that ``compressed`` was made for; None for the one that its config names.
         settings: fields of :class:`BenchSettings`.
 
     Returns:
@@ -116,7 +118,7 @@ def bench(
     if compressed is None:
         dense, fast, tokenizer = load_dense(base), None, open_tokenizer(base)
     else:
-        dense, fast, tokenizer = open_pair(base, compressed)
+        dense, fast, tokenizer = open_pair(base, compressed, speed=speed)
         move(fast, place)
     report = bench_models(
         move(dense, place),

@@ -79,15 +79,19 @@ def open_tokenizer(model_dir: str | os.PathLike[str]) -> Any:
 
 
 def open_pair(
-    base: str | os.PathLike[str], compressed: str | os.PathLike[str]
+    base: str | os.PathLike[str], compressed: str | os.PathLike[str], *, speed: float | None = None
 ) -> tuple[PreTrainedModel, PreTrainedModel, Any]:
     """A dense model, the one that was compressed from it, and the tokenizer of both.
 
+    Args:
+        speed: one of those that ``compressed`` was made for; None for the one that its config names.
+
     Raises:
         CheckpointError: one of them can't be loaded, ``base`` is compressed, or ``compressed`` isn't.
+        RetentionError: ``compressed`` has no such speed.
         WordelimError: they aren't one model before and after; the message says in what they differ.
     """
-    models = load_dense(base), load(compressed)
+    models = load_dense(base), load(compressed, speed=speed)
     tokenizers = open_tokenizer(base), open_tokenizer(compressed)
     require_pair(*models, *tokenizers, names=(str(base), str(compressed)))
     return *models, tokenizers[0]

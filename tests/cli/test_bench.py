@@ -9,6 +9,7 @@ import torch
 import wordelim as package
 from wordelim import Retention, eliminate_
 from wordelim.checkpoint import save
+from wordelim.speeds import offer_speeds_
 
 QUICK = ("--texts", 10, "--batch-size", 4, "--latency-texts", 2, "--rounds", 1)
 
@@ -66,6 +67,16 @@ def test_report(wordelim, fast):
         for part in report["measurements"]
     ]
     assert ratios[0] == ratios[1]
+
+
+def test_one_of_several_speeds(fast, make_tokenizer):
+    model = package.load(fast)
+    slower = Retention.fractions([1.0, 0.75, 0.0])
+    offer_speeds_(model, {1.5: slower, 2.0: package.retention_of(model)})
+    several = save(model, make_tokenizer("bert"), "several")
+    quick = {"data": "dev.csv", "texts": 4, "batch_size": 4, "latency_texts": 0, "rounds": 1}
+    kept = [package.bench("dense", several, speed=speed, **quick)["retention"]["keep"] for speed in (None, 1.5)]
+    assert kept == [[0.5, 0.25, 0.0], [1.0, 0.75, 0.0]]
 
 
 def test_what_packing_alone_gives_needs_no_compressed_model_and_no_labels(wordelim, here):
