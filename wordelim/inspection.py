@@ -52,6 +52,6 @@ def inspect_model(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _place(key: Any) -> str:
     """The module in which an attention stands: the parent of its key projection."""
-    while key.op != "call_module":
+    while key.op not in ("call_module", "get_attr"):
         key = key.args[0]
     return str(key.target).rpartition(".")[0]

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from transformers import PreTrainedModel
 
 from ..elimination.extract import FirstToken
 from ..retention import Retention
+from .linear import linear_of
 from .model import eliminating_encoder
 
 __all__ = ["Cost", "Count", "cost_of"]
@@ -26,8 +26,9 @@ Count = TypeVar("Count", float, NDArray[np.float64], torch.Tensor)
 class Cost:
     """FLOPs of an encoder as a function of the word vectors alive.
 
-    Two for each multiply-add of its linear modules and of attention; normalisation, activations and the head, less than
-    a percent of that, are left out.
+    Two for each multiply-add of its linear modules and of attention: the scores of all word vectors that enter a layer,
+    the context of those that leave it. Inference in the packed layout on a CPU computes just that; elsewhere the kept
+    rows are scored a second time. Normalisation, activations and the head, less than a percent of all, are left out.
 
     Args:
         per_token: FLOPs of the linear modules for each word vector that is alive after 0, 1, ... eliminations.
@@ -88,12 +89,11 @@ def cost_of(model: PreTrainedModel) -> Cost:
     encoder = eliminating_encoder(model)
     per_token, hoisted, width, first_token = [0], 0, 0, False
     for node in encoder.graph.nodes:
-        module = encoder.get_submodule(str(node.target)) if node.op == "call_module" else None
         if "context" in node.meta:
             per_token.append(0)
             width = int(node.meta["context"].meta["val"].shape[-1])
-            first_token = isinstance(module, FirstToken)
-        elif isinstance(module, nn.Linear):
+            first_token = isinstance(encoder.get_submodule(str(node.target)), FirstToken)
+        elif (module := linear_of(encoder, node)) is not None:
             flops = 2 * module.in_features * module.out_features
             if node.meta.get("first_row"):
                 hoisted += flops

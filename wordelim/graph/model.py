@@ -13,6 +13,7 @@ from ..elimination.extract import HardExtract
 from ..elimination.tokens import Enter, Layout
 from ..errors import UnsupportedModelError
 from ..retention import Retention
+from .linear import call_linears
 from .rewrite import CutToFirstToken, SpliceElimination, attention_nodes
 from .trace import ATTENTION, attention, trace
 
@@ -60,6 +61,7 @@ class EliminatingEncoder(fx.GraphModule):
         CutToFirstToken()(self)
         if attention_nodes(self.graph):  # the cut takes the only layer of a model that has one
             SpliceElimination(retention)(self)
+        call_linears(self)
         _take_any_arguments(self.graph, output)
         self.recompile()
         self._retention = retention
