@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Triton reads this once, when something first imports it: without a GPU its interpreter runs the kernels.
+os.environ.setdefault("TRITON_INTERPRET", str(int(not os.path.exists("/dev/nvidiactl"))))
 
 import datasets
 import pytest

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from ..errors import RetentionError
 from ..retention import Retention
-from . import symbolic
+from . import symbolic, varlen
 from .attention import attend, merge_heads
-from .significance import keep_highest, received_attention
+from .scored import scored_attention
+from .significance import highest, keep_highest, received_attention
 from .tokens import Run, Tokens, gather, run_starts
 
 __all__ = ["Extracted", "FirstToken", "HardExtract"]
@@ -67,28 +68,47 @@ class HardExtract(nn.Module):
         """All three: padded [batch, heads, tokens, head size] or packed [1, heads, rows, head size]."""
         if tokens.runs is None:
             return self._extract(query, key, value, tokens)
+        if varlen.serves(query):
+            return self._extract_at_once(query, key, value, tokens, tokens.runs)
         contexts, kept, runs, start = [], [], [], 0
-        for run in tokens.runs:
-            end = start + run.examples * run.alive
-            lengths, counts = (run.length,) * run.examples, (run.alive,) * run.examples
-            context, rows, alive = self._extract(
-                _examples(query[0, :, start:end], run),
-                _examples(key[0, :, start:end], run),
-                _examples(value[0, :, start:end], run),
-                Tokens(None, lengths, counts),
-            )
-            contexts.append(context.flatten(0, 1))
-            if rows is not None:
-                first = torch.arange(start, end, run.alive, device=rows.device)
-                kept.append((rows + first[:, None]).flatten())
-            else:
-                kept.append(torch.arange(start, end, device=query.device))
-            runs.append(Run(run.examples, run.length, alive.counts[0]))
-            start = end
+        parts = (_runs(rows, tokens.runs) for rows in (query, key, value))
+        for run, queries, keys, values in zip(tokens.runs, *parts, strict=True):
+            context, rows, alive = self._extract_run(queries, keys, values, run)
+            contexts.append(context)
+            first = torch.arange(start, start + run.examples * run.alive, run.alive, device=query.device)[:, None]
+            kept.append(rows + first if rows is not None else first + torch.arange(run.alive, device=query.device))
+            runs.append(run._replace(alive=alive))
+            start += run.examples * run.alive
         context = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
         after = tuple(runs)
-        rows = None if after == tokens.runs else torch.cat(kept)
-        return Extracted(context[None], rows, tokens._replace(runs=after))
+        index = None if after == tokens.runs else torch.cat([rows.flatten() for rows in kept])
+        return Extracted(context[None], index, tokens._replace(runs=after))
+
+    def _extract_at_once(
+        self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens, runs: tuple[Run, ...]
+    ) -> Extracted:
+        after = tuple(run._replace(alive=self.retention.count(self.layer, run.length, run.alive)) for run in runs)
+        first = self.retention.protected_first
+        context, rows = varlen.extract(query, key, value, runs, after, first, self.scaling)
+        return Extracted(context, None if after == runs else rows, tokens._replace(runs=after))
+
+    def _extract_run(self, query: Tensor, key: Tensor, value: Tensor, run: Run) -> tuple[Tensor, Tensor | None, int]:
+        """One run, [examples, heads, alive, head size] each: context [examples * kept, width], rows kept, how many."""
+        count = self.retention.count(self.layer, run.length, run.alive)
+        dropout = self.dropout if self.training else 0.0
+        if count == run.alive:
+            context = attend(query, key, value, None, self.scaling, dropout)
+            return merge_heads(context).flatten(0, 1), None, count
+
+        def choose(significance: Tensor) -> Tensor:
+            return highest(significance, count, self.retention.protected_first)
+
+        if query.device.type == "cpu" and not dropout and not torch.is_grad_enabled():
+            return *scored_attention(query, key, value, self.scaling, choose), count
+        rows = choose(received_attention(query, key, None, self.scaling))
+        queries = gather(query.transpose(1, 2), rows).transpose(1, 2)
+        context = attend(queries, key, value, None, self.scaling, dropout)
+        return merge_heads(context).flatten(0, 1), rows, count
 
     def _extract(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens) -> Extracted:
         dropout = self.dropout if self.training else 0.0
@@ -149,18 +169,18 @@ class FirstToken(nn.Module):
             rows = torch.zeros(query.shape[0], 1, dtype=torch.long, device=query.device)
             alive = Tokens(None, tokens.lengths, (1,) * len(tokens.lengths), symbolic=tokens.symbolic)
             return Extracted(merge_heads(context), rows, alive)
-        contexts, start, example = [], 0, 0
-        for run in tokens.runs:
-            end = start + run.examples * run.alive
-            first = _examples(query[0, :, example : example + run.examples], run._replace(alive=1))
-            keys, values = (_examples(rows[0, :, start:end], run) for rows in (key, value))
-            contexts.append(merge_heads(attend(first, keys, values, None, self.scaling, dropout)).flatten(0, 1))
-            start, example = end, example + run.examples
-        runs = tuple(run._replace(alive=1) for run in tokens.runs)
-        return Extracted(torch.cat(contexts)[None], run_starts(tokens.runs, query.device), tokens._replace(runs=runs))
+        ones = tuple(run._replace(alive=1) for run in tokens.runs)
+        if varlen.serves(query):
+            context = varlen.attend_first(query, key, value, tokens.runs, self.scaling)
+        else:
+            parts = zip(_runs(query, ones), _runs(key, tokens.runs), _runs(value, tokens.runs), strict=True)
+            contexts = [merge_heads(attend(*own, None, self.scaling, dropout)).flatten(0, 1) for own in parts]
+            context = torch.cat(contexts)[None]
+        index = run_starts(tokens.runs, query.device)
+        return Extracted(context, index, tokens._replace(runs=ones))
 
 
-def _examples(values: Tensor, run: Run) -> Tensor:
-    """One run's packed rows [heads, rows, head size] as [examples, heads, alive, head size]."""
-    heads, _, size = values.shape
-    return values.reshape(heads, run.examples, run.alive, size).transpose(0, 1)
+def _runs(values: Tensor, runs: tuple[Run, ...]) -> list[Tensor]:
+    """Packed rows [1, heads, rows, head size] run by run, as views [examples, heads, alive, head size]."""
+    rows = values[0].transpose(0, 1).split([run.examples * run.alive for run in runs])
+    return [part.unflatten(0, (run.examples, run.alive)).transpose(1, 2) for part, run in zip(rows, runs, strict=True)]

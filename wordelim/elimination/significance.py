@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .tokens import Tokens
+from .tokens import Tokens, on_device
 
-__all__ = ["keep_highest", "received_attention"]
+__all__ = ["highest", "keep_highest", "received_attention"]
 
 # Attention probabilities are made for as many examples at a time as fit this many numbers: they are summed while they
 # are still in cache, and the whole batch's [batch, heads, tokens, tokens] never exists.
@@ -46,6 +46,23 @@ def received_attention(query: Tensor, key: Tensor, mask: Tensor | None, scaling:
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
 
+def highest(significance: Tensor, count: int, protected_first: int) -> Tensor:
+    """Rows of highest significance, in text order; of equals the earlier.
+
+    Args:
+        significance: [examples, tokens], all of them real.
+        count: how many are kept of each example.
+        protected_first: how many of the first rows are kept whatever their significance.
+
+    Returns:
+        [examples, count].
+    """
+    order = significance.clone()
+    order[:, :protected_first] = float("inf")
+    ranked = order.sort(dim=1, descending=True, stable=True).indices[:, :count]
+    return ranked.sort(dim=1).values
+
+
 def keep_highest(
     significance: Tensor, tokens: Tokens, counts: tuple[int, ...], protected_first: int
 ) -> tuple[Tensor, Tokens]:
@@ -65,18 +82,15 @@ def keep_highest(
     """
     width = significance.shape[1]
     kept = max(counts)
-    order = significance
-    if tokens.mask is not None:
-        order = order.masked_fill(~tokens.mask, float("-inf"))
-        ordinal = tokens.mask.cumsum(1)
-        order = order.masked_fill(tokens.mask & (ordinal <= protected_first), float("inf"))
-    else:
-        order = order.clone()
-        order[:, :protected_first] = float("inf")
+    if tokens.mask is None and min(counts) == kept:
+        return highest(significance, kept, protected_first), Tokens(None, tokens.lengths, counts)
+    mask = torch.ones_like(significance, dtype=torch.bool) if tokens.mask is None else tokens.mask
+    order = significance.masked_fill(~mask, float("-inf"))
+    order = order.masked_fill(mask & (mask.cumsum(1) <= protected_first), float("inf"))
     ranked = order.sort(dim=1, descending=True, stable=True).indices[:, :kept]
     if min(counts) == kept:
         return ranked.sort(dim=1).values, Tokens(None, tokens.lengths, counts)
-    limit = torch.tensor(counts, device=ranked.device)[:, None]
+    limit = on_device(list(counts), ranked.device)[:, None]
     beyond = torch.arange(kept, device=ranked.device) >= limit
     index = ranked.masked_fill(beyond, width).sort(dim=1).values
     return index.masked_fill(beyond, 0), Tokens(~beyond, tokens.lengths, counts)

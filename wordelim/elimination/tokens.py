@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
 
-__all__ = ["Enter", "Layout", "Run", "Tokens", "first_rows", "gather", "leave"]
+__all__ = ["Enter", "Layout", "Run", "Tokens", "first_rows", "gather", "leave", "on_device", "run_starts"]
 
 PADDED_FIRST = (
     "An example of the batch is padded on the left or is padding alone, but the head reads position 0: pad on the "
@@ -171,7 +171,14 @@ def run_starts(runs: tuple[Run, ...], device: torch.device) -> Tensor:
     for run in runs:
         starts += range(row, row + run.examples * run.alive, run.alive)
         row += run.examples * run.alive
-    return torch.tensor(starts, device=device)
+    return on_device(starts, device)
+
+
+def on_device(numbers: list[Any], device: torch.device) -> Tensor:
+    """Whole numbers known on the host as a tensor; on a GPU the host doesn't wait until they are there."""
+    if device.type == "cuda":
+        return torch.tensor(numbers, pin_memory=True).to(device, non_blocking=True)
+    return torch.tensor(numbers, device=device)
 
 
 def leave(hidden_states: Tensor, tokens: Tokens) -> Tensor:
