@@ -17,10 +17,10 @@ from transformers import PreTrainedModel
 from .data import Columns, Encoded
 from .distributed import agree, from_main, is_main
 from .errors import NotMetError
+from .evaluation.compare import compare
 from .evaluation.inference import has_fast_bf16, logits_of
 from .evaluation.latency import measure_speed
-from .evaluation.metrics import Metric, predictions
-from .evaluation.statistics import flips, paired_bootstrap
+from .evaluation.metrics import Metric
 from .graph.cost import Cost
 from .graph.model import eliminate_, retention_of
 from .retention import Retention
@@ -357,20 +357,14 @@ class Stages:
     def _compare(self, name: str, retention: Retention) -> dict[str, Any]:
         encoded = self.encoded[name]
         labels = np.asarray(encoded.dataset["labels"])
-        dense, compressed = (self._logits(model, encoded.dataset, bf16=False) for model in (self.teacher, self.model))
-        config = self.model.config
-        interval = paired_bootstrap(self.metric, dense, compressed, labels, seed=self.settings.seed)
-        changed = flips(predictions(dense, config), predictions(compressed, config), labels)
-        return {
-            "examples": len(labels),
-            "dense": round(self.metric(dense, labels), 3),
-            "compressed": round(self.metric(compressed, labels), 3),
-            "drop": round(interval.drop, 3),
-            "drop_interval_95": [round(interval.low, 3), round(interval.high, 3)],
-            "flips": None if changed is None else changed.__dict__,
-            "flops_ratio": round(self.cost.ratio(encoded.lengths, retention), 3),
-            "lengths": encoded.spread,
-        }
+        dense, compressed = (
+            self.metric.decide(self._logits(model, encoded.dataset, bf16=False)) for model in (self.teacher, self.model)
+        )
+        compared = compare(
+            self.metric, self.model.config, dense, compressed, labels, encoded.lengths, seed=self.settings.seed
+        )
+        ratio = round(self.cost.ratio(encoded.lengths, retention), 3)
+        return {**compared, "flops_ratio": ratio, "lengths": encoded.spread}
 
 
 def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,10 @@ class Metric:
         with warnings.catch_warnings():  # scikit-learn warns of samples with a single class, as resamples may be
             warnings.simplefilter("ignore", UserWarning)
             return 100 * float(self.score(truth, predicted))
+
+    def of_answers(self) -> Metric:
+        """The same metric over answers that are decided already, instead of logits."""
+        return replace(self, decide=np.asarray)
 
 
 def predictions(logits: npt.ArrayLike, config: PreTrainedConfig) -> Array:

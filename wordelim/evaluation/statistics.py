@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 from wordelim.errors import WordelimError
 from wordelim.evaluation.metrics import Metric
 
-__all__ = ["Flips", "Interval", "flips", "paired_bootstrap"]
+__all__ = ["Flips", "Interval", "flips", "mcnemar", "paired_bootstrap"]
 
 Array = npt.NDArray[Any]
 
@@ -116,6 +117,12 @@ def flips(
         fixed=int((~was_right & is_right).sum()),
         broken=int((was_right & ~is_right).sum()),
     )
+
+
+def mcnemar(counts: Flips) -> float:
+    """The p-value of McNemar's exact test, two-sided: how likely broken and fixed differ so much by chance alone."""
+    decided_otherwise = counts.broken + counts.fixed
+    return float(binomtest(counts.broken, decided_otherwise).pvalue) if decided_otherwise else 1.0
 
 
 def _right(decided: Array, truth: Array) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,108 @@
+"""Compare two models' answers to the same examples: what is lost, how sure that is, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wordelim.evaluation.metrics import Metric
+from wordelim.evaluation.statistics import flips, mcnemar, paired_bootstrap
+from wordelim.labels import outputs_of, problem_type
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+__all__ = ["compare"]
+
+Array = npt.NDArray[Any]
+
+
+def compare(
+    metric: Metric,
+    config: PreTrainedConfig,
+    dense: Array,
+    compressed: Array,
+    labels: Array,
+    lengths: Sequence[int],
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What it costs to answer `compressed` instead of `dense`, as plain data for a report; points throughout.
+
+    Args:
+        metric: what to compare by.
+        config: of either model, for the names of its labels.
+        dense, compressed: answers as `metric.decide` gives them: [n], or [n, num_labels].
+        labels: the same shape.
+        lengths: tokens of each example.
+        seed: of the bootstrap. The same arguments give the same result.
+
+    Returns:
+        `examples`, `dense`, `compressed`, `drop`, `drop_interval_95` (paired bootstrap), `flips` and `mcnemar_p` (None
+        where answers are scores), and `slices`: the same points by quartile of length and by label.
+    """
+    judged = metric.of_answers()
+    interval = paired_bootstrap(judged, dense, compressed, labels, seed=seed)
+    changed = flips(dense, compressed, labels)
+    return {
+        "examples": len(labels),
+        "dense": round(judged(dense, labels), 3),
+        "compressed": round(judged(compressed, labels), 3),
+        "drop": round(interval.drop, 3),
+        "drop_interval_95": [round(interval.low, 3), round(interval.high, 3)],
+        "flips": None if changed is None else asdict(changed),
+        "mcnemar_p": None if changed is None else round(mcnemar(changed), 6),
+        "slices": [
+            *_by_length(judged, dense, compressed, labels, np.asarray(lengths)),
+            *_by_label(config, dense, compressed, labels),
+        ],
+    }
+
+
+def _by_length(
+    metric: Metric, dense: Array, compressed: Array, labels: Array, tokens: Array
+) -> Iterator[dict[str, Any]]:
+    """The metric on each quarter of the texts by length; fewer parts where many texts are equally long."""
+    edges = np.unique(np.quantile(tokens, [0.25, 0.5, 0.75], method="inverted_cdf"))
+    parts = np.searchsorted(edges, tokens)
+    for part in np.unique(parts):
+        rows = parts == part
+        first, last = tokens[rows].min(), tokens[rows].max()
+        name = f"{first} tokens" if first == last else f"{first} to {last} tokens"
+        before, after = metric(dense[rows], labels[rows]), metric(compressed[rows], labels[rows])
+        yield _slice("length", name, int(rows.sum()), metric.name, before, after)
+
+
+def _by_label(config: PreTrainedConfig, dense: Array, compressed: Array, labels: Array) -> Iterator[dict[str, Any]]:
+    """Of the texts that have a label, the share that gets it (recall), for each label that occurs."""
+    kind = problem_type(config)
+    if kind == "regression":
+        return
+    names: dict[Any, Any] = config.id2label or {}
+    for index in range(outputs_of(config)):
+        if kind == "multi_label_classification":
+            rows = labels[:, index] == 1
+            answers = [found[rows, index] == 1 for found in (dense, compressed)]
+        else:
+            rows = labels == index
+            answers = [found[rows] == index for found in (dense, compressed)]
+        if rows.any():
+            before, after = (100 * float(right.mean()) for right in answers)
+            name = str(names.get(index, index))
+            yield _slice("label", name, int(rows.sum()), "recall", before, after)
+
+
+def _slice(by: str, name: str, examples: int, metric: str, before: float, after: float) -> dict[str, Any]:
+    return {
+        "by": by,
+        "slice": name,
+        "examples": examples,
+        "metric": metric,
+        "dense": round(before, 3),
+        "compressed": round(after, 3),
+        "drop": round(before - after, 3),
+    }
