@@ -5,6 +5,7 @@ Importing it teaches transformers' ``from_pretrained`` to load compressed models
 
 from ._version import __version__
 from .bench import bench
+from .check import CheckResult, check
 from .checkpoint import load
 from .compress import CompressionResult, compress, compress_model
 from .explain import Explanation, explain
@@ -14,12 +15,14 @@ from .settings import Settings
 from .speeds import set_speed_, speeds_of
 
 __all__ = [
+    "CheckResult",
     "CompressionResult",
     "Explanation",
     "Retention",
     "Settings",
     "__version__",
     "bench",
+    "check",
     "compress",
     "compress_model",
     "eliminate_",

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from .errors import CheckpointError, RetentionError, UnsupportedModelError
+from .files import parents, write_whole
 from .graph.model import QUANT_METHOD, eliminate_, is_marked
 from .retention import Retention
 from .speeds import offer_speeds_, parse, set_speed_
@@ -221,7 +222,7 @@ def staged(output: str | os.PathLike[str], *, force: bool = False, scratch: Path
     target = Path(output).expanduser()
     refuse_existing(target, force=force)
     try:
-        with _parents(target), _scratch(scratch or target.parent, target.name) as made:
+        with parents(target), _scratch(scratch or target.parent, target.name) as made:
             stage, old = made / "new", made / "old"
             stage.mkdir()
             yield stage
@@ -249,20 +250,6 @@ def _scratch(folder: Path, name: str) -> Iterator[Path]:
     """A hidden directory on the disk that the output will be on."""
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder, ignore_cleanup_errors=True) as directory:
         yield Path(directory)
-
-
-@contextmanager
-def _parents(target: Path) -> Iterator[None]:
-    """Make the directories above ``target``, and take the new ones away when the block fails."""
-    missing = [parent for parent in target.parents if not parent.exists()]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for parent in missing:
-            with suppress(OSError):
-                parent.rmdir()
-        raise
 
 
 def refuse_existing(output: str | os.PathLike[str], *, force: bool = False) -> None:
@@ -331,20 +318,7 @@ def write_report(report: Mapping[str, Any], path: str | os.PathLike[str]) -> Pat
     Raises:
         CheckpointError: the disk refuses.
     """
-    target = Path(path).expanduser()
-    text = _json(report)
-    part = target.with_name(f".{target.name}.part")
-    try:
-        with _parents(target):
-            try:
-                part.write_text(text, encoding="utf-8")
-                part.replace(target)
-            finally:
-                with suppress(OSError):
-                    part.unlink()
-    except OSError as error:
-        raise CheckpointError(f"{target} can't be written ({_reason(error)}): make room, or name another.") from error
-    return target
+    return write_whole(_json(report), path)
 
 
 def _json(report: Mapping[str, Any]) -> str:

@@ -173,8 +173,8 @@ def encode(
             tokenizer's own strategy (the longer text first). None: as many as tokenizer and model allow.
 
     Raises:
-        DataError: a text that is missing, blank or no string (the second text of a pair may be blank), a label that
-            doesn't fit the model, or a `max_length` that can't be served; rows count from 1.
+        DataError: a text that is missing, blank, no string or special tokens alone (the second text of a pair may be
+            blank), a label that doesn't fit the model, or a `max_length` that can't be served; rows count from 1.
     """
     texts = _texts(dataset, columns.text, "--text", blank_allowed=False)
     pairs = _texts(dataset, columns.text_pair, "--text-pair", blank_allowed=True) if columns.text_pair else None
@@ -187,6 +187,7 @@ def encode(
     names = ["input_ids", "attention_mask"]
     if getattr(config, "type_vocab_size", 0) > 1:
         names.append("token_type_ids")
+    empty = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}  # an unknown word is a word
     truncated = 0
     options: dict[str, Any] = {"return_attention_mask": True, "verbose": False}
     for start in range(0, len(texts), 1000):
@@ -196,6 +197,12 @@ def encode(
         if longer:
             truncated += longer
             encoded = tokenizer(*batch, truncation=True, max_length=limit, **options)
+        for row, ids in enumerate(encoded["input_ids"], start + 1):
+            if all(token in empty for token in ids):
+                raise DataError(
+                    f"Row {row} has a text of special tokens alone: {reprlib.repr(texts[row - 1])}; put words in or "
+                    "leave the row out."
+                )
         for name in names:
             if name in encoded:
                 inputs.setdefault(name, []).extend(encoded[name])

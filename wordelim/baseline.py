@@ -1,0 +1,84 @@
+"""The stored report of a check, as what a later check compares with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .labels import problem_type
+from .subject import task_of
+
+__all__ = ["CHECK_VERSION", "Baseline"]
+
+CHECK_VERSION = 1
+"""Of the reports that checks write."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The report of an earlier check, whose compressed model's answers stand for a model that isn't run."""
+
+    path: str
+    report: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Baseline:
+        """Read a report; DataError where it is missing, damaged, or no report of a check."""
+        repair = "write it anew with wordelim check ... --output"
+        try:
+            report = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(f"The baseline report {path} doesn't exist; check the path.") from None
+        except OSError as error:
+            raise DataError(f"The baseline report {path} can't be read ({error.strerror}).") from error
+        except ValueError as error:
+            raise DataError(f"The baseline report {path} is damaged (not valid JSON: {error}): {repair}.") from error
+        if not isinstance(report, dict) or "wordelim_check" not in report:
+            raise DataError(f"{path} is no report of wordelim check: {repair}.")
+        if report["wordelim_check"] != CHECK_VERSION:
+            raise DataError(
+                f"The baseline report {path} has version {report['wordelim_check']!r}, which is unknown to this "
+                f"wordelim: {repair}."
+            )
+        try:
+            report["answers"]["compressed"], report["data"]["inputs"], ", ".join(report["labels"])
+        except (KeyError, TypeError) as error:
+            raise DataError(f"The baseline report {path} is damaged (a part is missing): {repair}.") from error
+        return cls(str(path), report)
+
+    def answers(self, inputs: str, config: Any, like: NDArray[Any]) -> NDArray[Any]:
+        """The answers that it keeps, in the form of the answers `like`; DataError where they are to something else."""
+        labels = task_of(config)[1]
+        if self.report["labels"] != labels:
+            raise DataError(
+                f"The baseline report {self.path} answers {', '.join(self.report['labels'])}, but the model "
+                f"{', '.join(labels)}: compare two models with the same labels."
+            )
+        if self.report["data"]["inputs"] != inputs:
+            raise DataError(
+                f"The baseline report {self.path} was made on other texts or labels, with another tokenizer or another "
+                "greatest length: check with the same data and options, or write it anew."
+            )
+        try:
+            stored = np.asarray(self.report["answers"]["compressed"], dtype=like.dtype)
+        except (TypeError, ValueError):
+            stored = np.empty(0)
+        classes = problem_type(config) == "single_label_classification"
+        if (
+            stored.shape != like.shape
+            or not np.isfinite(stored).all()
+            or (classes and not np.isin(stored, np.arange(config.num_labels)).all())
+        ):
+            raise DataError(
+                f"The baseline report {self.path} is damaged (its answers don't fit the data): write it anew with "
+                "wordelim check ... --output."
+            )
+        return stored

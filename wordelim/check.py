@@ -1,0 +1,229 @@
+"""The regression gate: is a compressed model still good enough, on the same examples as the one before?"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .baseline import CHECK_VERSION, Baseline
+from .data import Encoded, fingerprint
+from .environment import environment
+from .errors import WordelimError
+from .evaluation.compare import compare
+from .evaluation.latency import measure_speed
+from .evaluation.metrics import Metric, metric_for
+from .evaluation.statistics import paired_bootstrap
+from .graph.cost import cost_of
+from .graph.model import is_marked, retention_of
+from .opening import Data, open_data, open_device
+from .settings import Settings
+from .stages import Progress
+from .subject import Subject, encode_for, open_subject, require_same_task, task_of
+
+__all__ = ["CheckResult", "CheckSettings", "check"]
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """What a check allows, and how it measures.
+
+    Args:
+        max_drop: points of the metric that may be lost.
+        min_speedup: how many times faster the compressed model must be in random batches padded to their longest text;
+            None measures no speed.
+        strict: judge the upper end of the drop's interval, not the drop itself.
+        confidence: of that interval.
+        metric: its name; None for the task's usual one.
+        max_length: tokens at which texts are cut; None for what the tokenizer and the model allow.
+        batch_size: texts a step.
+        seed: of the bootstrap, and of the texts that speed is measured on.
+
+    Raises:
+        WordelimError: a value is out of its range.
+    """
+
+    max_drop: float = 1.0
+    min_speedup: float | None = None
+    strict: bool = False
+    confidence: float = 0.95
+    metric: str | None = None
+    max_length: int | None = None
+    batch_size: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        shared = {field.name for field in fields(Settings)} & {field.name for field in fields(self)}
+        Settings(**{name: getattr(self, name) for name in shared})  # checks what both have
+        if self.min_speedup is not None and not (_is_number(self.min_speedup) and self.min_speedup > 0):
+            raise WordelimError(f"min_speedup is {self.min_speedup}: give a ratio above 0, such as 1.5.")
+        if not (_is_number(self.confidence) and 0 < self.confidence < 1):
+            raise WordelimError(f"confidence is {self.confidence}: give a share between 0 and 1, such as 0.95.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Whether a model passed, and everything measured as plain data."""
+
+    passed: bool
+    report: Mapping[str, Any]
+
+
+def check(
+    base: str | os.PathLike[str] | None,
+    compressed: str | os.PathLike[str],
+    *,
+    data: Data,
+    baseline_report: str | os.PathLike[str] | None = None,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    device: str | None = None,
+    progress: Progress = lambda stage, share: None,
+    **settings: Any,
+) -> CheckResult:
+    """Run the same labelled examples through two models, and say whether the second stays within its bounds.
+
+    The same inputs give the same verdict, unless speed is asked for, which is measured.
+
+    Args:
+        base: the model to compare with, dense or compressed. Not needed with ``baseline_report``, except for speed.
+        compressed: the model to judge.
+        data: labelled examples: a path, a hub name, or a data set.
+        baseline_report: the report of an earlier check on the same data; the answers of *its* compressed model stand
+            for the base's, which isn't run then.
+        text, text_pair, label: names of the columns, where they aren't the usual ones.
+        device: where to compute; None for the accelerator that is there, else the processor.
+        progress: called as the work goes on.
+        settings: fields of :class:`CheckSettings`.
+
+    Raises:
+        WordelimError: a model, the data, the stored report or a setting can't be used, or they don't fit each other.
+    """
+    started = time.perf_counter()
+    chosen = CheckSettings(**settings)
+    if base is None and baseline_report is None:
+        raise WordelimError("There is nothing to compare with: name the base model, or give a baseline report.")
+    if base is None and chosen.min_speedup is not None:
+        raise WordelimError("A speed-up is measured against a model that runs: name the base model too.")
+    place, stored = open_device(device), None if baseline_report is None else Baseline.read(baseline_report)
+    subject = open_subject(compressed, device=place, batch_size=chosen.batch_size)
+    rows = open_data(data)
+    metric = metric_for(subject.config, chosen.metric)
+    columns, encoded = encode_for(
+        subject, rows, {"text": text, "text_pair": text_pair, "label": label}, chosen.max_length
+    )
+    labels = np.asarray(encoded.dataset["labels"])
+    inputs = fingerprint(encoded.dataset)
+    runs = {"compressed": subject}
+    if base is not None and (stored is None or chosen.min_speedup is not None):
+        runs["base"] = open_subject(base, device=place, batch_size=chosen.batch_size)
+        require_same_task(runs["base"], subject, rows, columns, encoded, chosen.max_length)
+
+    progress("compressed model", 0.0)
+    answers = {"compressed": metric.decide(subject.logits(encoded.dataset))}
+    progress("compressed model", 1.0)
+    if stored is not None:
+        answers["base"] = stored.answers(inputs, subject.config, answers["compressed"])
+    else:
+        progress("base model", 0.0)
+        answers["base"] = metric.decide(runs["base"].logits(encoded.dataset))
+        progress("base model", 1.0)
+
+    before, after = answers["base"], answers["compressed"]
+    result = compare(metric, subject.config, before, after, labels, encoded.lengths, seed=chosen.seed)
+    judged = result["drop"]
+    if chosen.strict:
+        interval = paired_bootstrap(
+            metric.of_answers(), before, after, labels, seed=chosen.seed, confidence=chosen.confidence
+        )
+        judged = round(interval.high, 3)
+    failures = {}
+    if judged > chosen.max_drop + 1e-9:
+        what = f"the upper end of the {100 * chosen.confidence:g} % interval" if chosen.strict else "the drop"
+        failures["drop"] = f"{what} is {judged:.2f} points of {metric.name}, more than {chosen.max_drop:g}"
+    speed = None
+    if chosen.min_speedup is not None:
+        speed = _speed(runs["base"], subject, encoded, chosen, progress)
+        if speed["dynamic"] < chosen.min_speedup:
+            failures["speed"] = f"the speed-up is {speed['dynamic']:.2f}x, less than {chosen.min_speedup:g}x"
+    report = {
+        "wordelim_check": CHECK_VERSION,
+        "passed": not failures,
+        "failures": failures,
+        "warnings": _warnings(metric, before, labels, encoded),
+        "base": str(baseline_report) if stored is not None else str(base),
+        "compressed": subject.name,
+        "metric": metric.name,
+        "judged": judged,
+        "result": {**result, "lengths": encoded.spread, **_flops(runs.get("base"), subject, encoded)},
+        **({} if speed is None else {"speed": speed}),
+        "labels": task_of(subject.config)[1],
+        "data": {
+            "columns": asdict(columns),
+            "examples": len(rows),
+            "truncated": encoded.truncated,
+            "longest": max(encoded.lengths),
+            "fingerprint": fingerprint(rows, columns),
+            "inputs": inputs,
+        },
+        "settings": asdict(chosen),
+        "seconds": round(time.perf_counter() - started, 1),
+        **environment(place),
+        "answers": {name: answers[name].tolist() for name in ("base", "compressed")},
+    }
+    return CheckResult(not failures, report)
+
+
+def _speed(
+    base: Subject, compressed: Subject, encoded: Encoded, settings: CheckSettings, progress: Progress
+) -> dict[str, Any]:
+    if base.model is None or compressed.model is None:
+        raise WordelimError("Speed is measured between two PyTorch models: leave the speed-up out.")
+    return measure_speed(
+        base.model,
+        compressed.model,
+        encoded.dataset,
+        compressed.tokenizer,
+        max_length=settings.max_length or max(encoded.lengths),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        progress=lambda share: progress("speed", share),
+    ).to_dict()
+
+
+def _flops(base: Subject | None, compressed: Subject, encoded: Encoded) -> dict[str, Any]:
+    """The retention, and what it saves of the encoder's FLOPs against the dense one."""
+    model = compressed.model
+    if model is None or not is_marked(model.config):
+        return {}
+    retention = retention_of(model)
+    saved = {"flops_ratio": round(cost_of(model).ratio(encoded.lengths, retention), 3)}
+    return {"retention": retention.to_dict(), **({} if base and is_marked(base.config) else saved)}
+
+
+def _warnings(metric: Metric, base: NDArray[Any], labels: NDArray[Any], encoded: Encoded) -> list[str]:
+    found = []
+    if metric.is_mean and labels.ndim == 1:
+        _, counts = np.unique(labels, return_counts=True)
+        commonest, right = 100 * counts.max() / len(labels), 100 * float((base == labels).mean())
+        if len(counts) > 1 and right <= commonest:
+            found.append(
+                f"the base model is right on {right:.1f} %, no more than the commonest label alone would be "
+                f"({commonest:.1f} %): is this data of its task?"
+            )
+    if encoded.truncated:
+        found.append(
+            f"{encoded.truncated} of {len(labels)} texts were longer than {max(encoded.lengths)} tokens and were cut"
+        )
+    return found

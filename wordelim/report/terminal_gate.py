@@ -1,0 +1,37 @@
+"""A check's verdict in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from .gate import gate_facts
+from .terminal import _heading, _show
+
+__all__ = ["print_check"]
+
+
+def print_check(report: Mapping[str, Any]) -> None:
+    """Points of both models, all texts first, then by length and by label; what changed."""
+    result = report["result"]
+    low, high = result["drop_interval_95"]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("texts", overflow="fold")
+    for column in ("examples", "metric", "base", "compressed", "lost"):
+        table.add_column(column, justify="left" if column == "metric" else "right", overflow="fold")
+    for part in ({"slice": "all", "metric": report["metric"], **result}, *result["slices"]):
+        table.add_row(
+            Text(part["slice"]),
+            str(part["examples"]),
+            part["metric"],
+            f"{part['dense']:.2f}",
+            f"{part['compressed']:.2f}",
+            f"{part['drop']:+.2f}",
+        )
+    _show(_heading("Lost, in points"), table)
+    _show(Text(f"95 % interval of what is lost on all texts: {low:+.2f} to {high:+.2f}"))
+    _show(*(Text(fact) for fact in gate_facts(report)))
