@@ -8,7 +8,7 @@ import typer
 
 from wordelim._version import __version__
 
-from . import bench, check, compress, demo, inspect
+from . import bench, check, compress, demo, inspect, probe
 from .run import guarded
 
 __all__ = ["app", "main"]
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _module in (bench, check, compress, demo, inspect):
+for _module in (bench, check, compress, demo, inspect, probe):
     app.command(_module.__name__.rpartition(".")[2])(guarded(_module.command))
 
 

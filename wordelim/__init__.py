@@ -10,6 +10,7 @@ from .checkpoint import load
 from .compress import CompressionResult, compress, compress_model
 from .explain import Explanation, explain
 from .graph.model import eliminate_, restore_, retention_of
+from .probe import probe, probe_model
 from .retention import Retention
 from .settings import Settings
 from .speeds import set_speed_, speeds_of
@@ -28,6 +29,8 @@ __all__ = [
     "eliminate_",
     "explain",
     "load",
+    "probe",
+    "probe_model",
     "restore_",
     "retention_of",
     "set_speed_",
