@@ -1,16 +1,20 @@
 """The regression gate: what it catches, what it lets pass, and what it refuses."""
 
 import json
+from importlib import import_module
 
 import datasets
 import numpy as np
 import pytest
+import torch
 from transformers import BertConfig
 
 import wordelim
 from wordelim.check import CheckSettings, check
 from wordelim.checkpoint import save, write_report
+from wordelim.data import Columns, encode
 from wordelim.errors import DataError, UnsupportedModelError, WordelimError
+from wordelim.evaluation.inference import logits_of
 from wordelim.subject import Subject
 from wordelim.testing import assert_accuracy_drop
 
@@ -29,7 +33,7 @@ def planted(monkeypatch, make_tokenizer, make_texts):
         def subject(name, **_):
             return Subject(name, config, tokenizer, lambda encoded: np.eye(2)[answers[name]])
 
-        monkeypatch.setattr("wordelim.check.open_subject", subject)
+        monkeypatch.setattr(import_module("wordelim.check"), "open_subject", subject)
         return check("base", "compressed", data=texts, **options)
 
     return texts["label"], run
@@ -93,13 +97,16 @@ def test_data_of_another_task_is_suspected(planted):
 
 
 @pytest.fixture
-def pair(make_model, make_model_dir, make_tokenizer, tmp_path):
-    """A dense directory and the same model compressed: keeping everything, and almost nothing."""
-    kept = {"same": [1.0, 1.0, 0.0], "dropped": [0.2, 0.1, 0.0]}
-    for name, keep in kept.items():
-        model = wordelim.eliminate_(make_model("bert", labels=2), wordelim.Retention.fractions(keep))
-        save(model, make_tokenizer("bert"), tmp_path / name)
-    return make_model_dir(labels=2), tmp_path / "same", tmp_path / "dropped"
+def pair(make_model, make_tokenizer, make_texts, tmp_path):
+    """A dense directory, about half of whose answers are yes, and it compressed: keeping everything, and hardly any."""
+    model, tokenizer = make_model("bert", labels=2), make_tokenizer("bert")
+    encoded = encode(make_texts(40), tokenizer, Columns("text"), model.config).dataset
+    model.classifier.bias.data -= torch.from_numpy(np.median(logits_of(model, encoded, tokenizer), axis=0))
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "dense")
+    for name, keep in {"same": [1.0, 1.0, 0.0], "dropped": [0.0, 0.0, 0.0]}.items():
+        save(wordelim.eliminate_(model, wordelim.Retention.fractions(keep)), tokenizer, tmp_path / name)
+    return tmp_path / "dense", tmp_path / "same", tmp_path / "dropped"
 
 
 def test_models_on_disk(pair, make_texts, tmp_path):

@@ -3,17 +3,28 @@
 Importing it teaches transformers' ``from_pretrained`` to load compressed models.
 """
 
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from wrapt import register_post_import_hook
+
 from ._version import __version__
-from .bench import bench
-from .check import CheckResult, check
-from .checkpoint import load
-from .compress import CompressionResult, compress, compress_model
-from .explain import Explanation, explain
-from .graph.model import eliminate_, restore_, retention_of
-from .probe import probe, probe_model
-from .retention import Retention
-from .settings import Settings
-from .speeds import set_speed_, speeds_of
+
+if TYPE_CHECKING:
+    from .bench import bench
+    from .check import CheckResult, check
+    from .checkpoint import load
+    from .compress import CompressionResult, compress, compress_model
+    from .explain import Explanation, explain
+    from .graph.model import eliminate_, restore_, retention_of
+    from .probe import probe, probe_model
+    from .retention import Retention
+    from .settings import Settings
+    from .speeds import set_speed_, speeds_of
 
 __all__ = [
     "CheckResult",
@@ -36,3 +47,44 @@ __all__ = [
     "set_speed_",
     "speeds_of",
 ]
+
+# Where each public name is, for it is imported when it is first asked for: `wordelim --help` needn't wait for torch.
+_HOMES = {
+    "bench": ("bench",),
+    "check": ("CheckResult", "check"),
+    "checkpoint": ("load",),
+    "compress": ("CompressionResult", "compress", "compress_model"),
+    "explain": ("Explanation", "explain"),
+    "graph.model": ("eliminate_", "restore_", "retention_of"),
+    "probe": ("probe", "probe_model"),
+    "retention": ("Retention",),
+    "settings": ("Settings",),
+    "speeds": ("set_speed_", "speeds_of"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+class _Package(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+        setattr(self, name, value)
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Python binds wordelim.compress to the module of that name when it is imported: the function goes first.
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+def _teach(registry: ModuleType) -> None:
+    import_module(".hook", __name__)
+
+
+sys.modules[__name__].__class__ = _Package
+# At once where transformers has been imported already, else as soon as it is.
+register_post_import_hook(_teach, "transformers.quantizers.auto")

@@ -1,4 +1,4 @@
-"""Save and load model directories, and teach ``from_pretrained`` to load compressed ones."""
+"""Save and load model directories."""
 
 from __future__ import annotations
 
@@ -8,69 +8,22 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
-from transformers.quantizers.auto import register_quantization_config, register_quantizer
-from transformers.quantizers.base import HfQuantizer
-from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from .errors import CheckpointError, RetentionError, UnsupportedModelError
 from .files import parents, write_whole
-from .graph.model import QUANT_METHOD, eliminate_, is_marked
-from .retention import Retention
-from .speeds import offer_speeds_, parse, set_speed_
+from .graph.model import is_marked
+from .hook import QUANT_METHOD
+from .speeds import set_speed_
 
 __all__ = ["REPORT_FILE", "is_compressed", "load", "load_dense", "refuse_existing", "save", "staged", "write_report"]
 
 REPORT_FILE = "wordelim_report.json"
-
-
-@register_quantization_config(QUANT_METHOD)
-class _RetentionConfig(QuantizationConfigMixin):
-    """A retention in the place where transformers looks for what to do to a model on loading."""
-
-    def __init__(self, retention: Retention, speeds: Mapping[float, Retention]) -> None:
-        super().__init__(quant_method=QUANT_METHOD)  # type: ignore[arg-type]
-        self.retention = retention
-        self.speeds = speeds
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
-        data = {name: value for name, value in config_dict.items() if name not in ("quant_method", "speeds")}
-        config = cls(Retention.from_dict(data), parse(config_dict.get("speeds", {}), config_dict))
-        return (config, kwargs) if return_unused_kwargs else config
-
-    def to_dict(self) -> dict[str, Any]:
-        speeds = {f"{speed:g}": list(retention.keep) for speed, retention in self.speeds.items()}
-        entry = {"quant_method": self.quant_method, **self.retention.to_dict()}
-        return {**entry, "speeds": speeds} if speeds else entry
-
-
-@register_quantizer(QUANT_METHOD)
-class _EliminationHook(HfQuantizer):
-    """Splices elimination into a model that ``from_pretrained`` has just loaded, and leaves no other trace on it."""
-
-    is_trainable = True
-
-    def is_serializable(self) -> bool:
-        return True
-
-    def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
-        read = cast(_RetentionConfig, self.quantization_config)
-        self.remove_quantization_config(model)  # type: ignore[no-untyped-call]
-        for module in model.modules():
-            if isinstance(module, PreTrainedModel):
-                module.config._is_quantized = False
-        eliminate_(model, read.retention)
-        if read.speeds:
-            for retention in read.speeds.values():
-                retention.check_layers(len(read.retention.keep))
-            offer_speeds_(model, read.speeds)
-        return model
 
 
 def load(

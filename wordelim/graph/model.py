@@ -12,6 +12,7 @@ from wordelim.adapters import Family, family_of
 from ..elimination.extract import HardExtract
 from ..elimination.tokens import Enter, Layout
 from ..errors import UnsupportedModelError
+from ..hook import QUANT_METHOD
 from ..retention import Retention
 from .linear import call_linears
 from .rewrite import CutToFirstToken, SpliceElimination, attention_nodes
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = [
-    "QUANT_METHOD",
     "EliminatingEncoder",
     "eliminate_",
     "eliminating_encoder",
@@ -29,9 +29,6 @@ __all__ = [
     "restore_",
     "retention_of",
 ]
-
-QUANT_METHOD = "wordelim"
-"""``quant_method`` of a compressed model's config."""
 
 _CHECKPOINTING = ("gradient_checkpointing_enable", "activation_checkpointing_enable")
 

@@ -1,0 +1,56 @@
+"""Nothing heavy is imported before it is needed; what is public is there all the same."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import wordelim
+
+HEAVY = {"accelerate", "datasets", "numpy", "pandas", "scipy", "sklearn", "torch", "transformers"}
+FIXTURE = Path(__file__).parent / "fixtures" / "v1-bert"
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_help_imports_nothing_heavy():
+    # Every command's --help too; CliRunner, so that one process serves for all.
+    loaded = python(
+        "import sys; from typer.testing import CliRunner; from wordelim.cli import app\n"
+        "run = lambda *words: CliRunner().invoke(app, [*words])\n"
+        "names = [command.name for command in app.registered_commands]\n"
+        "assert len(names) > 3 and all(run(*name, '--help').exit_code == 0 for name in [[], *([n] for n in names)])\n"
+        "assert run('--version').exit_code == 0\n"
+        "print(*sys.modules)"
+    )
+    assert not HEAVY & set(loaded)
+
+
+@pytest.mark.parametrize("first", ["wordelim", "transformers"])
+def test_from_pretrained_is_taught_whichever_is_imported_first(first):
+    second = {"wordelim": "transformers", "transformers": "wordelim"}[first]
+    (kind,) = python(
+        f"import {first}, {second}\n"
+        f"model = transformers.AutoModelForSequenceClassification.from_pretrained({str(FIXTURE)!r})\n"
+        "print('kept' if hasattr(model.base_model.encoder, 'retention') else 'dense')"
+    )
+    assert kind == "kept"
+
+
+def test_every_public_name_is_there():
+    for name in wordelim.__all__:
+        assert getattr(wordelim, name) is not None
+    assert {*wordelim._HOME, "__version__"} == set(wordelim.__all__) <= set(dir(wordelim))
+    with pytest.raises(AttributeError, match="no attribute 'compres'"):
+        wordelim.compres  # noqa: B018
+
+
+def test_a_function_goes_before_the_module_of_its_name():
+    import wordelim.compress
+
+    assert callable(wordelim.compress)

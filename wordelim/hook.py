@@ -1,0 +1,72 @@
+"""What transformers runs when it loads a model whose config.json names wordelim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from .retention import Retention
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Imported while transformers itself is being imported (see __init__.py): so nothing here may ask it for more at once.
+__all__ = ["QUANT_METHOD"]
+
+QUANT_METHOD = "wordelim"
+"""``quant_method`` of a compressed model's config."""
+
+
+@register_quantization_config(QUANT_METHOD)
+class _RetentionConfig(QuantizationConfigMixin):
+    """A retention in the place where transformers looks for what to do to a model on loading."""
+
+    def __init__(self, retention: Retention, speeds: Mapping[float, Retention]) -> None:
+        super().__init__(quant_method=QUANT_METHOD)  # type: ignore[arg-type]
+        self.retention = retention
+        self.speeds = speeds
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        from .speeds import parse
+
+        data = {name: value for name, value in config_dict.items() if name not in ("quant_method", "speeds")}
+        config = cls(Retention.from_dict(data), parse(config_dict.get("speeds", {}), config_dict))
+        return (config, kwargs) if return_unused_kwargs else config
+
+    def to_dict(self) -> dict[str, Any]:
+        speeds = {f"{speed:g}": list(retention.keep) for speed, retention in self.speeds.items()}
+        entry = {"quant_method": self.quant_method, **self.retention.to_dict()}
+        return {**entry, "speeds": speeds} if speeds else entry
+
+
+@register_quantizer(QUANT_METHOD)
+class _EliminationHook(HfQuantizer):
+    """Splices elimination into a model that ``from_pretrained`` has just loaded, and leaves no other trace on it."""
+
+    is_trainable = True
+
+    def is_serializable(self) -> bool:
+        return True
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
+        from transformers import PreTrainedModel
+
+        from .graph.model import eliminate_
+        from .speeds import offer_speeds_
+
+        read = cast(_RetentionConfig, self.quantization_config)
+        self.remove_quantization_config(model)  # type: ignore[no-untyped-call]
+        for module in model.modules():
+            if isinstance(module, PreTrainedModel):
+                module.config._is_quantized = False
+        eliminate_(model, read.retention)
+        if read.speeds:
+            for retention in read.speeds.values():
+                retention.check_layers(len(read.retention.keep))
+            offer_speeds_(model, read.speeds)
+        return model
