@@ -16,13 +16,17 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="wordelim",
     help="Make fine-tuned BERT models faster by dropping word vectors layer by layer.",
+    epilog="Begin with: wordelim probe my-bert --validation dev.csv. Examples: wordelim COMMAND --help.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _module in (bench, check, compress, demo, inspect, probe):
-    app.command(_module.__name__.rpartition(".")[2])(guarded(_module.command))
+_PANELS = {"Make faster": (probe, compress, demo), "Prove": (check, bench), "Look inside": (inspect,)}
+for _panel, _modules in _PANELS.items():
+    for _module in _modules:
+        _name = _module.__name__.rpartition(".")[2]
+        app.command(_name, rich_help_panel=_panel)(guarded(_module.command))
 
 
 def _version(asked: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .run import NOT_MET, Config, Debug, Json, errors, print_json, progress
+from .run import NOT_MET, Config, Debug, Json, errors, insist, print_json, progress
 
 __all__ = ["command"]
 
@@ -86,6 +86,8 @@ def command(
             errors.print(f"Written: {write_whole(form(report), path)}")
     if output is not None:
         errors.print(f"Written: {write_report(report, output)}")
-    errors.print(gate_summary(report))
-    if not result.passed:
+    if result.passed:
+        errors.print(gate_summary(report))
+    else:
+        insist(gate_summary(report))
         raise typer.Exit(NOT_MET)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import logging
+import re
 import sys
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from wordelim.distributed import is_main
 from wordelim.errors import NotMetError, WordelimError
 
+from .shared import Config, Debug, Json, with_shared_options
+
 if TYPE_CHECKING:
     from wordelim.compress import CompressionResult
 
-__all__ = ["NOT_MET", "Config", "Debug", "Json", "errors", "finish", "guarded", "print_json", "progress"]
+__all__ = ["NOT_MET", "Config", "Debug", "Json", "errors", "finish", "guarded", "insist", "print_json", "progress"]
 
 FAILED, NOT_MET, INTERRUPTED = 1, 3, 130
 """Exit codes: an error; the drop or the speed-up asked for was not reached; Ctrl-C."""
@@ -33,60 +34,20 @@ errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emo
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _read_config(context: typer.Context, value: Path | None) -> Path | None:
-    if value is None:
-        return None
-    try:
-        settings = tomllib.loads(value.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise typer.BadParameter(f"{value} doesn't exist.") from None
-    except OSError as error:
-        raise typer.BadParameter(f"{value} can't be read ({error.strerror}).") from None
-    except ValueError as error:
-        raise typer.BadParameter(f"{value} is not valid TOML: {error}.") from None
-    known = {
-        option.lstrip("-").replace("-", "_"): parameter.name
-        for parameter in context.command.params
-        for option in parameter.opts
-        if parameter.name != "config" and (parameter.param_type_name == "argument" or option.startswith("--"))
-    }
-    defaults: dict[str, Any] = {}
-    for name, setting in settings.items():
-        parameter_name = known.get(name.replace("-", "_"))
-        if parameter_name is None:
-            raise typer.BadParameter(f"{value} sets {name!r}, which is no option of this command.")
-        # A list is one value to an option, as in --keep 0.9,0.5
-        defaults[parameter_name] = ",".join(map(str, setting)) if isinstance(setting, list) else setting
-    context.default_map = {**(context.default_map or {}), **defaults}
-    return value
-
-
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        callback=_read_config,
-        is_eager=True,
-        help="TOML file with options by the same names; the command line goes before it.",
-    ),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and what libraries log.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON on stdout.")]
-
-
 def guarded(command: Command) -> Command:
-    """Turn an error into one sentence on stderr and an exit code, and keep libraries quiet, unless --debug."""
+    """Turn an error into one sentence on stderr and an exit code, and give a command the options that all have."""
+    own = inspect.signature(command).parameters
 
     @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        debug = bool(kwargs.get("debug"))
-        errors.quiet = not is_main()  # of several processes that a launcher started, the first speaks for all
-        if not debug:
+    def run(*, quiet: bool, verbose: bool, debug: bool, **options: Any) -> Any:
+        given = {**options, "quiet": quiet, "verbose": verbose, "debug": debug}
+        errors.quiet = quiet or not is_main()  # of several processes that a launcher started, the first speaks for all
+        if not (verbose or debug):
             _silence()
         try:
-            return command(*args, **kwargs)
+            return command(**{name: value for name, value in given.items() if name in own})
         except KeyboardInterrupt as error:
-            errors.print(f"Interrupted: {str(error) or 'nothing was written'}.")
+            insist(f"Interrupted: {str(error) or 'nothing was written'}.")
             raise typer.Exit(INTERRUPTED) from None
         except WordelimError as error:
             if debug:
@@ -98,12 +59,24 @@ def guarded(command: Command) -> Command:
             if debug:
                 raise
             _fail(_unexpected(error), FAILED)
+        finally:
+            errors.quiet = False
 
+    # In a terminal a paragraph is as wide as the terminal is.
+    run.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
+    run.__signature__ = with_shared_options(command)  # type: ignore[attr-defined]
     return run  # type: ignore[return-value]
 
 
+def insist(*parts: Any) -> None:
+    """Print on stderr even with --quiet."""
+    before, errors.quiet = errors.quiet, not is_main()
+    errors.print(*parts)
+    errors.quiet = before
+
+
 def _fail(sentence: str, code: int) -> NoReturn:
-    errors.print(Text.assemble(("error:", "bold red"), " ", sentence))
+    insist(Text.assemble(("error:", "bold red"), " ", sentence))
     raise typer.Exit(code) from None
 
 
@@ -147,15 +120,18 @@ def finish(result: CompressionResult) -> None:
     for sentence in result.report["warnings"]:
         errors.print(f"warning: {sentence}")
     if not result.met:
-        errors.print(f"Not met: {result.report['unmet']}; no model was written, the report is {result.output}.")
+        insist(f"Not met: {result.report['unmet']}; no model was written, the report is {result.output}.")
         raise typer.Exit(NOT_MET)
     errors.print(f"Written: {result.output}")
 
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, float], None]]:
-    """One progress display on stderr; a line a stage where stderr is no terminal."""
-    if not sys.stderr.isatty() or not is_main():
+    """One progress display on stderr: a line for each stage, with the time that it took or has left.
+
+    Where stderr is no terminal, a stage is named when it begins, and no more.
+    """
+    if not sys.stderr.isatty() or errors.quiet:
         seen: set[str] = set()
 
         def say(stage: str, share: float) -> None:
@@ -165,12 +141,28 @@ def progress() -> Iterator[Callable[[str, float], None]]:
 
         yield say
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=errors, transient=True) as display:
+    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
+    from rich.table import Column
+
+    class Time(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            left = None if task.finished else task.time_remaining
+            seconds = int((task.finished_time or task.elapsed or 0) if left is None else left)
+            return Text(f"{seconds // 60}:{seconds % 60:02}" + ("" if left is None else " left"), style="cyan")
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", table_column=Column(overflow="ellipsis", no_wrap=True, ratio=2)),
+        BarColumn(bar_width=None, table_column=Column(min_width=5, ratio=1)),
+        Time(table_column=Column(no_wrap=True, min_width=9)),
+    )
+    with Progress(*columns, console=errors, transient=True, expand=True) as display:
         tasks: dict[str, TaskID] = {}
 
         def show(stage: str, share: float) -> None:
             if stage not in tasks:
+                for task in tasks.values():  # whatever ran before is over, be it at its end or not
+                    display.update(task, completed=1.0)
                 tasks[stage] = display.add_task(stage, total=1.0)
             display.update(tasks[stage], completed=share)
 

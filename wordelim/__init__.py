@@ -10,8 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from wrapt import register_post_import_hook
-
+from ._after_import import after_import
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -81,10 +80,5 @@ class _Package(ModuleType):
         return sorted({*super().__dir__(), *__all__})
 
 
-def _teach(registry: ModuleType) -> None:
-    import_module(".hook", __name__)
-
-
 sys.modules[__name__].__class__ = _Package
-# At once where transformers has been imported already, else as soon as it is.
-register_post_import_hook(_teach, "transformers.quantizers.auto")
+after_import("transformers.quantizers.auto", lambda: import_module(".hook", __name__))

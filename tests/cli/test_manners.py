@@ -1,0 +1,112 @@
+"""What all commands share in a terminal: help, quiet, narrow windows, completion, configuration, progress."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+import types
+
+import pytest
+from rich.console import Console
+
+from wordelim.cli import app, run
+
+COMMANDS = [command.name for command in app.registered_commands]
+DATA = ("--train", "train.csv", "--validation", "dev.csv")
+KEPT = ("compress", "dense", *DATA, "-o", "out", "--keep", "0.7,0.4,0", "--no-retrain")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_grouped_and_has_an_example(wordelim, command):
+    shown = wordelim(command, "--help").stdout
+    assert f"Example: wordelim {command}" in shown
+    assert re.findall(r"─ (\w+) ─", shown)[-1] == "Run"
+    for option in ("--config", "--quiet", "--verbose", "--debug"):
+        assert shown.count(f" {option} ") == 1, option
+
+
+def test_groups_stand_in_order(wordelim):
+    shown = wordelim("compress", "--help").stdout
+    groups = re.findall(r"─ (\w+) ─", shown)
+    assert groups == ["Arguments", "Options", "Data", "Goal", "Retraining", "Result", "Run"]
+    assert re.findall(r"─ ([\w ]+) ─", wordelim("--help").stdout) == ["Options", "Make faster", "Prove", "Look inside"]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_in_a_narrow_terminal(wordelim, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "40")
+    shown = wordelim(*filter(None, [command]), "--help").stdout
+    assert max(map(len, shown.splitlines())) <= 40
+
+
+def test_results_in_a_narrow_terminal(wordelim, here, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    shown = [wordelim(*KEPT, "--max-drop", "100", "--dry-run"), wordelim(*KEPT, "--max-drop", "100")]
+    shown.append(wordelim("check", "dense", "out", "--data", "dev.csv", "--max-drop", "100"))
+    shown.append(wordelim("probe", "dense", "--validation", "dev.csv", "--examples", "8"))
+    for done in shown:
+        assert done.exit_code == 0, done.stderr
+        assert max(map(len, done.stdout.splitlines())) <= 40, done.stdout
+        assert "…" not in done.stdout
+
+
+def test_quiet_leaves_results_and_errors(wordelim, here):
+    done = wordelim(*KEPT, "--max-drop", "100", "--quiet")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "accuracy, in points" in done.stdout
+    again = wordelim(*KEPT, "-q")
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert again.stderr.startswith("error: Output directory 'out' exists")
+    assert wordelim("inspect", "dense").exit_code == 0  # and the next command isn't quiet
+    assert not run.errors.quiet
+
+
+def test_one_configuration_file_for_every_command(wordelim, here):
+    (here / "run.toml").write_text('validation = "dev.csv"\nexamples = 8\nas_json = true\n')
+    refused = wordelim("probe", "dense", "--config", "run.toml")
+    assert refused.exit_code == 2
+    assert "sets 'as_json', which is no option" in refused.stderr
+    (here / "run.toml").write_text('validation = "dev.csv"\nexamples = 8\njson = true\nquiet = true\n')
+    done = wordelim("probe", "dense", "--config", "run.toml")
+    assert done.stdout.startswith("{")
+    assert done.stderr == ""
+
+
+def test_shells_complete_commands_and_options():
+    def complete(words, position):
+        done = subprocess.run(
+            [sys.executable, "-c", "from wordelim.cli import app; app(prog_name='wordelim')"],
+            env={**os.environ, "_WORDELIM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": position},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return done.stdout.split()
+
+    assert complete("wordelim che", "1") == ["check"]
+    assert "--baseline-report" in complete("wordelim check --b", "2")
+
+
+@pytest.mark.parametrize("width", [40, 100])
+def test_progress_is_one_display_that_fits(monkeypatch, width):
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=width, color_system=None, legacy_windows=False)
+    monkeypatch.setattr(run, "errors", console)
+    monkeypatch.setattr(run, "sys", types.SimpleNamespace(stderr=types.SimpleNamespace(isatty=lambda: True)))
+    with run.progress() as show:
+        show("search: measuring layers", 0.0)
+        show("search: measuring layers", 0.5)
+        show("retrain: all speeds, and a name that is long", 0.1)
+    frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue()).replace("\r", "\n").splitlines()
+    assert max(map(len, frames)) <= width
+    assert any("search: meas" in line for line in frames)
+    assert any("retrain: all" in line for line in frames)
+    assert any(re.search(r"\d:\d\d", line) for line in frames)
+
+
+def test_progress_says_each_stage_once_where_there_is_no_terminal(capsys):
+    with run.progress() as show:
+        for share in (0.0, 0.5, 1.0):
+            show("search", share)
+    assert capsys.readouterr().err == "search\n"
