@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine_render import engine_section
+from probe_render import probe_section
 
 DOCS = Path(__file__).parents[2] / "docs"
 RESULTS = DOCS / "benchmarks"
@@ -43,6 +44,8 @@ def main() -> None:
     tasks = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("glue-*.json"))]
     if tasks:
         parts.append(_glue(tasks))
+    if probes := probe_section(RESULTS):
+        parts.append(probes)
     if engine := engine_section(RESULTS):
         parts.append(engine)
     search = RESULTS / "search.json"
