@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Annotated
 
 import typer
@@ -13,6 +14,10 @@ from .run import guarded
 
 __all__ = ["app", "main"]
 
+# Columns below which boxes leave too little room for the names of options.
+_NARROW = 60
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     name="wordelim",
     help="Make fine-tuned BERT models faster by dropping word vectors layer by layer.",
@@ -20,7 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_CONTEXT,
 )
 _PANELS = {"Make faster": (probe, compress, demo), "Prove": (check, bench), "Look inside": (inspect,)}
 for _panel, _modules in _PANELS.items():
@@ -46,4 +51,8 @@ def _options(
 
 def main() -> None:
     """Entry point of the ``wordelim`` command."""
+    columns = shutil.get_terminal_size().columns
+    if columns < _NARROW:
+        app.rich_markup_mode = None
+        app.info.context_settings = {**_CONTEXT, "terminal_width": columns}
     app()
