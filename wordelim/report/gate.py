@@ -90,7 +90,7 @@ def gate_junit(report: Mapping[str, Any]) -> str:
     """One test suite with a test case for each bound, in the form that Ant's JUnit task gave JUnit XML."""
     settings, result = report["settings"], report["result"]
     what = f"upper end of the {100 * settings['confidence']:g} % interval" if settings["strict"] else "drop"
-    cases = [(f"{what} of {report['metric']} within {settings['max_drop']:g} points", "drop")]
+    cases = [(f"{what} of {report['metric']} within {settings['max_drop']:g}", "drop")]
     if settings["min_speedup"] is not None:
         cases.append((f"at least {settings['min_speedup']:g}x as fast", "speed"))
     root = ElementTree.Element("testsuites")
