@@ -52,6 +52,7 @@ def main() -> None:
             "examples": arguments.examples,
             "compressed": [],
         }
+        _keep(result)
         for speed in filter(None, arguments.speeds.split(",")):
             options = ["--train", files["train"], "--target-speedup", speed, "--max-drop", "100", "--epochs", "1"]
             report = _wordelim("compress", *common, *options, "-o", str(folder / f"out-{speed}"))
@@ -59,9 +60,15 @@ def main() -> None:
             found = {name: report["validation"][name] for name in names}
             result["compressed"].append({**found, "retention": report["retention"]})
             print(speed, found, flush=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"probe-{arguments.task}.json").write_text(json.dumps(result, indent=1) + "\n")
+            _keep(result)
+    _keep(result)
     render()
+
+
+def _keep(result: dict[str, Any]) -> None:
+    """After each speed anew: what is there is true, even where the rest is never run."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"probe-{result['key']}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _wordelim(*words: str) -> dict[str, Any]:
