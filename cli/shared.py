@@ -63,9 +63,11 @@ _SHARED: dict[str, tuple[Any, Any]] = {
 }
 _PANELS = {
     "Data": "train validation test data baseline_report examples max_length text text_pair label",
-    "Goal": "max_drop target_speedup speeds min_speedup strict confidence metric keep method",
-    "Retraining": "epochs no_retrain learning_rate",
+    "Goal": "max_drop target_speedup flops_budget speeds cost min_speedup strict confidence metric",
+    "Search": "method keep search_epochs retention_lr price form",
+    "Retraining": "no_retrain epochs learning_rate seeds report_to",
     "Result": "output force junit markdown html push as_json",
+    "Measurement": "texts latency_texts dtype compiled rounds",
     "Run": "batch_size seed device resume dry_run config quiet verbose debug",
 }
 _PANEL = {name: panel for panel, names in _PANELS.items() for name in names.split()}

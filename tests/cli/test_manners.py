@@ -29,7 +29,7 @@ def test_help_is_grouped_and_has_an_example(wordelim, command):
 def test_groups_stand_in_order(wordelim):
     shown = wordelim("compress", "--help").stdout
     groups = re.findall(r"─ (\w+) ─", shown)
-    assert groups == ["Arguments", "Options", "Data", "Goal", "Retraining", "Result", "Run"]
+    assert groups == ["Arguments", "Options", "Data", "Goal", "Search", "Retraining", "Result", "Run"]
     assert re.findall(r"─ ([\w ]+) ─", wordelim("--help").stdout) == ["Options", "Make faster", "Prove", "Look inside"]
 
 
