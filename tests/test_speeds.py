@@ -12,6 +12,7 @@ from wordelim import Retention, retention_of, set_speed_, speeds_of
 from wordelim.checkpoint import save
 from wordelim.compress import compress
 from wordelim.errors import NotMetError, RetentionError, WordelimError
+from wordelim.report.terminal import print_result
 from wordelim.speeds import offer_speeds_
 
 SLOW, FAST = Retention.fractions([0.9, 0.7, 0.0]), Retention.fractions([0.4, 0.2, 0.0])
@@ -74,7 +75,7 @@ def test_damaged_speeds_are_refused(out, edit_json, speeds):
         wordelim.load(out)
 
 
-def test_compress_for_several_speeds(make_model_dir, make_texts, tmp_path):
+def test_compress_for_several_speeds(make_model_dir, make_texts, tmp_path, capsys):
     sets = {"train": make_texts(48), "validation": make_texts(16, 1), "test": make_texts(16, 2)}
     result = compress(make_model_dir(labels=2), **sets, output=tmp_path / "out", seeds=2, **RUN)
     model = wordelim.load(tmp_path / "out")
@@ -87,8 +88,11 @@ def test_compress_for_several_speeds(make_model_dir, make_texts, tmp_path):
         assert part["validation"]["flops_ratio"] >= 0.9 * speed
         assert part["test"]["examples"] == 16
     assert report["test"] == report["speeds"]["2"]["test"]
+    assert "The same weights serve several speeds" in (tmp_path / "out" / "README.md").read_text()
     assert {entry["stage"] for entry in report["training"]} == {"retrain, seed 0", "retrain, seed 1"}
     assert result.met
+    print_result(result.report)
+    assert "The same weights at each speed" in capsys.readouterr().out
 
 
 def test_a_speed_out_of_reach_is_reported(make_model_dir, make_texts, tmp_path):

@@ -37,7 +37,7 @@ Word vectors kept after each layer: {_kept(report)}.
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-The FLOPs ratio is against the dense encoder without padding.{_speed(report)}
+The FLOPs ratio is against the dense encoder without padding.{_speed(report)}{_served(report)}
 Everything measured, with settings, versions and seed, is in `wordelim_report.json`.
 
 ```python
@@ -66,6 +66,17 @@ def _kept(report: Mapping[str, Any]) -> str:
     if report.get("last_layer_cut_to_first_token"):
         values[-1] = "the first alone, which is all that the head reads"
     return ", ".join(values) + (" (shares of each text's own tokens)" if fractions else "")
+
+
+def _served(report: Mapping[str, Any]) -> str:
+    speeds = report.get("speeds")
+    if not speeds:
+        return ""
+    lost = ", ".join(f"{speed}: {part['validation']['drop']:+.2f}" for speed, part in speeds.items())
+    return (
+        f"\nThe same weights serve several speeds (points lost on validation: {lost}); choose one with\n"
+        "`wordelim.load(directory, speed=...)` or `wordelim.set_speed_(model, ...)`."
+    )
 
 
 def _speed(report: Mapping[str, Any]) -> str:

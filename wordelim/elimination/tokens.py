@@ -44,7 +44,8 @@ class Tokens(NamedTuple):
     """The word vectors of a batch that are still alive. Counts are known on the host: no layer waits for the device.
 
     Args:
-        mask: padded layout: [batch, tokens] bool, true on real rows; None when every row is real.
+        mask: padded layout: [batch, tokens] bool, true on real rows; None when every row is real. Behind soft
+            extraction fp32: what is added to the scores of a key.
         lengths: padded layout: real word vectors of each example when it entered the encoder.
         counts: padded layout: word vectors of each example that are alive now.
         runs: packed layout: the examples in the order in which they lie; None in the padded layout.

@@ -59,8 +59,22 @@ def print_result(report: Mapping[str, Any]) -> None:
         _heading("Word vectors kept after each layer"),
         _kept(report["retention"], bool(report.get("last_layer_cut_to_first_token"))),
     )
+    if report.get("speeds"):
+        _show(_heading("The same weights at each speed"), _served(report["speeds"]))
     seconds = ", ".join(f"{name} {taken:.0f} s" for name, taken in report["seconds"].items())
     _show(Text(f"\nTime: {seconds}"))
+
+
+def _served(speeds: Mapping[str, Any]) -> Table:
+    """Points lost at each of the speeds that one set of weights serves."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    names = [name for name in ("validation", "test") if name in next(iter(speeds.values()))]
+    for column in ("speed", *(f"lost, {name}" for name in names), "FLOPs ratio"):
+        table.add_column(column, justify="right", overflow="fold")
+    for speed, part in speeds.items():
+        lost = (f"{part[name]['drop']:+.2f}" for name in names)
+        table.add_row(speed, *lost, f"{part[names[-1]]['flops_ratio']:.2f}x")
+    return table
 
 
 def _changes(parts: Iterable[tuple[str, Any]]) -> Iterator[Text]:

@@ -200,6 +200,7 @@ class _Objective(Stateful):
         self.longest = int(lengths.max())
         self.goal, self.steps = 1.0, 1
         self.passed: dict[float, list[float]] = {}
+        self.start = self._reached()  # by the cut of the last layer alone
 
     def rate(self, steps: int) -> float:
         """Learning rate of the retention parameters."""
@@ -240,7 +241,9 @@ class _Objective(Stateful):
         share = state.global_step / max(1, state.max_steps)
         wide, narrow = _WIDTHS
         self.soft.width.fill_(wide * (narrow / wide) ** min(1.0, 2 * share))
-        self.goal = self.speeds[-1] ** min(1.0, (share + 1 / max(1, state.max_steps)) / _WALK) if self.speeds else 1.0
+        if self.speeds:
+            walked = min(1.0, (share + 1 / max(1, state.max_steps)) / _WALK)
+            self.goal = self.start * (self.speeds[-1] / self.start) ** walked
 
     @torch.no_grad()
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -309,12 +312,12 @@ class _Objective(Stateful):
                 f"The search came to a ratio of {self._reached():.2f} on its way to {self.speeds[-1]:g}: what it "
                 "found was pulled there; raise --search-epochs or --retention-lr."
             )
-        if candidates and max(candidate.flops_ratio for candidate in candidates) < 1.02 * self._nothing():
+        if candidates and max(candidate.flops_ratio for candidate in candidates) < 1.02 * self._cut_alone():
             said.append(
                 "The search dropped next to nothing of the texts: raise --lambda, --retention-lr or --search-epochs."
             )
         return tuple(said)
 
-    def _nothing(self) -> float:
-        """The ratio with the last layer's cut alone."""
-        return self.cost.ratio(self.all_lengths.tolist(), Retention((1.0,) * self.cost.layers))
+    def _cut_alone(self) -> float:
+        """The ratio of FLOPs with nothing dropped but by the last layer's cut."""
+        return self.cost.flops_ratio(self.all_lengths.tolist(), Retention((1.0,) * self.cost.layers))
