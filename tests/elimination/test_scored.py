@@ -56,6 +56,22 @@ def test_it_keeps_by_significance_and_attends_from_what_is_kept(
     torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("block", [1, 1 << 18])
+def test_where_the_cpu_has_units_for_bf16_it_multiplies_in_bf16_and_sums_in_fp32(monkeypatch, block):
+    monkeypatch.setattr(module, "_has_bf16_units", lambda: True)
+    monkeypatch.setattr(module, "_BLOCK", block)
+    query, key, value = packed(2, 3, 40, 32, torch.bfloat16)
+    significance, context = reference(query, key, value)
+    seen = []
+    with torch.no_grad():
+        got, rows = scored_attention(query, key, value, SCALING, lambda s: (seen.append(s), highest(s, 9, 1))[1])
+    torch.testing.assert_close(torch.cat(seen).double(), significance, rtol=2e-2, atol=2e-2)
+    # Rounded to bf16 after the sum, each text's total would not come out.
+    torch.testing.assert_close(torch.cat(seen).sum(1), torch.full((2,), 3 * 40.0), rtol=1e-5, atol=0)
+    expected = torch.cat([context[example, rows[example]] for example in range(2)])
+    torch.testing.assert_close(got.double(), expected, rtol=2e-2, atol=2e-2)
+
+
 class Largest(TorchDispatchMode):
     """Notes the largest tensor that is made."""
 
