@@ -50,6 +50,11 @@ def test_every_public_name_is_there():
         wordelim.compres  # noqa: B018
 
 
+def test_modules_are_there_without_an_import_of_their_own():
+    done = python("import wordelim; print(wordelim.errors.WordelimError.__name__, wordelim.adapters.__name__)")
+    assert done == ["WordelimError", "wordelim.adapters"]
+
+
 def test_a_function_goes_before_the_module_of_its_name():
     import wordelim.compress
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -65,11 +66,13 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 class _Package(ModuleType):
     def __getattr__(self, name: str) -> Any:
-        if name not in _HOME:
+        if name in _HOME:
+            value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+            setattr(self, name, value)
+            return value
+        if name.startswith("_") or find_spec(f".{name}", __name__) is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-        setattr(self, name, value)
-        return value
+        return import_module(f".{name}", __name__)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Python binds wordelim.compress to the module of that name when it is imported: the function goes first.
