@@ -1,19 +1,25 @@
-"""Model families, as data: where a family's encoder stands and which output positions its heads read.
+"""Model families, as data: where a family's encoder stands and which word vectors its heads read.
 
-A family whose attention goes through transformers' attention interface needs nothing more: see ``plain.py``.
+A family whose attention goes through transformers' attention interface needs nothing more: see ``plain.py``. Others
+come from :func:`register`, or from installed packages through the entry points of the group ``wordelim.adapters``.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from . import plain
-from .family import Family
+from . import deberta_v2, mpnet, plain, rotary
+from .family import HEADS, Family, Reads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Family", "families", "family_of", "register"]
+__all__ = ["GROUP", "HEADS", "Family", "Reads", "families", "family_of", "register"]
+
+GROUP = "wordelim.adapters"
+"""Group of the entry points that are read; each names a :class:`Family`."""
 
 _FAMILIES: dict[str, Family] = {}
 
@@ -25,7 +31,12 @@ def register(family: Family) -> Family:
 
 
 def families() -> tuple[Family, ...]:
-    """Every known family, by name."""
+    """Every known family, by name.
+
+    Raises:
+        UnsupportedModelError: an installed package names something else than a family.
+    """
+    _read_entry_points()
     return tuple(_FAMILIES[name] for name in sorted(_FAMILIES))
 
 
@@ -39,12 +50,33 @@ def family_of(model: PreTrainedModel) -> Family:
 
     model_type = getattr(getattr(model, "config", None), "model_type", None)
     if model_type not in _FAMILIES:
+        _read_entry_points()
+    if model_type not in _FAMILIES:
         raise UnsupportedModelError(
             f"{type(model).__name__} (model type {model_type!r}) is not supported: the families are "
-            f"{', '.join(sorted(_FAMILIES))}; add one with wordelim.adapters.register."
+            f"{', '.join(sorted(_FAMILIES))}; add one with wordelim.adapters.register, as docs/families.md shows."
         )
     return _FAMILIES[model_type]
 
 
-for _family in plain.FAMILIES:
+@cache
+def _read_entry_points() -> None:
+    """Take what installed packages offer, except for families that are known already."""
+    from wordelim.errors import UnsupportedModelError
+
+    for entry in entry_points(group=GROUP):
+        try:
+            family = entry.load()
+        except Exception as error:  # code of somebody else
+            raise UnsupportedModelError(
+                f"The entry point {entry.name!r} of {GROUP} can't be loaded ({error}): mend or remove its package."
+            ) from error
+        if not isinstance(family, Family):
+            raise UnsupportedModelError(
+                f"The entry point {entry.name!r} of {GROUP} is a {type(family).__name__}: it should name a Family."
+            )
+        _FAMILIES.setdefault(family.model_type, family)
+
+
+for _family in (*plain.FAMILIES, *rotary.FAMILIES, deberta_v2.FAMILY, mpnet.FAMILY):
     register(_family)

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
 
-__all__ = ["Family"]
+__all__ = ["HEADS", "Family", "Reads"]
+
+Reads = Literal["first", "all"]
+"""Which word vectors a head reads: the first of each text, or all of them."""
+
+HEADS: Mapping[str, Reads] = MappingProxyType(
+    {
+        "ForSequenceClassification": "first",
+        "ForMultipleChoice": "first",
+        "ForTokenClassification": "all",
+        "ForQuestionAnswering": "all",
+    }
+)
+"""Endings of class names, and what a head of that name reads in most families."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +33,24 @@ class Family:
             width] and the attention mask, calls transformers' attention interface once for each layer, and returns an
             output with ``last_hidden_state``.
         width: field of the config that holds the size of the embeddings that enter the encoder.
-        first_token_heads: endings of the class names whose head reads the first token alone.
+        heads: endings of the names of the classes that are served, and what their heads read. A base model without a
+            head is served too; what reads its output may read all of it.
+        pooling: fields of the config that change what a head of the kind "first" reads, with the values that are
+            served: ``{"classifier_pooling": {"cls": "first", "mean": "all"}}``.
+        own_attention: for a family whose attention doesn't go through transformers' attention interface: the name of
+            its attention's class, and what stands for it while the encoder is traced. See ``mpnet.py``.
+        run: called with the encoder, the embeddings and the mask in place of the encoder's forward, while it is traced.
+        counts_positions: attention counts positions by itself, so that a caller's position_ids would be passed over:
+            they are refused.
+        output: makes the encoder's output of ``last_hidden_state``, where its base model expects more.
     """
 
     model_type: str
     encoder: str = "encoder"
     width: str = "hidden_size"
-    first_token_heads: tuple[str, ...] = ("ForSequenceClassification",)
+    heads: Mapping[str, Reads] = field(default_factory=lambda: HEADS)
+    pooling: Mapping[str, Mapping[str, Reads]] = field(default_factory=dict)
+    own_attention: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    run: Callable[..., Any] | None = None
+    counts_positions: bool = False
+    output: Callable[..., Any] | None = None

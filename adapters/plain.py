@@ -16,7 +16,7 @@ FAMILIES = (
     Family("camembert"),
     Family("data2vec-text"),
     Family("distilbert", encoder="transformer", width="dim"),
-    Family("electra"),
+    Family("electra", pooling={"summary_type": {"first": "first"}}),
     Family("ernie"),
     Family("roberta"),
     Family("roberta-prelayernorm"),

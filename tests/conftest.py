@@ -20,7 +20,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoConfig,
+    AutoModel,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -48,8 +52,13 @@ FAMILIES = ("bert", "roberta", "albert", "distilbert")
 RELATIVES = (
     "camembert",
     "data2vec-text",
+    "deberta-v2",
     "electra",
     "ernie",
+    "eurobert",
+    "modernbert",
+    "mpnet",
+    "nomic_bert",
     "roberta-prelayernorm",
     "roc_bert",
     "xlm-roberta",
@@ -73,7 +82,15 @@ NAMED = {  # pad, unknown, first, separator
     "roberta": ("<pad>", "<unk>", "<s>", "</s>"),
     "albert": ("<pad>", "<unk>", "[CLS]", "[SEP]"),
 }
-LIKE_ROBERTA = ("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
+LIKE_ROBERTA = (
+    "camembert",
+    "data2vec-text",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+)
 SIZES = {
     "vocab_size": 64,
     "hidden_size": 32,
@@ -82,11 +99,31 @@ SIZES = {
     "type_vocab_size": 2,
     "max_position_embeddings": 64,
 }
+OTHER_SPECIAL = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
 OF_FAMILY = {
     **{name: {"max_position_embeddings": 66, "type_vocab_size": 1} for name in LIKE_ROBERTA},
     "albert": {"embedding_size": 16, "classifier_dropout_prob": 0.1},
+    "deberta-v2": {  # as DeBERTa-v3 is, with distances in buckets
+        "relative_attention": True,
+        "position_buckets": 8,
+        "max_relative_positions": -1,
+        "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
     "electra": {"embedding_size": 16},
+    "eurobert": {**OTHER_SPECIAL, "num_key_value_heads": 4, "classifier_pooling": "bos"},
+    "modernbert": {**OTHER_SPECIAL, "local_attention": 6},  # a window that texts are longer than
     "roc_bert": {"enable_pronunciation": False, "enable_shape": False},
+}
+HEADS = {
+    "sequence": AutoModelForSequenceClassification,
+    "choice": AutoModelForMultipleChoice,
+    "token": AutoModelForTokenClassification,
+    "answer": AutoModelForQuestionAnswering,
+    "none": AutoModel,
 }
 RENAMED = {"distilbert": {"intermediate_size": "hidden_dim", "attention_probs_dropout_prob": "attention_dropout"}}
 
@@ -140,12 +177,15 @@ def perturb() -> Callable[[torch.nn.Module, int], None]:
 
 @pytest.fixture(scope="session")
 def make_model(perturb) -> Callable[..., PreTrainedModel]:
-    """``make_model(family, layers=3, labels=3, seed=0, **config)``: a new dense classifier in eval mode."""
+    """``make_model(family, layers=3, labels=3, seed=0, head="sequence", **config)``: a new dense model in eval mode."""
 
-    def make(family: str, *, layers: int = LAYERS, labels: int = 3, seed: int = 0, **changes) -> PreTrainedModel:
+    def make(
+        family: str, *, layers: int = LAYERS, labels: int = 3, seed: int = 0, head: str = "sequence", **changes
+    ) -> PreTrainedModel:
+        labels = 2 if head == "answer" else labels  # the start and the end
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = AutoModelForSequenceClassification.from_config(_config(family, layers, labels, **changes))
+            model = HEADS[head].from_config(_config(family, layers, labels, **changes))
         perturb(model, seed)
         return model.eval()
 
@@ -187,6 +227,12 @@ def make_tokenizer() -> Callable[[str], PreTrainedTokenizerFast]:
 def family(request) -> str:
     """Every family in turn; relatives only in tests that are marked every_family."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def family_names() -> tuple[str, ...]:
+    """Every family that the laws are tested on."""
+    return (*FAMILIES, *RELATIVES)
 
 
 @pytest.fixture
@@ -293,7 +339,8 @@ def traced(encoder_of):
     def make(model) -> torch.fx.GraphModule:
         encoder = encoder_of(model)
         with under_wordelim(model.config):
-            graph, _ = trace(encoder, getattr(model.config, family_of(model).width))
+            adapter = family_of(model)
+            graph, _ = trace(encoder, getattr(model.config, adapter.width), adapter.run, adapter.own_attention)
         return torch.fx.GraphModule(encoder, graph).train(encoder.training)
 
     return make

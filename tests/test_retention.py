@@ -46,7 +46,7 @@ from wordelim.errors import RetentionError, WordelimError
         (lambda: Retention((0.5,), protect=(1,)), r"protect is \(1,\)"),
         (lambda: Retention((0.5,), protect=None), "protect is None"),
         (lambda: Retention((0.5,), protect=3), "protect is 3"),
-        (lambda: Retention((0.5,), restore=True), "restore is True"),
+        (lambda: Retention((0.5,), restore="yes"), "restore is 'yes'"),
         (lambda: Retention((0.5,), version=2), "version 2 is unknown.*upgrade"),
         (lambda: Retention((10**400,)), r"keep\[0\] = 1000.* is outside"),
     ],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .explain import Explanation, explain
     from .graph.model import eliminate_, restore_, retention_of
     from .probe import probe, probe_model
+    from .protection import protect_rules
     from .retention import Retention
     from .settings import Settings
     from .speeds import set_speed_, speeds_of
@@ -42,6 +43,7 @@ __all__ = [
     "load",
     "probe",
     "probe_model",
+    "protect_rules",
     "restore_",
     "retention_of",
     "set_speed_",
@@ -57,6 +59,7 @@ _HOMES = {
     "explain": ("Explanation", "explain"),
     "graph.model": ("eliminate_", "restore_", "retention_of"),
     "probe": ("probe", "probe_model"),
+    "protection": ("protect_rules",),
     "retention": ("Retention",),
     "settings": ("Settings",),
     "speeds": ("set_speed_", "speeds_of"),

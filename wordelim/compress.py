@@ -398,6 +398,11 @@ def _try_out(model: PreTrainedModel, retention: Retention | None) -> Cost:
     layers = getattr(model.config, "num_hidden_layers", 0)
     eliminate_(model, retention or Retention.keep_all(max(1, layers)))
     try:
+        if not type(model).__name__.endswith("ForSequenceClassification"):
+            raise UnsupportedModelError(
+                f"{type(model).__name__} is no *ForSequenceClassification, and nothing else is trained and measured "
+                "yet: call wordelim.eliminate_ with a retention of your own."
+            )
         return cost_of(model)
     finally:
         restore_(model)

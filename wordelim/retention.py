@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from .errors import RetentionError
 __all__ = ["VERSION", "Retention"]
 
 VERSION = 1
+_RULE = re.compile(r"first(:0*[1-9]\d*)?|(separators|query):\d+|tokens:\d+(-\d+)*(,\d+(-\d+)*)*", re.ASCII)
 _FIELDS = ("version", "kind", "keep", "min_tokens", "protect", "restore")
 
 
@@ -23,7 +25,10 @@ class Retention:
     ``keep[j]`` is what leaves layer ``j``: with ``kind="fraction"`` the fraction of the example's own real tokens,
     rounded up; with ``kind="count"`` a number of word vectors, as in the paper. Neither ever depends on padding or on
     the other examples of a batch. ``protect`` names the word vectors that are never dropped: ``"first"`` (always), or
-    ``"first:N"`` for the first N of each text.
+    ``"first:N"`` for the first N of each text; ``"separators:ID"`` for the separators, ``"query:ID"`` for the first
+    text of a pair, ``"tokens:ID,ID-ID"`` for tokens and sequences of tokens (``wordelim.protect_rules`` makes these
+    with the tokenizer). No example keeps fewer than are protected. ``restore`` says that dropped word vectors come back
+    at the encoder's exit with the value that they had when dropped; ``wordelim.eliminate_`` sets it as the head needs.
 
     Raises:
         RetentionError: a value is out of range, grows with depth, or has the wrong type.
@@ -55,17 +60,19 @@ class Retention:
                 )
         if not isinstance(self.min_tokens, int) or isinstance(self.min_tokens, bool) or self.min_tokens < 1:
             raise RetentionError(f"min_tokens is {self.min_tokens!r}: give a whole number of at least 1.")
-        if self.restore is not False:
-            raise RetentionError(f"restore is {self.restore!r}: only false is served.")
+        if not isinstance(self.restore, bool):
+            raise RetentionError(f"restore is {self.restore!r}: give true or false.")
         if not isinstance(self.protect, (tuple, list)) or not all(isinstance(rule, str) for rule in self.protect):
             raise RetentionError(f"protect is {self.protect!r}: give a list of names such as ['first'].")
         object.__setattr__(self, "protect", tuple(self.protect))
         if "first" not in {rule.partition(":")[0] for rule in self.protect}:
             raise RetentionError(f"protect is {list(self.protect)!r}: position 0 is always kept, so add 'first'.")
         for rule in self.protect:
-            name, colon, number = rule.partition(":")
-            if name != "first" or (colon and not (number.isdecimal() and int(number) > 0)):
-                raise RetentionError(f"protect rule {rule!r} is unknown: use 'first' or 'first:N' with N at least 1.")
+            if not _RULE.fullmatch(rule):
+                raise RetentionError(
+                    f"protect rule {rule!r} is unknown: use 'first' or 'first:N' with N at least 1, or what "
+                    "wordelim.protect_rules makes of 'separators', 'query' and 'words:FILE' with the tokenizer."
+                )
 
     def _checked(self, layer: int, value: Any) -> float:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -95,8 +102,12 @@ class Retention:
     @property
     def protected_first(self) -> int:
         """How many of the first real tokens are never dropped; at least 1."""
-        numbers = [int(rule.partition(":")[2] or 1) for rule in self.protect]
-        return max(numbers)
+        return max(int(rule.partition(":")[2] or 1) for rule in self.protect if rule.startswith("first"))
+
+    @property
+    def protects_by_token(self) -> bool:
+        """Whether a rule asks for the tokens of the text."""
+        return any(not rule.startswith("first") for rule in self.protect)
 
     def check_layers(self, layers: int) -> None:
         """Raise RetentionError unless there is one value for each of ``layers`` layers."""
@@ -105,25 +116,26 @@ class Retention:
                 f"keep has {len(self.keep)} values, but the model has {layers} layers: give one for each layer."
             )
 
-    def count(self, layer: int, length: int, entered: int) -> int:
+    def count(self, layer: int, length: int, entered: int, protected: int = 0) -> int:
         """How many word vectors leave ``layer``.
 
         Args:
             layer: index of the layer, from 0.
             length: real tokens of the example when it entered the encoder.
             entered: word vectors of it that entered this layer.
+            protected: word vectors of it that are never dropped, where rules name tokens.
         """
         value = self.keep[layer]
         # The tiny term keeps 0.07 * 100 = 7.000000000000001 from counting as 8.
         wanted = math.ceil(value * length - 1e-9) if self.kind == "fraction" else int(value)
-        return min(entered, max(wanted, self.min_tokens, self.protected_first))
+        return min(entered, max(wanted, self.min_tokens, self.protected_first, protected))
 
-    def path(self, length: int) -> tuple[int, ...]:
-        """Word vectors of an example of ``length`` real tokens that leave each layer."""
+    def path(self, length: int, protected: int = 0) -> tuple[int, ...]:
+        """Word vectors of an example of ``length`` real tokens that leave each layer; ``protected`` of it never do."""
         counts: list[int] = []
         entered = length
         for layer in range(len(self.keep)):
-            entered = self.count(layer, length, entered)
+            entered = self.count(layer, length, entered, protected)
             counts.append(entered)
         return tuple(counts)
 

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from transformers import (
-    AlbertForTokenClassification,
     BertForMaskedLM,
-    BertForTokenClassification,
+    BertForNextSentencePrediction,
+    BertForPreTraining,
+    BertForSequenceClassification,
     BertLMHeadModel,
-    BertModel,
+    ElectraForPreTraining,
     GPT2Config,
     GPT2ForSequenceClassification,
     RobertaForMaskedLM,
-    RobertaModel,
     T5Config,
     T5ForSequenceClassification,
 )
@@ -233,20 +233,26 @@ def test_cross_attention_is_refused(make_model):
 
 
 @pytest.mark.parametrize(
-    ("model_class", "head"),
+    ("model_class", "why"),
     [
-        (BertModel, "BertModel"),
-        (BertForMaskedLM, "BertForMaskedLM"),
-        (BertForTokenClassification, "BertForTokenClassification"),
-        (BertLMHeadModel, "BertLMHeadModel"),
-        (RobertaModel, "RobertaModel"),
-        (RobertaForMaskedLM, "RobertaForMaskedLM"),
-        (AlbertForTokenClassification, "AlbertForTokenClassification"),
+        (BertForMaskedLM, "BertForMaskedLM guesses words at any position.*fine-tuned from it"),
+        (BertLMHeadModel, "BertLMHeadModel guesses words"),
+        (BertForPreTraining, "BertForPreTraining is trained at every position"),
+        (BertForNextSentencePrediction, "BertForNextSentencePrediction has a head of pre-training"),
+        (RobertaForMaskedLM, "RobertaForMaskedLM guesses words"),
+        (ElectraForPreTraining, "ElectraForPreTraining is trained at every position"),
     ],
 )
-def test_a_head_that_reads_more_than_the_first_token_is_refused(make_model, model_class, head):
-    config = make_model(model_class.config_class.model_type).config
-    refused(model_class(config), rf"{head} has no head that is supported.*\*ForSequenceClassification")
+def test_a_head_of_pre_training_is_refused(make_model, model_class, why):
+    refused(model_class(make_model(model_class.config_class.model_type).config), why)
+
+
+def test_a_head_that_nobody_knows_is_refused(make_model):
+    class BertForSomething(BertForSequenceClassification):
+        pass
+
+    served = r"\*ForSequenceClassification, \*ForMultipleChoice, \*ForTokenClassification, \*ForQuestionAnswering"
+    refused(BertForSomething(make_model("bert").config), f"BertForSomething has no head .*{served}, and models without")
 
 
 def test_a_model_type_that_is_not_known_is_refused_with_those_that_are():

@@ -68,21 +68,26 @@ class HardExtract(nn.Module):
         """All three: padded [batch, heads, tokens, head size] or packed [1, heads, rows, head size]."""
         if tokens.runs is None:
             return self._extract(query, key, value, tokens)
-        if varlen.serves(query):
+        if varlen.serves(query) and tokens.protected is None:
             return self._extract_at_once(query, key, value, tokens, tokens.runs)
         contexts, kept, runs, start = [], [], [], 0
         parts = (_runs(rows, tokens.runs) for rows in (query, key, value))
         for run, queries, keys, values in zip(tokens.runs, *parts, strict=True):
-            context, rows, alive = self._extract_run(queries, keys, values, run)
+            end = start + run.examples * run.alive
+            protected = None if tokens.protected is None else tokens.protected[start:end].view(run.examples, run.alive)
+            context, rows, alive = self._extract_run(queries, keys, values, run, protected)
             contexts.append(context)
             first = torch.arange(start, start + run.examples * run.alive, run.alive, device=query.device)[:, None]
             kept.append(rows + first if rows is not None else first + torch.arange(run.alive, device=query.device))
             runs.append(run._replace(alive=alive))
-            start += run.examples * run.alive
+            start = end
         context = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
         after = tuple(runs)
         index = None if after == tokens.runs else torch.cat([rows.flatten() for rows in kept])
-        return Extracted(context[None], index, tokens._replace(runs=after))
+        protected = tokens.protected
+        if protected is not None and index is not None:
+            protected = protected.index_select(0, index)
+        return Extracted(context[None], index, tokens._replace(runs=after, protected=protected))
 
     def _extract_at_once(
         self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens, runs: tuple[Run, ...]
@@ -92,32 +97,48 @@ class HardExtract(nn.Module):
         context, rows = varlen.extract(query, key, value, runs, after, first, self.scaling)
         return Extracted(context, None if after == runs else rows, tokens._replace(runs=after))
 
-    def _extract_run(self, query: Tensor, key: Tensor, value: Tensor, run: Run) -> tuple[Tensor, Tensor | None, int]:
+    def _extract_run(
+        self, query: Tensor, key: Tensor, value: Tensor, run: Run, protected: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, int]:
         """One run, [examples, heads, alive, head size] each: context [examples * kept, width], rows kept, how many."""
-        count = self.retention.count(self.layer, run.length, run.alive)
+        count = self.retention.count(self.layer, run.length, run.alive, run.protected)
         dropout = self.dropout if self.training else 0.0
         if count == run.alive:
             context = attend(query, key, value, None, self.scaling, dropout)
             return merge_heads(context).flatten(0, 1), None, count
 
         def choose(significance: Tensor) -> Tensor:
-            return highest(significance, count, self.retention.protected_first)
+            return highest(significance, count, self.retention.protected_first, protected)
 
-        if query.device.type == "cpu" and not dropout and not torch.is_grad_enabled():
+        # scored_attention chooses for a few examples at a time, without saying for which.
+        scores_once = query.device.type == "cpu" and not dropout and not torch.is_grad_enabled()
+        if scores_once and protected is None:
             return *scored_attention(query, key, value, self.scaling, choose), count
         rows = choose(received_attention(query, key, None, self.scaling))
         queries = gather(query.transpose(1, 2), rows).transpose(1, 2)
         context = attend(queries, key, value, None, self.scaling, dropout)
         return merge_heads(context).flatten(0, 1), rows, count
 
+    def counts(self, tokens: Tokens) -> tuple[int, ...]:
+        """How many word vectors of each example this layer leaves, in the padded layout."""
+        guarded = tokens.guarded or (0,) * len(tokens.lengths)
+        alive = zip(tokens.lengths, tokens.counts, guarded, strict=True)
+        return tuple(self.retention.count(self.layer, *example) for example in alive)
+
+    def rule(self) -> symbolic.CountRule:
+        """The same as a rule for compilers; RetentionError where there is none."""
+        if self._rule is None:
+            raise RetentionError(
+                f"keep[{self.layer}] = {self.retention.keep[self.layer]!r} can't be compiled or exported, for no "
+                "fraction of small whole numbers rounds as it does: round it to six digits."
+            )
+        return self._rule
+
     def _extract(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens) -> Extracted:
         dropout = self.dropout if self.training else 0.0
         if tokens.symbolic is not None:
             return self._extract_symbolic(query, key, value, tokens, dropout)
-        counts = tuple(
-            self.retention.count(self.layer, length, entered)
-            for length, entered in zip(tokens.lengths, tokens.counts, strict=True)
-        )
+        counts = self.counts(tokens)
         if counts == tokens.counts:
             context = attend(query, key, value, tokens.mask, self.scaling, dropout)
             return Extracted(merge_heads(context), None, tokens)
@@ -128,16 +149,12 @@ class HardExtract(nn.Module):
         return Extracted(merge_heads(context), rows, alive)
 
     def _extract_symbolic(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens, dropout: float) -> Extracted:
-        if self._rule is None:
-            raise RetentionError(
-                f"keep[{self.layer}] = {self.retention.keep[self.layer]!r} can't be compiled or exported, for no "
-                "fraction of small whole numbers rounds as it does: round it to six digits."
-            )
-        if not self._rule.drops:
+        rule = self.rule()
+        if not rule.drops:
             return Extracted(merge_heads(attend(query, key, value, tokens.mask, self.scaling, dropout)), None, tokens)
         assert tokens.mask is not None
         significance = symbolic.received_attention(query, key, tokens.mask, self.scaling)
-        rows, alive = symbolic.keep_highest(significance, tokens, self._rule, self.retention.protected_first)
+        rows, alive = symbolic.keep_highest(significance, tokens, rule, self.retention.protected_first)
         kept = gather(query.transpose(1, 2), rows).transpose(1, 2)
         context = attend(kept, key, value, tokens.mask, self.scaling, dropout)
         return Extracted(merge_heads(context), rows, alive)

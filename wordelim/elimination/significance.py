@@ -46,19 +46,22 @@ def received_attention(query: Tensor, key: Tensor, mask: Tensor | None, scaling:
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
 
-def highest(significance: Tensor, count: int, protected_first: int) -> Tensor:
+def highest(significance: Tensor, count: int, protected_first: int, protected: Tensor | None = None) -> Tensor:
     """Rows of highest significance, in text order; of equals the earlier.
 
     Args:
         significance: [examples, tokens], all of them real.
         count: how many are kept of each example.
         protected_first: how many of the first rows are kept whatever their significance.
+        protected: [examples, tokens] bool, true on rows that are kept whatever their significance, or None.
 
     Returns:
         [examples, count].
     """
     order = significance.clone()
     order[:, :protected_first] = float("inf")
+    if protected is not None:
+        order = order.masked_fill(protected, float("inf"))
     ranked = order.sort(dim=1, descending=True, stable=True).indices[:, :count]
     return ranked.sort(dim=1).values
 
@@ -72,7 +75,7 @@ def keep_highest(
 
     Args:
         significance: [batch, tokens].
-        tokens: what is alive now.
+        tokens: what is alive now, and what of it is protected.
         counts: how many each example keeps; at least 1 and never more than are alive.
         protected_first: how many of the first real rows are kept whatever their significance.
 
@@ -83,14 +86,26 @@ def keep_highest(
     width = significance.shape[1]
     kept = max(counts)
     if tokens.mask is None and min(counts) == kept:
-        return highest(significance, kept, protected_first), Tokens(None, tokens.lengths, counts)
+        index = highest(significance, kept, protected_first, tokens.protected)
+        return index, _alive(tokens, None, counts, index)
     mask = torch.ones_like(significance, dtype=torch.bool) if tokens.mask is None else tokens.mask
     order = significance.masked_fill(~mask, float("-inf"))
     order = order.masked_fill(mask & (mask.cumsum(1) <= protected_first), float("inf"))
+    if tokens.protected is not None:
+        order = order.masked_fill(tokens.protected, float("inf"))
     ranked = order.sort(dim=1, descending=True, stable=True).indices[:, :kept]
     if min(counts) == kept:
-        return ranked.sort(dim=1).values, Tokens(None, tokens.lengths, counts)
+        index = ranked.sort(dim=1).values
+        return index, _alive(tokens, None, counts, index)
     limit = on_device(list(counts), ranked.device)[:, None]
     beyond = torch.arange(kept, device=ranked.device) >= limit
     index = ranked.masked_fill(beyond, width).sort(dim=1).values
-    return index.masked_fill(beyond, 0), Tokens(~beyond, tokens.lengths, counts)
+    index = index.masked_fill(beyond, 0)
+    return index, _alive(tokens, ~beyond, counts, index)
+
+
+def _alive(tokens: Tokens, mask: Tensor | None, counts: tuple[int, ...], index: Tensor) -> Tokens:
+    protected = tokens.protected
+    if protected is not None:
+        protected = protected.gather(1, index) if mask is None else protected.gather(1, index) & mask
+    return Tokens(mask, tokens.lengths, counts, protected=protected, guarded=tokens.guarded)

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
+from .protect import announced
 
-__all__ = ["Enter", "Layout", "Run", "Tokens", "first_rows", "gather", "leave", "on_device", "run_starts"]
+__all__ = ["Enter", "Layout", "Run", "Tokens", "first_rows", "follow", "gather", "leave", "on_device", "run_starts"]
 
 PADDED_FIRST = (
-    "An example of the batch is padded on the left or is padding alone, but the head reads position 0: pad on the "
+    "An example of the batch is padded on the left or is padding alone, but position 0 is always kept: pad on the "
     "right (tokenizer.padding_side = 'right') and leave out empty examples."
 )
 
@@ -33,11 +34,13 @@ class Run(NamedTuple):
         examples: how many.
         length: real word vectors of each when it entered the encoder.
         alive: word vectors of each that are alive now.
+        protected: word vectors of each that are never dropped, where rules name tokens.
     """
 
     examples: int
     length: int
     alive: int
+    protected: int = 0
 
 
 class Tokens(NamedTuple):
@@ -53,6 +56,12 @@ class Tokens(NamedTuple):
         symbolic: padded layout under compilers and exporters, where nothing is known on the host: [batch], real word
             vectors of each example when it entered the encoder, and the width of the batch then; lengths and counts are
             empty.
+        origin: where each row that is alive stood when it entered, as its place among the batch * tokens of the batch;
+            batch * tokens for a row that is not real. Padded [batch, rows], packed [rows]. None where nothing asks.
+        entered: batch and tokens of the batch as it entered. None where nothing asks.
+        protected: which rows are never dropped, padded [batch, rows] bool, packed [rows] bool; None where no rule names
+            tokens.
+        guarded: padded layout: how many rows of each example are protected; None where no rule names tokens.
     """
 
     mask: Tensor | None
@@ -61,14 +70,28 @@ class Tokens(NamedTuple):
     runs: tuple[Run, ...] | None = None
     places: Tensor | None = None
     symbolic: tuple[Tensor, int] | None = None
+    origin: Tensor | None = None
+    entered: tuple[int, int] | None = None
+    protected: Tensor | None = None
+    guarded: tuple[int, ...] | None = None
 
 
 class Enter(nn.Module):
-    """The encoder's entry: finds the real rows, and in the packed layout leaves out all others. Has no parameters."""
+    """The encoder's entry: finds the real rows, and in the packed layout leaves out all others. Has no parameters.
 
-    def __init__(self, layout: Layout = "padded") -> None:
+    Args:
+        layout: how the batch is to lie.
+        origins: whether something behind asks where each row stood.
+
+    Attributes:
+        by_token: whether rules name tokens, so that what is protected must come with each batch.
+    """
+
+    def __init__(self, layout: Layout = "padded", *, origins: bool = False) -> None:
         super().__init__()
         self.layout = layout
+        self.origins = origins
+        self.by_token = False
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tokens]:
         """Find which rows are real.
@@ -82,43 +105,65 @@ class Enter(nn.Module):
 
         Raises:
             UnsupportedModelError: the mask isn't two-dimensional, or position 0 of an example is padding (left padding,
-                or an example of padding alone), which a head that reads the first token can't use.
+                or an example of padding alone), where no real word vector is to be kept.
         """
         batch, width = hidden_states.shape[:2]
         if torch.compiler.is_compiling():
-            return hidden_states, _symbolic(hidden_states, attention_mask)
+            return hidden_states, self._symbolic(hidden_states, attention_mask)
         mask, lengths = None, (width,) * batch
         if attention_mask is not None:
             mask = _real_rows(attention_mask)
             lengths = tuple(_lengths(mask))
             mask = mask if min(lengths) < width else None
-        if not self._packs(hidden_states):
-            return hidden_states, Tokens(mask, lengths, lengths)
-        if mask is None:
-            places = torch.arange(batch, device=hidden_states.device)
-            return hidden_states.reshape(1, batch * width, -1), Tokens(
-                None, (), (), (Run(batch, width, width),), places
+        device, packs = hidden_states.device, self._packs(hidden_states)
+        protected = announced() if self.by_token else None
+        if self.by_token and protected is None:
+            raise UnsupportedModelError(
+                "The retention protects tokens, but the encoder isn't told which: call the model, not its encoder."
             )
-        order = sorted(range(batch), key=lambda example: -lengths[example])
-        runs = tuple(Run(times, n, n) for n, times in sorted(Counter(lengths).items(), reverse=True))
-        device = hidden_states.device
-        rows = torch.arange(batch * width, device=device).view(batch, width)[order][mask[order]]
-        places = torch.tensor(sorted(range(batch), key=lambda example: order[example]), device=device)
-        return hidden_states.flatten(0, 1).index_select(0, rows)[None], Tokens(None, (), (), runs, places)
+        guarded = None if protected is None else tuple(protected.sum(1).tolist())
+        kinds = list(zip(lengths, guarded or (0,) * batch, strict=True))
+        alike = mask is None and len(set(kinds)) == 1
+        extras: dict[str, Any] = {"entered": (batch, width) if self.origins else None, "protected": protected}
+        rows = None
+        if self.origins or (packs and not alike):
+            rows = torch.arange(batch * width, device=device).view(batch, width)
+        if not packs:
+            origin = rows if rows is None or mask is None else torch.where(mask, rows, batch * width)
+            return hidden_states, Tokens(mask, lengths, lengths, origin=origin, guarded=guarded, **extras)
+        order = sorted(range(batch), key=kinds.__getitem__, reverse=True)
+        runs = tuple(Run(times, n, n, fixed) for (n, fixed), times in sorted(Counter(kinds).items(), reverse=True))
+        places = torch.tensor(sorted(range(batch), key=order.__getitem__), device=device)
+        if rows is not None:
+            rows = rows[order].flatten() if mask is None else rows[order][mask[order]]
+            extras["protected"] = None if protected is None else protected.flatten().index_select(0, rows)
+        packed = hidden_states.flatten(0, 1)
+        packed = packed if alike or rows is None else packed.index_select(0, rows)
+        origin = rows if self.origins else None
+        return packed[None], Tokens(None, (), (), runs, places, origin=origin, **extras)
+
+    def _symbolic(self, hidden_states: Tensor, attention_mask: Tensor | None) -> Tokens:
+        if self.by_token:
+            raise UnsupportedModelError(
+                "A retention that protects tokens can't be compiled or exported, for the text decides how many rows "
+                "are left: leave only 'first' and 'first:N' in its protect."
+            )
+        batch, width = hidden_states.shape[:2]
+        if attention_mask is None:
+            mask = torch.ones((batch, width), dtype=torch.bool, device=hidden_states.device)
+        else:
+            mask = _real_rows(attention_mask)
+        torch._assert_async(mask[:, 0].all(), PADDED_FIRST)
+        tokens = Tokens(mask, (), (), symbolic=(mask.sum(1), width))
+        if not self.origins:
+            return tokens
+        rows = torch.arange(batch * width, device=hidden_states.device).view(batch, width)
+        return tokens._replace(origin=torch.where(mask, rows, batch * width), entered=(batch, width))
 
     def _packs(self, hidden_states: Tensor) -> bool:
         if self.layout != "auto":
             return self.layout == "packed"
         return hidden_states.device.type == "cpu" and not torch.is_grad_enabled()
-
-
-def _symbolic(hidden_states: Tensor, attention_mask: Tensor | None) -> Tokens:
-    if attention_mask is None:
-        mask = torch.ones(hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device)
-    else:
-        mask = _real_rows(attention_mask)
-    torch._assert_async(mask[:, 0].all(), PADDED_FIRST)
-    return Tokens(mask, (), (), symbolic=(mask.sum(1), hidden_states.shape[1]))
 
 
 def _real_rows(attention_mask: Tensor) -> Tensor:
@@ -135,7 +180,7 @@ def _lengths(mask: Tensor) -> list[int]:
         row = first.index(0)
         what = "is padding alone" if lengths[row] == 0 else "is padded on the left"
         raise UnsupportedModelError(
-            f"Example {row} of the batch {what}, but the head reads position 0: pad on the right "
+            f"Example {row} of the batch {what}, but position 0 is always kept: pad on the right "
             "(tokenizer.padding_side = 'right') and leave out empty examples."
         )
     return list(lengths)
@@ -156,6 +201,19 @@ def gather(values: Tensor, rows: Tensor | None) -> Tensor:
     start = torch.arange(batch, device=rows.device) * tokens
     kept = values.flatten(0, 1).index_select(0, (rows + start[:, None]).flatten())
     return kept.view(*rows.shape, *values.shape[2:])
+
+
+def follow(alive: Tokens, before: Tokens, rows: Tensor | None) -> Tokens:
+    """What is alive, with the origin of each row that it had ``before`` all but ``rows`` were dropped."""
+    origin = before.origin
+    if origin is None or before.entered is None or rows is None:
+        return alive._replace(origin=origin, entered=before.entered)
+    if rows.dim() == 1:
+        return alive._replace(origin=origin.index_select(0, rows), entered=before.entered)
+    origin = origin.gather(1, rows)
+    if alive.mask is not None:
+        origin = torch.where(alive.mask, origin, before.entered[0] * before.entered[1])
+    return alive._replace(origin=origin, entered=before.entered)
 
 
 def first_rows(values: Tensor, tokens: Tokens) -> Tensor:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from torch import Tensor, fx, nn
 
-from wordelim.adapters import Family, family_of
+from wordelim.adapters import Family, Reads, family_of
 
 from ..elimination.extract import HardExtract
+from ..elimination.protect import announce, protected_rows
 from ..elimination.tokens import Enter, Layout
 from ..errors import UnsupportedModelError
 from ..hook import QUANT_METHOD
 from ..retention import Retention
 from .linear import call_linears
-from .rewrite import CutToFirstToken, SpliceElimination, attention_nodes
+from .rewrite import CutToFirstToken, RestoreAtExit, SpliceElimination, attention_nodes
 from .trace import ATTENTION, attention, trace
 
 if TYPE_CHECKING:
@@ -32,6 +36,15 @@ __all__ = [
 
 _CHECKPOINTING = ("gradient_checkpointing_enable", "activation_checkpointing_enable")
 
+_GUESSES = "guesses words at any position, so no word vector may be dropped"
+_REFUSED_HEADS = {
+    "ForMaskedLM": _GUESSES,
+    "ForPreTraining": "is trained at every position, so no word vector may be dropped",
+    "ForNextSentencePrediction": "has a head of pre-training",
+    "LMHeadModel": _GUESSES,
+    "ForCausalLM": _GUESSES,
+}
+
 Model = TypeVar("Model", bound="PreTrainedModel")
 
 
@@ -43,25 +56,29 @@ class EliminatingEncoder(fx.GraphModule):
         config: the model's config; its attention implementation must be :data:`ATTENTION`.
         family: where things are in this family.
         implementation: the attention implementation of the dense model.
-        retention: how many word vectors each layer keeps.
+        retention: how many word vectors each layer keeps, and whether dropped ones come back at the exit.
     """
 
     def __init__(
         self, dense: nn.Module, config: Any, family: Family, implementation: str | None, retention: Retention
     ) -> None:
-        graph, output = trace(dense, getattr(config, family.width))
+        graph, output = trace(dense, getattr(config, family.width), family.run, family.own_attention)
         retention.check_layers(sum(node.target is attention for node in graph.nodes))
         super().__init__(dense, graph)
         self._modules.clear()
         self._modules.update(dense._modules)
         self._source = (dense, config, family, implementation)  # in a tuple, so that it isn't registered a second time
-        CutToFirstToken()(self)
+        if not retention.restore:
+            CutToFirstToken()(self)
         if attention_nodes(self.graph):  # the cut takes the only layer of a model that has one
             SpliceElimination(retention)(self)
+        if retention.restore:
+            RestoreAtExit()(self)
         call_linears(self)
-        _take_any_arguments(self.graph, output)
+        _take_any_arguments(self.graph, family.output or output)
         self.recompile()
         self._retention = retention
+        self._enter.by_token = retention.protects_by_token
         self.layout = "auto"
 
     @property
@@ -76,24 +93,42 @@ class EliminatingEncoder(fx.GraphModule):
 
     @property
     def retention(self) -> Retention:
-        """How many word vectors each layer keeps; may be set."""
+        """How many word vectors each layer keeps; may be set, but for ``restore``, which the graph has built in."""
         return self._retention
 
     @retention.setter
     def retention(self, retention: Retention) -> None:
         retention.check_layers(len(self._retention.keep))
+        retention = replace(retention, restore=self._retention.restore)
         self._retention = retention
+        self._enter.by_token = retention.protects_by_token
         for module in self._eliminations():
             module.retention = retention
 
     @property
     def layout(self) -> Layout:
         """How a batch lies in memory inside; may be set."""
-        return cast(Enter, self.get_submodule("enter")).layout
+        return self._enter.layout
 
     @layout.setter
     def layout(self, layout: Layout) -> None:
-        cast(Enter, self.get_submodule("enter")).layout = layout
+        self._enter.layout = layout
+
+    @property
+    def _enter(self) -> Enter:
+        return cast(Enter, self.get_submodule("enter"))
+
+    # Where the layers stand in the base model itself, this stands for all of them: a list of one layer, called once.
+    def __iter__(self) -> Iterator[EliminatingEncoder]:
+        return iter([self])
+
+    def __getitem__(self, layers: slice) -> EliminatingEncoder:
+        return self
+
+    @property
+    def attention_type(self) -> str:
+        """Which of the base model's masks and positions this takes: any, for it asks for none but the padding."""
+        return str(next(self.dense.children()).attention_type)
 
     def _eliminations(self) -> list[HardExtract]:
         return [module for module in self.children() if isinstance(module, HardExtract)]
@@ -120,7 +155,7 @@ def _rebuild(training: bool, layout: Layout, *source: Any) -> EliminatingEncoder
         config._attn_implementation = before
 
 
-def _take_any_arguments(graph: fx.Graph, output: type) -> None:
+def _take_any_arguments(graph: fx.Graph, output: Callable[..., Any]) -> None:
     """Give the graph the encoder's own signature and class of output."""
     mask = [node for node in graph.nodes if node.op == "placeholder"][1]
     mask.args = (None,)
@@ -146,11 +181,15 @@ fx.node.has_side_effect(_refuse_extras)
 def eliminate_(model: Model, retention: Retention) -> Model:
     """Make a model drop word vectors, in place; nothing is trained.
 
-    Its class, its parameters and their names stay as they are. Where the head reads the first token alone, the last
-    layer keeps that and nothing else, which loses nothing. Called on a compressed model it changes the retention.
+    Its class, its parameters and their names stay as they are. Called on a compressed model it changes the retention.
+
+    The head decides what is done with dropped word vectors, whatever ``retention.restore`` says. Where it reads the
+    first token alone (sequence classification, multiple choice), they stay away, and the last layer keeps the first
+    token and nothing else, which loses nothing. Where it reads all (token classification, question answering, a model
+    without a head, as for mean pooling), they come back at the exit with the value that they had when dropped.
 
     Args:
-        model: a classifier of a known family (``wordelim.adapters.families()``).
+        model: a model of a known family (``wordelim.adapters.families()``) with such a head, or without any.
         retention: one value for each layer.
 
     Returns:
@@ -165,9 +204,10 @@ def eliminate_(model: Model, retention: Retention) -> Model:
     encoder = getattr(base, family.encoder)
     if isinstance(encoder, EliminatingEncoder):
         encoder.retention = retention
-        _mark(model, retention)
+        _mark(model, encoder.retention)
         return model
-    _require_supported(model, family)
+    _require_supported(model)
+    retention = replace(retention, restore=_reads(model, family) == "all")
     config = model.config
     before = config._attn_implementation
     setattr(base, family.encoder, _rebuild(encoder.training, "auto", encoder, config, family, before, retention))
@@ -221,17 +261,36 @@ def _mark(model: PreTrainedModel, retention: Retention) -> None:
     model.config.quantization_config = {"quant_method": QUANT_METHOD, **retention.to_dict(), **speeds}
 
 
-def _require_supported(model: PreTrainedModel, family: Family) -> None:
+def _reads(model: PreTrainedModel, family: Family) -> Reads:
+    """Which word vectors a model's head reads."""
+    name = type(model).__name__
+    if model.base_model is model:
+        return "all"
+    for ending, why in _REFUSED_HEADS.items():
+        if name.endswith(ending):
+            raise UnsupportedModelError(f"{name} {why}: compress the model that was fine-tuned from it instead.")
+    head = next((head for head in family.heads if name.endswith(head)), None)
+    if head is None:
+        raise UnsupportedModelError(
+            f"{name} has no head that is supported: the classes are {', '.join(f'*{head}' for head in family.heads)}, "
+            "and models without a head."
+        )
+    reads = family.heads[head]
+    for field, served in family.pooling.items():
+        value = getattr(model.config, field, None)
+        if reads == "first" and value not in served:
+            raise UnsupportedModelError(
+                f"{name} has {field} {value!r} in its config: only {', '.join(map(repr, served))} can be served."
+            )
+        reads = served[value] if reads == "first" else reads  # type: ignore[index]
+    return reads
+
+
+def _require_supported(model: PreTrainedModel) -> None:
     name = type(model).__name__
     config = model.config
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         raise UnsupportedModelError(f"{name} is configured as a decoder: only encoders are supported.")
-    if not any(name.endswith(head) for head in family.first_token_heads):
-        heads = ", ".join(f"*{head}" for head in family.first_token_heads)
-        raise UnsupportedModelError(
-            f"{name} has no head that is supported: its output would be shorter than its input; the supported classes "
-            f"are {heads}."
-        )
     if getattr(config, "quantization_config", None) is not None and not is_marked(config):
         raise UnsupportedModelError(f"{name} is quantized already: compress the model first and quantize the result.")
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
@@ -254,7 +313,7 @@ def _refuse_gradient_checkpointing(*args: Any, **kwargs: Any) -> None:
 
 
 def _guard(base: PreTrainedModel, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
-    """Refuse what a compressed encoder would answer wrongly."""
+    """Refuse what a compressed encoder would answer wrongly, and tell it which rows are protected for their tokens."""
     config = base.config
     for name in ("output_hidden_states", "output_attentions"):
         asked = kwargs.get(name)
@@ -268,3 +327,17 @@ def _guard(base: PreTrainedModel, args: tuple[Tensor, ...], kwargs: dict[str, An
             f"The attention implementation of a compressed model was switched to {config._attn_implementation!r}: "
             f"set it back with model.set_attn_implementation({ATTENTION!r}), or call wordelim.restore_(model) first."
         )
+    family = family_of(base)
+    if family.counts_positions and kwargs.get("position_ids") is not None:
+        raise UnsupportedModelError("A compressed model of this family counts positions from 0: give no position_ids.")
+    encoder = getattr(base, family.encoder)
+    if not encoder.enter.by_token:
+        return
+    retention = encoder.retention
+    given = dict(zip(inspect.signature(base.forward).parameters, args, strict=False)) | kwargs
+    if given.get("input_ids") is None:
+        raise UnsupportedModelError(
+            f"The retention protects {', '.join(retention.protect)}, which takes input_ids: give the model these, and "
+            "no inputs_embeds."
+        )
+    announce(protected_rows(retention.protect, given["input_ids"], given.get("attention_mask")))

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
 
 from ..elimination.attention import split_heads
 from ..elimination.extract import Extracted, FirstToken, HardExtract
-from ..elimination.tokens import Enter, Tokens, first_rows, gather, leave
+from ..elimination.positional import PositionalExtract, PositionalFirstToken
+from ..elimination.restore import put_aside, put_back
+from ..elimination.tokens import Enter, Tokens, first_rows, follow, gather, leave
 from ..errors import UnsupportedModelError
 from ..retention import Retention
-from .trace import SAMPLE_TOKENS, attention
+from .trace import SAMPLE_TOKENS, attention, is_rms_norm
 
-__all__ = ["CutToFirstToken", "Pass", "SpliceElimination", "attention_nodes", "extraction_nodes"]
+__all__ = ["CutToFirstToken", "Pass", "RestoreAtExit", "SpliceElimination", "attention_nodes", "extraction_nodes"]
 
 # What computes each row from that row alone, so that dropping rows before it or after it is the same.
 _TOKENWISE_MODULES = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Dropout, nn.Identity, nn.GELU, nn.ReLU, nn.SiLU, nn.Tanh)
@@ -77,7 +79,12 @@ class SpliceElimination(Pass):
 
     def apply(self, module: fx.GraphModule) -> None:
         for layer, node in enumerate(attention_nodes(module.graph)):
-            extract = HardExtract(self.retention, layer, **node.kwargs)  # type: ignore[arg-type]
+            position = node.meta["position"]
+            extract = (
+                HardExtract(self.retention, layer, **node.kwargs)  # type: ignore[arg-type]
+                if position is None
+                else PositionalExtract(self.retention, layer, **node.kwargs, position=position)  # type: ignore[arg-type]
+            )
             _replace_attention(module, node, f"extract_{layer}", extract, query=node.args[0])
 
 
@@ -104,7 +111,75 @@ class CutToFirstToken(Pass):
                 row.meta["first_row"] = True
             with module.graph.inserting_before(node):
                 query = module.graph.call_function(split_heads, (row, key))
-        _replace_attention(module, node, "first_token", FirstToken(**node.kwargs), query)  # type: ignore[arg-type]
+        position = node.meta["position"]
+        first_token = (
+            FirstToken(**node.kwargs)  # type: ignore[arg-type]
+            if position is None
+            else PositionalFirstToken(**node.kwargs, position=position)  # type: ignore[arg-type]
+        )
+        _replace_attention(module, node, "first_token", first_token, query)
+
+
+class RestoreAtExit(Pass):
+    """Put dropped word vectors back at the exit, for a head that reads them all.
+
+    Each comes back with the value that it had when it was dropped: as it entered that layer on the residual branch.
+    """
+
+    @property
+    def preserves_computation(self) -> bool:
+        return True
+
+    def requires(self, module: fx.GraphModule) -> None:
+        nodes = extraction_nodes(module.graph)
+        if not nodes or any(isinstance(module.get_submodule(str(node.target)), FirstToken) for node in nodes):
+            raise UnsupportedModelError("Word vectors can't be put back: splice elimination first, and don't cut.")
+
+    def apply(self, module: fx.GraphModule) -> None:
+        graph = module.graph
+        nodes = extraction_nodes(graph)
+        exit_node = next(node for node in graph.nodes if node.target is leave)
+        rows, tokens = exit_node.args
+        assert isinstance(rows, fx.Node) and isinstance(tokens, fx.Node)
+        streams = [_stream(node, rows) for node in nodes]
+        aside: fx.Node | None = None
+        for node, stream in zip(nodes, streams, strict=True):
+            _carry_origins(module, node)
+            with graph.inserting_after(node.meta["alive"]):
+                aside = graph.call_function(put_aside, (aside, stream, node.args[3], node.meta["index"]))
+        end = _before_last_normalisation(module, rows) if _normalises_first(module, nodes[0], streams[0]) else rows
+        with graph.inserting_before(end.next):
+            restored = graph.call_function(put_back, (aside, end, exit_node.args[1]))
+        restored.meta["val"] = end.meta["val"]
+        end.replace_all_uses_with(restored, delete_user_cb=lambda user: user is not restored)
+        exit_node.replace_all_uses_with(exit_node.args[0])
+        graph.erase_node(exit_node)
+
+
+def _stream(extracted: fx.Node, rows: fx.Node) -> fx.Node:
+    """The hidden states that enter a layer: what of the size of the encoder's output goes around its attention."""
+    for branch in extracted.meta["branches"]:
+        if branch.meta["val"].shape == rows.meta["val"].shape:
+            return branch  # type: ignore[no-any-return]
+    raise UnsupportedModelError(
+        f"Nothing of the size of the encoder's output goes around {extracted.name}: word vectors that are dropped "
+        "there can't be put back."
+    )
+
+
+def _normalises_first(module: fx.GraphModule, extracted: fx.Node, stream: fx.Node) -> bool:
+    """Whether layers normalise what they read from the residual branch, rather than the branch itself."""
+    projection = _projection(module, extracted.args[1])  # type: ignore[arg-type]
+    return projection is not None and projection.args[0] is not stream
+
+
+def _before_last_normalisation(module: fx.GraphModule, rows: fx.Node) -> fx.Node:
+    """Where the residual branch ends: what is put back is to be normalised with the rest."""
+    while rows.op == "call_module" and isinstance(
+        module.get_submodule(str(rows.target)), (nn.LayerNorm, nn.RMSNorm, nn.Dropout, nn.Identity)
+    ):
+        rows = rows.args[0]  # type: ignore[assignment]
+    return rows
 
 
 def attention_nodes(graph: fx.Graph) -> list[fx.Node]:
@@ -122,7 +197,7 @@ def _replace_attention(module: fx.GraphModule, node: fx.Node, name: str, extract
     tokens = _tokens(module, node)
     module.add_module(name, extract.train(module.training))
     with graph.inserting_before(node):
-        extracted = graph.call_module(name, (query, *node.args[1:3], tokens))
+        extracted = graph.call_module(name, (query, *node.args[1:3], tokens, *node.args[4:]))
         context, index, alive = (
             graph.call_function(operator.getitem, (extracted, position)) for position in range(len(Extracted._fields))
         )
@@ -133,7 +208,23 @@ def _replace_attention(module: fx.GraphModule, node: fx.Node, name: str, extract
     tokens.replace_all_uses_with(alive, delete_user_cb=lambda user: user > extracted)
     alive.meta["tokens"] = True
     with graph.inserting_before(alive.next):
-        _gather_branches(module, context, index)
+        branches = _gather_branches(module, context, index)
+    extracted.meta.update(alive=alive, branches=branches)
+    if node.meta["position"] is not None:
+        _carry_origins(module, extracted)
+
+
+def _carry_origins(module: fx.GraphModule, extracted: fx.Node) -> None:
+    """Let what is alive behind an elimination know where it stood, if it doesn't already."""
+    cast(Enter, module.get_submodule("enter")).origins = True
+    index, alive = extracted.meta["index"], extracted.meta["alive"]
+    if alive.target is follow:
+        return
+    with module.graph.inserting_after(alive):
+        followed = module.graph.call_function(follow, (alive, extracted.args[3], index))
+    alive.replace_all_uses_with(followed, delete_user_cb=lambda user: user is not followed)
+    followed.meta["tokens"] = True
+    extracted.meta["alive"] = followed
 
 
 def _first_queries(query: torch.Tensor, tokens: Tokens) -> torch.Tensor:
@@ -211,8 +302,11 @@ def _is_token_count(node: fx.Node) -> bool:
     return isinstance(value, int) and value == SAMPLE_TOKENS
 
 
-def _gather_branches(module: fx.GraphModule, context: fx.Node, index: fx.Node) -> None:
-    """Wherever kept rows meet rows of full length (the residual branch), gather the latter by the same index."""
+def _gather_branches(module: fx.GraphModule, context: fx.Node, index: fx.Node) -> list[fx.Node]:
+    """Wherever kept rows meet rows of full length (the residual branch), gather the latter by the same index.
+
+    Returns what was gathered, as it stands in the graph.
+    """
     gathered: dict[fx.Node, fx.Node] = {}
     behind = _descendants(context)
     for node in module.graph.nodes:
@@ -230,16 +324,17 @@ def _gather_branches(module: fx.GraphModule, context: fx.Node, index: fx.Node) -
                     gathered[source] = module.graph.call_function(gather, (source, index))
                 gathered[source].meta["val"] = source.meta["val"]
             node.replace_input_with(source, gathered[source])
+    return sorted(gathered)
 
 
-_OURS = {attention, first_rows, _first_queries, gather, leave, split_heads}
+_OURS = {attention, first_rows, _first_queries, follow, gather, leave, split_heads}
 
 
 def _refuse_mixing(module: fx.GraphModule, node: fx.Node) -> None:
     """Refuse a node that might mix rows: dropping some before it would change the others."""
     if node.op == "call_module":
         submodule = module.get_submodule(str(node.target))
-        known = isinstance(submodule, (*_TOKENWISE_MODULES, HardExtract, FirstToken))
+        known = isinstance(submodule, (*_TOKENWISE_MODULES, HardExtract, FirstToken)) or is_rms_norm(submodule)
         if known or type(submodule).__module__ == "transformers.activations":
             return
         what = f"{node.target} ({type(submodule).__name__})"
@@ -254,13 +349,17 @@ def _refuse_mixing(module: fx.GraphModule, node: fx.Node) -> None:
         if isinstance(source, fx.Node) and not isinstance(source.meta.get("val"), torch.Tensor):
             return
         what = f"{node.name} ({getattr(node.target, '__name__', node.target)})"
-    elif node.op == "output" or (node.op == "call_method" and node.target in _SHAPE_METHODS):
+    elif node.op == "output" or (node.op == "call_method" and (node.target in _SHAPE_METHODS or _splits_width(node))):
         return
     else:
         what = f"{node.name} ({node.target})"
     raise UnsupportedModelError(
         f"{what} stands behind attention and isn't known to work row by row: this structure is not supported."
     )
+
+
+def _splits_width(node: fx.Node) -> bool:
+    return node.target == "chunk" and bool(node.kwargs.get("dim") == -1)
 
 
 def _refuse_stale_rows(module: fx.GraphModule, extracted: fx.Node) -> None:

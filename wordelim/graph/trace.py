@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from ..elimination.attention import attend
+from ..elimination.positional import Position
 from ..errors import UnsupportedModelError
 
-__all__ = ["ATTENTION", "SAMPLE_TOKENS", "attention", "trace"]
+__all__ = ["ATTENTION", "SAMPLE_TOKENS", "attention", "is_rms_norm", "record", "trace"]
 
 ATTENTION = "wordelim"
 """Name under which the attention function and its mask function are known to transformers."""
+
+OwnAttention: TypeAlias = Mapping[str, Callable[..., Any]]
+Run: TypeAlias = Callable[..., Any]
 
 SAMPLE_BATCH, SAMPLE_TOKENS = 7907, 7919
 """Shape of the fake batch: primes that are no width of any model. So a dimension of SAMPLE_TOKENS in a node's shape is
 the token dimension, and a change of shape that would put several rows into one doesn't come out even."""
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float) -> Tensor:
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *extras: Tensor, scaling: float, dropout: float
+) -> Tensor:
     """One layer's attention, as the graph records it: [batch, heads, tokens, head size] in, [batch, tokens, heads, head
-    size] out. ``dropout`` is the layer's own in training."""
+    size] out. ``dropout`` is the layer's own in training; ``extras`` go to what the node's meta has as "position",
+    without which nothing can be computed."""
+    if extras and not isinstance(query, FakeTensor):
+        raise UnsupportedModelError("Attention that asks for positions can't run before elimination is spliced in.")
     return attend(query, key, value, mask, scaling, 0.0).transpose(1, 2)
 
 
@@ -46,17 +55,30 @@ def _attention_interface(
         )
     if getattr(module, "is_causal", False):
         raise UnsupportedModelError(f"{type(module).__name__} is causal: decoders are not supported.")
-    if key.node.meta["val"].shape != query.node.meta["val"].shape:
-        raise UnsupportedModelError(
-            f"{type(module).__name__} has keys of another shape than its queries: cross-attention and grouped "
-            "heads are not supported."
-        )
     if scaling is None:
         scaling = query.node.meta["val"].shape[-1] ** -0.5
-    out = query.tracer.create_proxy(
-        "call_function", attention, (query, key, value, attention_mask), {"scaling": scaling, "dropout": dropout}
-    )
-    return out, None
+    return record(query, key, value, attention_mask, scaling=scaling, dropout=dropout), None
+
+
+def record(
+    query: fx.Proxy,
+    key: fx.Proxy,
+    value: fx.Proxy,
+    mask: fx.Proxy,
+    *extras: fx.Proxy,
+    scaling: float,
+    dropout: float,
+    position: Position | None = None,
+) -> fx.Proxy:
+    """Record one layer's attention as a node of the graph; what it does is :func:`attention`."""
+    if key.node.meta["val"].shape != query.node.meta["val"].shape:
+        raise UnsupportedModelError(
+            "Attention has keys of another shape than its queries: cross-attention and grouped heads are not supported."
+        )
+    options = {"scaling": scaling, "dropout": dropout}
+    out = query.tracer.create_proxy("call_function", attention, (query, key, value, mask, *extras), options)
+    out.node.meta["position"] = position
+    return out
 
 
 def _padding_mask(*, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
@@ -65,6 +87,11 @@ def _padding_mask(*, attention_mask: Tensor | None = None, **kwargs: Any) -> Ten
 
 AttentionInterface.register(ATTENTION, _attention_interface)
 AttentionMaskInterface.register(ATTENTION, _padding_mask)
+
+
+def is_rms_norm(module: nn.Module) -> bool:
+    """Whether this is one of the many root mean square normalisations of transformers, which work row by row."""
+    return type(module).__name__.endswith("RMSNorm") and type(module).__module__.startswith("transformers.")
 
 
 class _Proxy(fx.Proxy):
@@ -77,8 +104,9 @@ class _Proxy(fx.Proxy):
 class _Tracer(fx.Tracer):
     """Records module calls and tensor operations, and runs each on fake tensors to know the shape of its result."""
 
-    def __init__(self, samples: dict[str, Any], mode: FakeTensorMode) -> None:
+    def __init__(self, samples: dict[str, Any], mode: FakeTensorMode, own_attention: OwnAttention) -> None:
         super().__init__()
+        self.own_attention = own_attention
         self.samples = samples
         self.mode = mode
         self.running = False
@@ -87,7 +115,12 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        return super().is_leaf_module(module, qualified_name) or type(module).__module__ == "transformers.activations"
+        known = type(module).__module__ == "transformers.activations" or is_rms_norm(module)
+        return known or super().is_leaf_module(module, qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        own = None if self.running else self.own_attention.get(type(m).__name__)
+        return super().call_module(m, forward, args, kwargs) if own is None else own(m, record, *args, **kwargs)
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         parts: Any = obj
@@ -131,18 +164,24 @@ def _attribute(root: nn.Module, path: str) -> Any:
 class _Shell(nn.Module):
     """Gives an encoder a signature that can be traced."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, run: Run | None) -> None:
         super().__init__()
         self.encoder = encoder
-        self.output: type | None = None
+        self.run = run
+        self.output: Callable[..., Any] | None = None
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
-        output = self.encoder(hidden_states, attention_mask)
+        if self.run is not None:
+            output = self.run(self.encoder, hidden_states, attention_mask)
+        else:
+            output = self.encoder(hidden_states, attention_mask)
         self.output = type(output)
         return output.last_hidden_state  # type: ignore[no-any-return]
 
 
-def trace(encoder: nn.Module, width: int) -> tuple[fx.Graph, type]:
+def trace(
+    encoder: nn.Module, width: int, run: Run | None = None, own_attention: OwnAttention | None = None
+) -> tuple[fx.Graph, Callable[..., Any]]:
     """Record an encoder as a graph of module calls, tensor operations and one :func:`attention` node a layer.
 
     The encoder's attention implementation must be :data:`ATTENTION` meanwhile. Every node's ``meta["val"]`` is a fake
@@ -151,6 +190,9 @@ def trace(encoder: nn.Module, width: int) -> tuple[fx.Graph, type]:
     Args:
         encoder: takes embeddings [batch, tokens, width] and an attention mask, returns ``last_hidden_state``.
         width: size of the embeddings that enter it.
+        run: called with the encoder and these two in its place.
+        own_attention: class names of attention modules that don't go through transformers' attention interface, and
+            what is called in their place, with the module, :func:`record`, and what the module is called with.
 
     Returns:
         The graph, whose module names are the encoder's own, and the class of the encoder's output.
@@ -161,14 +203,14 @@ def trace(encoder: nn.Module, width: int) -> tuple[fx.Graph, type]:
     parameter = next(encoder.parameters(), None)
     if parameter is None:
         raise UnsupportedModelError(f"{type(encoder).__name__} has no layers.")
-    shell, mode = _Shell(encoder), FakeTensorMode(allow_non_fake_inputs=True)
+    shell, mode = _Shell(encoder, run), FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         shape = (SAMPLE_BATCH, SAMPLE_TOKENS)
         samples = {
             "hidden_states": torch.empty(*shape, width, dtype=parameter.dtype, device=parameter.device),
             "attention_mask": torch.ones(shape, dtype=torch.bool, device=parameter.device),
         }
-    tracer = _Tracer(samples, mode)
+    tracer = _Tracer(samples, mode, own_attention or {})
     training = {module: module.training for module in encoder.modules()}
     # In training mode attention is told its dropout; nn.Dropout stays one node in both modes.
     encoder.train()

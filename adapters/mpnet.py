@@ -1,0 +1,46 @@
+"""MPNet: attention of its own, with a learned bias for how far apart two word vectors stood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .family import Family
+
+__all__ = ["FAMILY"]
+
+
+def _position(
+    query: Tensor, key: Tensor, rows: Tensor, columns: Tensor, table: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Adds to each score what a table [buckets, heads] says of the distance."""
+    from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
+
+    apart = columns[:, None, :] - rows[:, :, None]
+    # The encoder's own, which takes 32 buckets whatever the config says.
+    bias = torch.embedding(table, MPNetEncoder.relative_position_bucket(apart, num_buckets=32)).permute(0, 3, 1, 2)
+    return query, key, bias
+
+
+def _attention(
+    module: Any, record: Any, hidden_states: Any, attention_mask: Any, position_bias: Any, **kwargs: Any
+) -> Any:
+    shape = (*hidden_states.shape[:-1], -1, module.attention_head_size)
+    parts = (linear(hidden_states).view(shape).transpose(1, 2) for linear in (module.q, module.k, module.v))
+    scaling, dropout = module.attention_head_size**-0.5, module.dropout.p
+    context = record(*parts, attention_mask, position_bias, scaling=scaling, dropout=dropout, position=_position)
+    return (module.o(context.reshape(*hidden_states.shape[:-1], -1)),)
+
+
+def _run(encoder: Any, hidden_states: Any, attention_mask: Any) -> Any:
+    from transformers.modeling_outputs import BaseModelOutput
+
+    table = encoder.relative_attention_bias.weight
+    for layer in encoder.layer:
+        hidden_states = layer(hidden_states, attention_mask, table)[0]
+    return BaseModelOutput(last_hidden_state=hidden_states)
+
+
+FAMILY = Family("mpnet", own_attention={"MPNetSelfAttention": _attention}, run=_run)

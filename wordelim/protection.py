@@ -1,0 +1,63 @@
+"""Rules that say which word vectors are never dropped, made ready for a retention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .errors import RetentionError
+
+__all__ = ["protect_rules"]
+
+
+def protect_rules(rules: Iterable[str], tokenizer: Any) -> tuple[str, ...]:
+    """Turn rules that name words into such that name token ids, which a model directory can hold.
+
+    Args:
+        rules: any of ``"first"``, ``"first:N"``, ``"separators"`` (the separators of the tokenizer), ``"query"`` (the
+            first text of a pair, with the separator behind it) and ``"words:FILE"`` (a list of words or phrases, one a
+            line, that are never dropped where they stand).
+        tokenizer: the model's own.
+
+    Returns:
+        Rules for :class:`wordelim.Retention`, ``"first"`` among them.
+
+    Raises:
+        RetentionError: a rule is unknown, the tokenizer has no separator, or the file can't be read or holds nothing.
+    """
+    ready = ["first"]
+    for rule in rules:
+        name, colon, value = rule.partition(":")
+        if name in ("separators", "query") and not colon:
+            separator = tokenizer.sep_token_id
+            if separator is None:
+                raise RetentionError(f"protect rule {rule!r} needs a separator, but the tokenizer has no sep_token.")
+            ready.append(f"{name}:{separator}")
+        elif name == "words" and value:
+            ready.append(f"tokens:{','.join(_sequences(Path(value).expanduser(), tokenizer))}")
+        elif name == "first" and value:
+            ready[0] = rule
+        elif rule != "first":
+            raise RetentionError(
+                f"protect rule {rule!r} is unknown: use first, first:N, separators, query or words:FILE."
+            )
+    return tuple(ready)
+
+
+def _sequences(path: Path, tokenizer: Any) -> list[str]:
+    """The token ids of each line, alone and behind a space, which are two things to some tokenizers."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RetentionError(f"The words of protect rule 'words:{path}' can't be read: {error}.") from error
+    found: dict[str, None] = {}
+    for line in filter(None, map(str.strip, lines)):
+        for text in (line, f" {line}"):
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            if not ids or tokenizer.unk_token_id in ids:
+                raise RetentionError(f"The tokenizer doesn't know {line!r} of {path}: leave it out.")
+            found["-".join(map(str, ids))] = None
+    if not found:
+        raise RetentionError(f"{path} holds no words: give one a line.")
+    return list(found)
