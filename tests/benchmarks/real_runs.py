@@ -3,8 +3,8 @@
     python tests/benchmarks/real_runs.py sst2 --model DIR --data DIR
     python tests/benchmarks/real_runs.py imdb --model DIR --data DIR
 
-With --keep OUT the compressed model stays in OUT. With --measure-only as well, the model that lies there is only
-measured anew, and the kept report gets the new figures.
+With --keep OUT the compressed model stays in OUT. With --time-only as well, the model that lies there is only timed
+anew, and the kept report gets the new speeds.
 
 DIR of --data holds train.jsonl, dev.jsonl and test.jsonl for sst2 (columns sentence, label), train.jsonl.gz and
 test.jsonl.gz for imdb (columns text, label). For imdb, 8,000 reviews of train are trained on, 1,500 others of train are
@@ -27,10 +27,9 @@ from transformers import AutoTokenizer
 
 import wordelim
 from wordelim.checkpoint import load_dense
-from wordelim.compress import prepare
-from wordelim.data import carve
+from wordelim.data import carve, encode, find_columns
+from wordelim.evaluation.latency import measure_speed
 from wordelim.reading import read
-from wordelim.stages import Stages
 
 
 def main() -> None:
@@ -41,7 +40,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the task's texts")
     parser.add_argument("--about", default="MiniLM-L6 (6 layers, hidden 384), fine-tuned on the task")
     parser.add_argument("--keep", type=Path, help="leave the compressed model in this directory")
-    parser.add_argument("--measure-only", action="store_true", help="measure the model in --keep again, nothing else")
+    parser.add_argument("--time-only", action="store_true", help="time the model in --keep again, nothing else")
     # What follows -- goes to wordelim compress as it is.
     own, _, options = " ".join(sys.argv[1:]).partition(" -- ")
     arguments = parser.parse_args(own.split())
@@ -51,9 +50,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         splits = _sst2(arguments.data) if arguments.task == "sst2" else _imdb(arguments.data, folder)
-        if arguments.measure_only:
+        if arguments.time_only:
             result = json.loads(kept.read_text())
-            result |= _measure(arguments.model, arguments.keep, splits, arguments.task)
+            result["speed"] = _time(arguments.model, arguments.keep, splits["test"], result["settings"])
         else:
             result = _compress(arguments, splits, arguments.keep or folder / "out")
     kept.write_text(json.dumps(result, indent=1) + "\n")
@@ -86,15 +85,18 @@ def _compress(arguments: argparse.Namespace, splits: dict[str, Path], output: Pa
     }
 
 
-def _measure(dense: str, compressed: Path, splits: dict[str, Path], task: str) -> dict[str, Any]:
-    models = [wordelim.load(compressed).float().eval(), load_dense(dense).float().eval()]
+def _time(dense: str, compressed: Path, test: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    models = [load_dense(dense).float().eval(), wordelim.load(compressed).float().eval()]
     tokenizer = AutoTokenizer.from_pretrained(dense)
-    settings = wordelim.Settings(max_length=256 if task == "imdb" else None)
-    sets = {name: read(splits[name]) for name in ("validation", "test")}
-    ready = prepare(models[1], tokenizer, sets, {}, settings)
-    stages = Stages(*models, tokenizer, ready, settings, lambda stage, share: None)
-    report = stages.verify([])
-    return {name: report[name] for name in ("validation", "test", "speed")}
+    texts = read(test)
+    encoded = encode(texts, tokenizer, find_columns(texts), models[0].config, max_length=settings["max_length"])
+    return measure_speed(
+        *models,
+        encoded.dataset,
+        tokenizer,
+        max_length=settings["max_length"] or max(encoded.lengths),
+        batch_size=settings["batch_size"],
+    ).to_dict()
 
 
 def _sst2(data: Path) -> dict[str, Path]:
