@@ -19,19 +19,20 @@ def print_check(report: Mapping[str, Any]) -> None:
     """Points of both models, all texts first, then by length and by label; what changed."""
     result = report["result"]
     low, high = result["drop_interval_95"]
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("texts", overflow="fold")
-    for column in ("examples", "metric", "base", "compressed", "lost"):
-        table.add_column(column, justify="left" if column == "metric" else "right", overflow="fold")
-    for part in ({"slice": "all", "metric": report["metric"], **result}, *result["slices"]):
+    for column in ("count", "base", "compressed", "lost"):
+        # A number in two lines is none; the long name may be.
+        table.add_column(column, justify="right", overflow="fold", min_width=5)
+    for part in ({"slice": "all", **result}, *result["slices"]):
         table.add_row(
             Text(part["slice"]),
             str(part["examples"]),
-            part["metric"],
             f"{part['dense']:.2f}",
             f"{part['compressed']:.2f}",
             f"{part['drop']:+.2f}",
         )
-    _show(_heading("Lost, in points"), table)
+    by_label = ", recall for each label" if any(part["by"] == "label" for part in result["slices"]) else ""
+    _show(_heading(f"{report['metric']}{by_label}, in points"), table)
     _show(Text(f"95 % interval of what is lost on all texts: {low:+.2f} to {high:+.2f}"))
     _show(*(Text(fact) for fact in gate_facts(report)))
