@@ -32,7 +32,7 @@ from .stages import Progress
 
 __all__ = ["ProbeSettings", "Verdict", "judge", "probe", "probe_model"]
 
-# Points above the bound that retraining may be expected to win back (docs/benchmarks.md, "What probe foretells").
+# Points above the bound that retraining may win back: a rule of thumb, put to the test by tests/benchmarks/probe.py.
 RECOVERABLE = 3.0
 # Tokens below which a text has little to drop: special tokens and the few words that decide are all there is.
 _SHORT = 16
