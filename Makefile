@@ -21,7 +21,7 @@ BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test lint format typecheck clean
+.PHONY: help install demo test docs lint format typecheck clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)$$/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || "$(PYTHON)" -m venv $(VENV)
 	@echo "installing into $(VENV) (once; again when pyproject.toml or constraints.txt change)"
 	@$(PIP) install --no-compile -c constraints.txt torch setuptools
-	@$(PIP) install --no-compile -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(PIP) install --no-compile -c constraints.txt --no-build-isolation -e '.[dev,docs]'
 	@touch $@
 
 install: $(STAMP) ## make .venv with wordelim (editable) and every tool in it
@@ -44,8 +44,12 @@ demo: $(STAMP) ## run the whole path on a small model, no download; options in A
 	@$(BIN)/wordelim demo --force $(ARGS)
 
 test: export HF_HUB_OFFLINE ?= 1
-test: lint ## lint, then every test, offline, on all cores; pytest options in ARGS
+test: lint docs ## lint, then every test, offline, on all cores; pytest options in ARGS
 	$(BIN)/pytest --numprocesses auto --dist worksteal $(ARGS)
+
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(STAMP) ## build the documentation in build/site; a broken link is an error
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 lint: $(STAMP) ## ruff check, ruff format --check, mypy; changes nothing
 	$(BIN)/ruff check

@@ -22,6 +22,7 @@ def command(
         float | None, typer.Option(help="One of the speeds that COMPRESSED was made for; its default unless given.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write the report to, as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(help="File to write the report to, as a page.")] = None,
     batch_size: Annotated[int, typer.Option(help="Texts a batch, for the throughput.")] = 32,
     texts: Annotated[int, typer.Option(help="Texts for the throughput, drawn at random.")] = 128,
     latency_texts: Annotated[int, typer.Option(help="Texts for the latency, one at a time; 0 leaves it out.")] = 32,
@@ -50,6 +51,8 @@ def command(
     """
     from wordelim.bench import bench
     from wordelim.checkpoint import write_report
+    from wordelim.files import write_whole
+    from wordelim.report.html import render_html
     from wordelim.report.terminal import print_bench
 
     settings: dict[str, Any] = {
@@ -78,3 +81,5 @@ def command(
     print_json(report) if as_json else print_bench(report)
     if output is not None:
         errors.print(f"Written: {write_report(report, output)}")
+    if html is not None:
+        errors.print(f"Written: {write_whole(render_html(report), html)}")

@@ -28,6 +28,7 @@ def command(
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="File to write as JUnit XML.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="File to write as Markdown, for a pull request.")] = None,
+    html: Annotated[Path | None, typer.Option(help="File to write the report to, as a page.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write the report to, as JSON.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Cut texts at this many tokens.")] = None,
     batch_size: Annotated[int, typer.Option(help="Texts a step.")] = 32,
@@ -52,9 +53,10 @@ def command(
     from wordelim.checkpoint import write_report
     from wordelim.files import require_writable, write_whole
     from wordelim.report.gate import gate_junit, gate_markdown, gate_summary
+    from wordelim.report.html import render_html
     from wordelim.report.terminal_gate import print_check
 
-    for asked in filter(None, (junit, markdown, output)):
+    for asked in filter(None, (junit, markdown, html, output)):
         require_writable(asked)
     settings: dict[str, Any] = {
         "max_drop": max_drop,
@@ -81,7 +83,7 @@ def command(
         )
     report = result.report
     print_json(report) if as_json else print_check(report)
-    for path, form in ((junit, gate_junit), (markdown, gate_markdown)):
+    for path, form in ((junit, gate_junit), (markdown, gate_markdown), (html, render_html)):
         if path is not None:
             errors.print(f"Written: {write_whole(form(report), path)}")
     if output is not None:

@@ -23,7 +23,8 @@ def command(
     Example: wordelim demo
     """
     from wordelim.demo.run import run_demo
-    from wordelim.report.terminal import print_result, print_survival
+    from wordelim.report.terminal import print_result
+    from wordelim.report.terminal_survival import print_survival
 
     with progress() as show:
         result, explanation = run_demo(output, force=force, progress=show)

@@ -111,6 +111,8 @@ def print_json(data: Mapping[str, Any]) -> None:
 
 def finish(result: CompressionResult) -> None:
     """Say on stderr what was cut and what was written, and leave with the exit code that the result deserves."""
+    from wordelim.checkpoint import REPORT_PAGE
+
     for name, part in result.report["data"].items():
         if name != "columns" and part["truncated"]:
             errors.print(
@@ -123,6 +125,7 @@ def finish(result: CompressionResult) -> None:
         insist(f"Not met: {result.report['unmet']}; no model was written, the report is {result.output}.")
         raise typer.Exit(NOT_MET)
     errors.print(f"Written: {result.output}")
+    errors.print(f"The report, to open in a browser: {result.output}/{REPORT_PAGE}")
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def card(make_model):
 
 def test_card_is_a_model_card(card, report):
     text = card(report)
-    assert ModelCard(text).data.tags == ["wordelim", "power-bert"]
+    assert ModelCard(text).data.tags == ["wordelim", "power-bert", "word-vector-elimination"]
     front = yaml.safe_load(text.split("---")[1])
     assert front["library_name"] == "transformers"
     assert front["pipeline_tag"] == "text-classification"
@@ -70,6 +70,22 @@ def test_every_row_of_the_table_has_as_many_cells_as_its_head(card, report):
     lines = [line for line in card(report).splitlines() if line.startswith("|")]
     assert len(lines) == 4
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_card_says_how_and_names_results_where_data_has_a_name(card, report):
+    settings = {"keep": None, "method": "calibrated", "epochs": 2.0, "retrain": True, "max_drop": 1.0}
+    report |= {"settings": settings, "data": {"train": {"examples": 400}, "test": {"source": "test.csv"}}}
+    text = card(report)
+    assert "How: calibrated search; retrained for 2 epochs, distilling from the dense model; 400 training" in text
+    (result,) = ModelCard(text).data.eval_results
+    assert (result.dataset_name, result.metric_type, result.metric_value) == ("test.csv", "accuracy", 90.5)
+
+
+def test_card_names_the_hub_model_that_it_comes_from(card, report):
+    report["model"] = "someone/my-bert"
+    text = card(report)
+    assert ModelCard(text).data.base_model == "someone/my-bert"
+    assert "Made from `someone/my-bert`" in text
 
 
 def test_card_doesnt_say_where_the_model_stood(card, report, tmp_path):

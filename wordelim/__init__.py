@@ -15,14 +15,16 @@ from ._after_import import after_import
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .audit import audit
     from .bench import bench
     from .check import CheckResult, check
     from .checkpoint import load
     from .compress import CompressionResult, compress, compress_model
-    from .explain import Explanation, explain
+    from .explain import Explanation, Word, explain
     from .graph.model import eliminate_, restore_, retention_of
     from .probe import probe, probe_model
     from .protection import protect_rules
+    from .publish import push
     from .retention import Retention
     from .settings import Settings
     from .speeds import set_speed_, speeds_of
@@ -33,7 +35,9 @@ __all__ = [
     "Explanation",
     "Retention",
     "Settings",
+    "Word",
     "__version__",
+    "audit",
     "bench",
     "check",
     "compress",
@@ -44,6 +48,7 @@ __all__ = [
     "probe",
     "probe_model",
     "protect_rules",
+    "push",
     "restore_",
     "retention_of",
     "set_speed_",
@@ -52,14 +57,16 @@ __all__ = [
 
 # Where each public name is, for it is imported when it is first asked for: `wordelim --help` needn't wait for torch.
 _HOMES = {
+    "audit": ("audit",),
     "bench": ("bench",),
     "check": ("CheckResult", "check"),
     "checkpoint": ("load",),
     "compress": ("CompressionResult", "compress", "compress_model"),
-    "explain": ("Explanation", "explain"),
+    "explain": ("Explanation", "Word", "explain"),
     "graph.model": ("eliminate_", "restore_", "retention_of"),
     "probe": ("probe", "probe_model"),
     "protection": ("protect_rules",),
+    "publish": ("push",),
     "retention": ("Retention",),
     "settings": ("Settings",),
     "speeds": ("set_speed_", "speeds_of"),

@@ -6,24 +6,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
-__all__ = ["model_card"]
+__all__ = ["HERE", "model_card", "source_name"]
+
+HERE = "this directory"
+"""What stands in a card for the place that the model is loaded from."""
+
+_TAGS = ["wordelim", "power-bert", "word-vector-elimination"]
 
 
 def model_card(report: Mapping[str, Any], model: PreTrainedModel) -> str:
     """A card that says what was done, on what it was measured, and how to load the model, as Markdown."""
-    data = ModelCardData(
-        library_name="transformers", pipeline_tag="text-classification", tags=["wordelim", "power-bert"]
-    )
+    parts = {name: report[name] for name in ("validation", "test") if name in report}
     rows = [
         f"| {name} | {part['examples']} | {part['dense']:.2f} | {part['compressed']:.2f} | {part['drop']:+.2f} "
         f"({part['drop_interval_95'][0]:+.2f} to {part['drop_interval_95'][1]:+.2f}) | {part['flops_ratio']:.2f}x |"
-        for name, part in ((name, report[name]) for name in ("validation", "test") if name in report)
+        for name, part in parts.items()
     ]
     text = f"""---
-{data.to_yaml()}
+{_data(report, parts).to_yaml()}
 ---
 
 # {type(model).__name__}, compressed with wordelim
@@ -37,26 +40,76 @@ Word vectors kept after each layer: {_kept(report)}.
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-The FLOPs ratio is against the dense encoder without padding.{_speed(report)}{_served(report)}
-Everything measured, with settings, versions and seed, is in `wordelim_report.json`.
+{_how(report)}The FLOPs ratio is against the dense encoder without padding.{_speed(report)}{_served(report)}
+Everything measured, with settings, versions and seed, is in `wordelim_report.json` and, to read, in `report.html`.
 
 ```python
 import wordelim  # without it, transformers loads the dense model with these weights
 from transformers import {type(model).__name__}
 
-model = {type(model).__name__}.from_pretrained("this directory")
+model = {type(model).__name__}.from_pretrained("{HERE}")
 ```
+
+Answers don't depend on the batch or on padding. A compressed model serves no `output_hidden_states` and no
+`output_attentions`; `wordelim.restore_(model)` gives the dense model with these weights.
 """
     return str(ModelCard(text))
 
 
-def _source(report: Mapping[str, Any]) -> str:
-    """The model's hub name, or the name of its directory without where that stands."""
+def source_name(report: Mapping[str, Any]) -> str | None:
+    """The hub name of the dense model, or the name of its directory without where that stands."""
     name = report.get("model")
-    if name is None:
-        return "a model in memory"
-    path = Path(name).expanduser()
-    return f"`{path.resolve().name if path.is_dir() else name}`"
+    return None if name is None else str(name) if _is_hub_name(name) else Path(name).expanduser().resolve().name
+
+
+def _data(report: Mapping[str, Any], parts: Mapping[str, Any]) -> ModelCardData:
+    """The front matter; results are given where it is known what they were measured on."""
+    name = report.get("model")
+    sources = {part: (report.get("data") or {}).get(part, {}).get("source") for part in parts}
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            task_name="Text classification",
+            dataset_type=source,
+            dataset_name=source,
+            dataset_split=part,
+            metric_type=report["metric"],
+            metric_value=parts[part]["compressed"],
+            metric_name=f"{report['metric']}, in points (dense: {parts[part]['dense']:.2f})",
+        )
+        for part, source in sources.items()
+        if source is not None
+    ]
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        base_model=str(name) if _is_hub_name(name) else None,
+        tags=_TAGS,
+        model_name=f"{source_name(report) or 'model'}, compressed" if results else None,
+        eval_results=results or None,
+    )
+
+
+def _is_hub_name(name: Any) -> bool:
+    return name is not None and not Path(name).expanduser().exists() and not str(name).startswith((".", "/", "~"))
+
+
+def _source(report: Mapping[str, Any]) -> str:
+    name = source_name(report)
+    return "a model in memory" if name is None else f"`{name}`"
+
+
+def _how(report: Mapping[str, Any]) -> str:
+    """What was trained on what."""
+    settings, data = report.get("settings"), report.get("data") or {}
+    if not settings or "train" not in data:
+        return ""
+    search = "the keep counts were given" if settings.get("keep") else f"{settings['method']} search"
+    trained = f"retrained for {settings['epochs']:g} epochs, distilling from the dense model"
+    return (
+        f"How: {search}; {trained if settings['retrain'] else 'not retrained'}; {data['train']['examples']} training "
+        f"texts, chosen on the validation texts, at most {settings['max_drop']:g} points to lose.\n"
+    )
 
 
 def _kept(report: Mapping[str, Any]) -> str:

@@ -21,9 +21,20 @@ from .graph.model import is_marked
 from .hook import QUANT_METHOD
 from .speeds import set_speed_
 
-__all__ = ["REPORT_FILE", "is_compressed", "load", "load_dense", "refuse_existing", "save", "staged", "write_report"]
+__all__ = [
+    "REPORT_FILE",
+    "REPORT_PAGE",
+    "is_compressed",
+    "load",
+    "load_dense",
+    "refuse_existing",
+    "save",
+    "staged",
+    "write_report",
+]
 
 REPORT_FILE = "wordelim_report.json"
+REPORT_PAGE = "report.html"
 
 
 def load(
@@ -239,6 +250,7 @@ def save(
     *,
     report: Mapping[str, Any] | None = None,
     card: str | None = None,
+    page: str | None = None,
     force: bool = False,
     scratch: Path | None = None,
 ) -> Path:
@@ -247,6 +259,7 @@ def save(
     Args:
         report: written beside it as ``wordelim_report.json``.
         card: written beside it as ``README.md``.
+        page: the report as HTML, written beside it as ``report.html``.
         force: replace ``output`` when it exists.
         scratch: see :func:`staged`.
 
@@ -262,6 +275,8 @@ def save(
             (stage / REPORT_FILE).write_text(_json(report), encoding="utf-8")
         if card is not None:
             (stage / "README.md").write_text(card, encoding="utf-8")
+        if page is not None:
+            (stage / REPORT_PAGE).write_text(page, encoding="utf-8")
     return Path(output).expanduser()
 
 

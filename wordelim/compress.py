@@ -17,15 +17,17 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from .card import model_card
-from .checkpoint import REPORT_FILE, load_dense, refuse_existing, save, write_report
+from .checkpoint import REPORT_FILE, REPORT_PAGE, load_dense, refuse_existing, save, write_report
 from .data import encode, find_columns, fingerprint
 from .distributed import from_main, is_main, join, processes, wait
 from .environment import environment
 from .errors import CheckpointError, DataError, NotMetError, UnsupportedModelError, WordelimError
 from .evaluation.metrics import metric_for
+from .files import write_whole
 from .graph.cost import Cost, cost_of
 from .graph.model import eliminate_, is_marked, restore_, retention_of
 from .opening import Data, check_tokenizer, check_vocabulary, move, open_data, open_device, open_tokenizer
+from .report.html import render_html
 from .retention import Retention
 from .settings import Settings
 from .stages import Progress, Ready, Stages
@@ -76,7 +78,7 @@ def compress(
         model_dir: a fine-tuned classifier with its tokenizer.
         train, validation, test: paths (CSV, TSV, JSON lines, also .gz, Parquet), hub names, or data sets.
         output: where the compressed model goes, if its drop is within bounds; if it isn't, the report alone goes
-            beside, to ``OUTPUT.wordelim_report.json``. None writes nothing.
+            beside, to ``OUTPUT.wordelim_report.json`` and ``OUTPUT.report.html``. None writes nothing.
         device: where to compute; None for the accelerator that is there, else the processor.
         force: replace ``output`` when it is a model already, and forget what an unfinished run left.
         resume: go on with a run that was killed, of the same model, data and settings, from what it left in
@@ -115,6 +117,7 @@ def compress(
             open_work,
         )
         report = {"model": str(model_dir), **result.report}
+        _name_sources(report["data"], sets)
         if target is not None and beside is not None and is_main():
             if result.met:
                 card = model_card(report, result.model)
@@ -125,11 +128,15 @@ def compress(
                     target,
                     report=report,
                     card=card,
+                    page=render_html(report),
                     force=replaceable,
                     scratch=folder,
                 )
             else:
                 write_report(report, beside)
+                page = _beside(target, REPORT_PAGE)
+                assert page is not None
+                write_whole(render_html(report), page)
         wait()
     except NotMetError as error:
         report = {"wordelim_report": 1, "model": str(model_dir), "met": False, "unmet": str(error), "best": error.best}
@@ -161,6 +168,13 @@ def _data(name: str, source: Data | None) -> datasets.Dataset:
     if source is None:
         raise DataError(f"There is no {name} data: give a file, a hub name or a data set.")
     return open_data(source)
+
+
+def _name_sources(data: dict[str, Any], given: Mapping[str, Data | None]) -> None:
+    """Note which file or hub data set each set is, without where a file stands."""
+    for name, source in given.items():
+        if isinstance(source, (str, os.PathLike)):
+            data[name]["source"] = Path(source).name if Path(source).exists() else str(source)
 
 
 def plan(
@@ -375,7 +389,7 @@ def prepare(
         except DataError as error:
             raise DataError(f"In the {name} data: {error}") from error
     assert columns is not None
-    return Ready(columns, encoded, metric_for(model.config, settings.metric), cost, fixed)
+    return Ready(columns, sets, encoded, metric_for(model.config, settings.metric), cost, fixed)
 
 
 def _refuse_one_class(labels: Sequence[Any]) -> None:

@@ -42,6 +42,10 @@ _OFFSET_POSITIONS = frozenset(
 )
 
 
+# About how many bars a histogram of lengths has.
+_BARS = 30
+
+
 @dataclass(frozen=True)
 class Columns:
     """The columns of a data set that are used: `text_pair` is None for single texts, `label` where there is none."""
@@ -72,14 +76,17 @@ class Encoded:
     lengths: list[int]
 
     @property
-    def spread(self) -> dict[str, float]:
-        """Mean, median, 95th percentile and maximum of the lengths."""
+    def spread(self) -> dict[str, Any]:
+        """Mean, median, 95th percentile and maximum of the lengths, and their histogram."""
         lengths = np.asarray(self.lengths)
+        width = max(1, -(-int(lengths.max()) // _BARS))
+        edges = list(range(0, int(lengths.max()) + width + 1, width))
         return {
             "mean": round(float(lengths.mean()), 1),
             "median": int(np.median(lengths)),
             "p95": int(np.quantile(lengths, 0.95)),
             "max": int(lengths.max()),
+            "histogram": {"edges": edges, "counts": np.histogram(lengths, edges)[0].tolist()},
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -11,10 +11,34 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .elimination.extract import Extracted
+from .elimination.significance import received_attention
+from .errors import DataError
 from .graph.model import eliminating_encoder
 from .graph.rewrite import extraction_nodes
+from .labels import problem_type
+from .words import words_of
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["Explanation", "Word", "explain"]
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the text as its writer wrote it, or a special token.
+
+    Args:
+        text: the word.
+        part: 0 for a word of the text, 1 for one of the second text of a pair, None for a special token.
+        start, end: its characters in that text; 0 and 0 for a special token.
+        tokens: positions of the tokens that it is made of.
+        depth: layers that at least one of its word vectors leaves alive, 0..layers.
+    """
+
+    text: str
+    part: int | None
+    start: int
+    end: int
+    tokens: Sequence[int]
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -26,12 +50,31 @@ class Explanation:
         depth: for each token, the number of layers that its word vector leaves alive, 0..layers.
         layers: layers of the model.
         label: what the model says of the text (for a regression, its score).
+        texts: the text as it was given, or both of a pair.
+        words: its words and special tokens, in the order of the tokens.
+        significance: for each layer and token, the attention that its word vector receives there over what one receives
+            on average; None where it was dropped before. In a last layer that is cut to the first token: the attention
+            that this one pays.
+        read: characters of each text that the model reads; fewer than it has where it was cut.
     """
 
     tokens: Sequence[str]
     depth: Sequence[int]
     layers: int
     label: str
+    texts: Sequence[str]
+    words: Sequence[Word]
+    significance: Sequence[Sequence[float | None]]
+    read: Sequence[int]
+
+    def significance_of(self, word: Word) -> list[float | None]:
+        """For each layer the greatest significance among a word's vectors; None where all were dropped before."""
+        alive = [[layer[token] for token in word.tokens] for layer in self.significance]
+        return [max((value for value in values if value is not None), default=None) for values in alive]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
 
 
 @torch.inference_mode()
@@ -40,32 +83,80 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
 
     Raises:
         UnsupportedModelError: the model isn't compressed.
+        DataError: there is no word in the text.
     """
     encoder = eliminating_encoder(model)
+    texts = (text,) if text_pair is None else (text, text_pair)
+    if not text.strip():
+        raise DataError("The text is blank: give one with at least one word.")
     stages = [encoder.get_submodule(str(node.target)) for node in extraction_nodes(encoder.graph)]
     kept: dict[nn.Module, Tensor | None] = {}
+    received: dict[nn.Module, Tensor] = {}
 
-    def note(module: nn.Module, args: Any, output: Extracted) -> None:
+    def note(module: Any, args: Any, output: Extracted) -> None:
         kept[module] = output.rows
+        query, key = args[:2]
+        received[module] = received_attention(query, key, None, module.scaling)[0].float().cpu()
 
     hooks = [module.register_forward_hook(note) for module in stages]
     training = model.training
     model.eval()
     try:
-        inputs = tokenizer(text, text_pair, return_tensors="pt", truncation=True).to(model.device)
-        logits = model(**inputs).logits[0]
+        inputs = tokenizer(*texts, return_tensors="pt", truncation=True).to(model.device)
+        output = model(**inputs)
     finally:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    ids = inputs["input_ids"][0]
-    alive = torch.arange(len(ids))
-    depth = [0] * len(ids)
+    length = inputs["input_ids"].shape[1]
+    alive = torch.arange(length)
+    depth = [0] * length
+    significance: list[list[float | None]] = []
     for module in stages:
-        rows = kept[module]
+        rows, values = kept[module], received[module]
+        row: list[float | None] = [None] * length
+        for position, value in zip(alive.tolist(), (values / values.mean()).tolist(), strict=True):
+            row[position] = round(value, 3)
+        significance.append(row)
         alive = alive if rows is None else alive[rows.flatten().cpu()]
         for position in alive.tolist():
             depth[position] += 1
+    tokens = tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist())
+    words, read = _words(inputs, texts, tokens, depth)
+    return Explanation(tokens, depth, len(stages), _said(model, output), texts, words, significance, read)
+
+
+def _words(
+    inputs: Any, texts: Sequence[str], tokens: Sequence[str], depth: Sequence[int]
+) -> tuple[list[Word], list[int]]:
+    """Words and special tokens in the order of the tokens, and how many characters of each text have a token."""
+    if not inputs.is_fast:  # it doesn't say which characters a token stands for
+        return [Word(token, 0, 0, 0, (i,), depth[i]) for i, token in enumerate(tokens)], [len(text) for text in texts]
+    encoding = inputs.encodings[0]
+    parts = [
+        None if special else part
+        for part, special in zip(encoding.sequence_ids, encoding.special_tokens_mask, strict=True)
+    ]
+    found, read = [], []
+    for part, text in enumerate(texts):
+        offsets = [span if owner == part else None for owner, span in zip(parts, encoding.offsets, strict=True)]
+        read.append(max((span[1] for span in offsets if span), default=0) if encoding.overflowing else len(text))
+        for (start, end), mine in words_of(text, offsets):
+            found.append(Word(text[start:end], part, start, end, mine, max(depth[token] for token in mine)))
+    for position, owner in enumerate(parts):
+        if owner is None:
+            found.append(Word(tokens[position], None, 0, 0, (position,), depth[position]))
+    return sorted(found, key=lambda word: word.tokens[0]), read
+
+
+def _said(model: PreTrainedModel, output: Any) -> str:
+    logits = output.get("logits")
+    if logits is None or logits.dim() != 2:  # an answer for each token, or a span
+        return ""
     names: Any = model.config.id2label
-    label = f"{float(logits):.3f}" if logits.numel() == 1 else names[int(logits.argmax())]
-    return Explanation(tokenizer.convert_ids_to_tokens(ids.tolist()), depth, len(stages), label)
+    kind, values = problem_type(model.config), logits[0]
+    if kind == "regression":
+        return ", ".join(f"{value:.3f}" for value in values.tolist())
+    if kind == "multi_label_classification":
+        return ", ".join(names[i] for i, value in enumerate(values.tolist()) if value > 0) or "none of its labels"
+    return str(names[int(values.argmax())])

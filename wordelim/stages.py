@@ -21,6 +21,7 @@ from .evaluation.compare import compare
 from .evaluation.inference import has_fast_bf16, logits_of
 from .evaluation.latency import measure_speed
 from .evaluation.metrics import Metric
+from .evaluation.worst import worst_flips
 from .graph.cost import Cost
 from .graph.model import eliminate_, retention_of
 from .retention import Retention
@@ -51,6 +52,7 @@ class Ready:
     """What is known once model, data and settings have been found to fit."""
 
     columns: Columns
+    sets: Mapping[str, datasets.Dataset]
     encoded: Mapping[str, Encoded]
     metric: Metric
     cost: Cost
@@ -76,6 +78,8 @@ class Stages:
         self.price: Cost = self.ready.cost
         self.unit = "FLOPs ratio" if self.settings.cost == "flops" else "ratio of measured latencies"
         self.served: dict[float, Retention] = {}
+        self.tried: list[dict[str, Any]] = []
+        self.stage = "found"
         self.encoded, self.metric, self.cost = self.ready.encoded, self.ready.metric, self.ready.cost
         self.validation = self.encoded["validation"].dataset
         rows = np.random.default_rng(self.settings.seed).permutation(len(self.validation))[:_SCREENED]
@@ -225,8 +229,13 @@ class Stages:
         return logits_of(model, texts, self.tokenizer, batch_size=self.settings.batch_size, bf16=bf16)
 
     def _drop(self, retention: Retention) -> float:
+        """Points that are lost on validation when this is kept, noted for the report."""
         eliminate_(self.model, retention)
-        return self.dense_screen - self._points(self.model, self.screen)
+        drop = self.dense_screen - self._points(self.model, self.screen)
+        ratio = self.cost.ratio(self.encoded["validation"].lengths, retention)
+        tried = {"keep": list(retention.keep), "flops_ratio": round(ratio, 3), "drop": round(drop, 3)}
+        self.tried.append({"stage": self.stage, **tried})
+        return drop
 
     def _fastest_within(self, candidates: Sequence[Candidate]) -> Candidate:
         """The fastest candidate whose drop is within bounds; where none is, the one that loses least."""
@@ -267,6 +276,7 @@ class Stages:
             eliminate_(self.model, retentions[0])
             self.model.load_state_dict(self.work.weights(name))
             self.history += known
+            self.stage = stage
             return
         watch = len(retentions) == 1
         history = retrain_(
@@ -292,6 +302,7 @@ class Stages:
         told = [{"stage": stage, **_without_nan(entry)} for entry in history]
         self.work.keep(name, told, self.model)
         self.history += told
+        self.stage = stage
 
     def verify(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
         """Measure what was lost and what was won, in fp32."""
@@ -337,6 +348,7 @@ class Stages:
                 progress=lambda share: self.progress("verify: speed", share),
             )
             report["speed"] = speed.to_dict()
+        report["tried"] = self.tried
         report["frontier"] = [_without_nan(candidate.to_dict()) for candidate in candidates]
         report["training"] = self.history
         report["warnings"] = self.warnings
@@ -357,14 +369,20 @@ class Stages:
     def _compare(self, name: str, retention: Retention) -> dict[str, Any]:
         encoded = self.encoded[name]
         labels = np.asarray(encoded.dataset["labels"])
-        dense, compressed = (
-            self.metric.decide(self._logits(model, encoded.dataset, bf16=False)) for model in (self.teacher, self.model)
-        )
-        compared = compare(
-            self.metric, self.model.config, dense, compressed, labels, encoded.lengths, seed=self.settings.seed
-        )
-        ratio = round(self.cost.ratio(encoded.lengths, retention), 3)
-        return {**compared, "flops_ratio": ratio, "lengths": encoded.spread}
+        config = self.model.config
+        logits = [self._logits(model, encoded.dataset, bf16=False) for model in (self.teacher, self.model)]
+        dense, compressed = map(self.metric.decide, logits)
+        compared = compare(self.metric, config, dense, compressed, labels, encoded.lengths, seed=self.settings.seed)
+        return {
+            **compared,
+            "flops_ratio": round(self.cost.ratio(encoded.lengths, retention), 3),
+            "lengths": encoded.spread,
+            "worst_flips": worst_flips(config, logits[0], logits[1], labels, lambda row: self._texts(name, row)),
+        }
+
+    def _texts(self, name: str, row: int) -> list[str]:
+        columns, found = self.ready.columns, self.ready.sets[name][row]
+        return [found[column] for column in (columns.text, columns.text_pair) if column is not None]
 
 
 def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,11 +47,12 @@ def test_tables(wordelim, fast):
 
 
 def test_report(wordelim, fast):
-    options = (*QUICK, "--max-length", 12, "--dtype", "float32,bfloat16", "-o", "bench.json")
+    options = (*QUICK, "--max-length", 12, "--dtype", "float32,bfloat16", "-o", "bench.json", "--html", "bench.html")
     done = wordelim("bench", "dense", "fast", "--data", "dev.csv", *options, "--json")
     assert done.exit_code == 0, done.stderr
     report = json.loads(done.stdout)
     assert json.loads((fast.parent / "bench.json").read_text()) == report
+    assert "Speed of fast" in (fast.parent / "bench.html").read_text()
     assert report["retention"]["keep"] == [0.5, 0.25, 0.0]
     assert (report["base"], report["compressed"]) == ("dense", "fast")
     assert report["fixed_length"] == report["data"]["lengths"]["max"] == 12

@@ -48,11 +48,13 @@ def test_a_model_is_compressed_and_loads(wordelim, here):
         "verify: test",
         "verify: speed",
         "Written: out",
+        "The report, to open in a browser: out/report.html",
     ]
     assert tree(here / "out") == [
         "README.md",
         "config.json",
         "model.safetensors",
+        "report.html",
         "tokenizer.json",
         "tokenizer_config.json",
         "wordelim_report.json",
@@ -74,7 +76,7 @@ def test_unmet_drop_exits_3_and_keeps_the_report(wordelim, here):
         "compress", "dense", *DATA, "-o", "out", "--keep", "0,0,0", "--max-drop", "0", "--no-retrain", "--json"
     )
     assert done.exit_code == 3
-    assert tree(here) == sorted([*before, "out.wordelim_report.json"])
+    assert tree(here) == sorted([*before, "out.report.html", "out.wordelim_report.json"])
     report = json.loads(done.stdout)
     assert report == json.loads((here / "out.wordelim_report.json").read_text())
     assert report["met"] is False

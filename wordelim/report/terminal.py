@@ -6,26 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..distributed import is_main
-from ..explain import Explanation
+from .console import heading, show
 
-__all__ = ["print_bench", "print_inspection", "print_plan", "print_result", "print_survival"]
+__all__ = ["print_bench", "print_inspection", "print_plan", "print_result"]
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
-
-
-def _show(*parts: RenderableType) -> None:
-    console = Console(highlight=False, markup=False, emoji=False, quiet=not is_main())
-    for part in parts:
-        console.print(part)
-
-
-def _heading(text: str) -> Text:
-    return Text(f"\n{text}", style="bold")
 
 
 def _pairs(rows: Iterable[tuple[str, Any]]) -> Table:
@@ -53,16 +42,16 @@ def print_result(report: Mapping[str, Any]) -> None:
             f"{part['drop']:+.2f}",
             f"{low:+.2f} to {high:+.2f}",
         )
-    _show(_heading(f"{report['metric']}, in points"), table, *_changes(parts))
-    _show(_heading("Speed, compressed against dense"), _pairs(_speeds(report, parts)))
-    _show(
-        _heading("Word vectors kept after each layer"),
+    show(heading(f"{report['metric']}, in points"), table, *_changes(parts))
+    show(heading("Speed, compressed against dense"), _pairs(_speeds(report, parts)))
+    show(
+        heading("Word vectors kept after each layer"),
         _kept(report["retention"], bool(report.get("last_layer_cut_to_first_token"))),
     )
     if report.get("speeds"):
-        _show(_heading("The same weights at each speed"), _served(report["speeds"]))
+        show(heading("The same weights at each speed"), _served(report["speeds"]))
     seconds = ", ".join(f"{name} {taken:.0f} s" for name, taken in report["seconds"].items())
-    _show(Text(f"\nTime: {seconds}"))
+    show(Text(f"\nTime: {seconds}"))
 
 
 def _served(speeds: Mapping[str, Any]) -> Table:
@@ -116,7 +105,7 @@ def _kept(retention: Mapping[str, Any], first_token: bool) -> Text:
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """What a compression would do."""
-    _show(_heading("This would be done (nothing is run or written)"), _pairs(plan.items()))
+    show(heading("This would be done (nothing is run or written)"), _pairs(plan.items()))
 
 
 def print_inspection(found: Mapping[str, Any]) -> None:
@@ -130,7 +119,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         f"{ratio:.2f}x at {length} tokens" for length, ratio in found["flops_ratio"].items()
     )
     names = {"retention": "kept after each layer", "splices": "drops after the attention of layer"}
-    _show(_heading("wordelim inspect"), _pairs((names.get(name, name), value) for name, value in rows.items()))
+    show(heading("wordelim inspect"), _pairs((names.get(name, name), value) for name, value in rows.items()))
 
 
 def _plain(value: Any) -> str:
@@ -139,37 +128,13 @@ def _plain(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def print_survival(explanation: Explanation) -> None:
-    """One text, each token as strong as the number of layers that it survives."""
-    styles = ("grey46", "grey62", "none", "bold", "bold green")
-    text = Text()
-    for token, depth in zip(explanation.tokens, explanation.depth, strict=True):
-        joined = token.startswith("##")
-        text.append(token.removeprefix("##") if joined else f" {token}", styles[_step(depth, explanation, styles)])
-    _show(_heading("Which words survive (the stronger, the deeper)"), text)
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 1))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    for layer in range(explanation.layers):
-        left = [token for token, depth in zip(explanation.tokens, explanation.depth, strict=True) if depth > layer]
-        shown = " ".join(left[:12]) + (" ..." if len(left) > 12 else "")
-        table.add_row(f"after layer {layer + 1}", str(len(left)), Text(shown))
-    _show(_heading(f"What is left of {len(explanation.tokens)} tokens"), table)
-    _show(Text(f"\nThe model says: {explanation.label}"))
-
-
-def _step(depth: int, explanation: Explanation, styles: tuple[str, ...]) -> int:
-    return depth * (len(styles) - 1) // max(1, explanation.layers)
-
-
 def print_bench(report: Mapping[str, Any]) -> None:
     """Throughput and latency against every baseline, what the gain is made of, and how it was measured."""
     judged = "compressed" if report["compressed"] is not None else "keep-all"
     for measured in report["measurements"]:
         for part in ("throughput", "latency"):
             if part in measured:
-                _show(*_bench_part(part, measured, judged, report))
+                show(*_bench_part(part, measured, judged, report))
     lengths, machine = report["data"]["lengths"], report["machine"]
     threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     rows = [
@@ -186,7 +151,7 @@ def print_bench(report: Mapping[str, Any]) -> None:
         ("machine", f"{machine.get('card', machine['device'])}, {threads}, {machine['processor']}"),
         ("versions", ", ".join(f"{name} {number}" for name, number in report["versions"].items())),
     ]
-    _show(_heading("How it was measured"), _pairs(rows))
+    show(heading("How it was measured"), _pairs(rows))
 
 
 def _bench_part(
@@ -197,7 +162,7 @@ def _bench_part(
     found = measured[part]
     rates, unit = (found["milliseconds"], "ms") if single else (found["texts_per_second"], "texts/s")
     batch = "one text at a time" if single else f"batches of {report['settings']['batch_size']}"
-    yield _heading(
+    yield heading(
         f"{part.capitalize()}: {batch}, {found['texts']} texts, median of {report['settings']['rounds']}, "
         f"{measured['dtype']}, {measured['mode']}"
     )

@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from .console import heading, show
 from .gate import gate_facts
-from .terminal import _heading, _show
 
 __all__ = ["print_check"]
 
@@ -33,6 +33,6 @@ def print_check(report: Mapping[str, Any]) -> None:
             f"{part['drop']:+.2f}",
         )
     by_label = ", recall for each label" if any(part["by"] == "label" for part in result["slices"]) else ""
-    _show(_heading(f"{report['metric']}{by_label}, in points"), table)
-    _show(Text(f"95 % interval of what is lost on all texts: {low:+.2f} to {high:+.2f}"))
-    _show(*(Text(fact) for fact in gate_facts(report)))
+    show(heading(f"{report['metric']}{by_label}, in points"), table)
+    show(Text(f"95 % interval of what is lost on all texts: {low:+.2f} to {high:+.2f}"))
+    show(*(Text(fact) for fact in gate_facts(report)))

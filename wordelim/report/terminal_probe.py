@@ -9,7 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from .terminal import _heading, _pairs, _show
+from .console import heading, show
+from .terminal import _pairs
 
 __all__ = ["print_probe"]
 
@@ -17,7 +18,7 @@ __all__ = ["print_probe"]
 def print_probe(report: Mapping[str, Any]) -> None:
     """Verdict, lengths, what packing gives, and what dropping word vectors saves and costs at several speeds."""
     lengths, padding, packing = report["lengths"], report["padding"], report["packing"]
-    _show(Text.assemble("\n", (f"{report['verdict'].capitalize()}: ", "bold"), f"{report['because']}."))
+    show(Text.assemble("\n", (f"{report['verdict'].capitalize()}: ", "bold"), f"{report['because']}."))
     threads = report["machine"]["threads"]
     rows = [
         (
@@ -36,7 +37,7 @@ def print_probe(report: Mapping[str, Any]) -> None:
             "the dense model without padding",
         ),
     ]
-    _show(_heading("Your texts"), _pairs(rows))
+    show(heading("Your texts"), _pairs(rows))
     if report["headroom"]:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
         for column in ("FLOPs ratio", "measured", "points lost", "95 % interval"):
@@ -49,9 +50,9 @@ def print_probe(report: Mapping[str, Any]) -> None:
                 f"{point['drop']:+.2f}",
                 f"{low:+.2f} to {high:+.2f}",
             )
-        _show(_heading(f"Dropping word vectors, without retraining ({report['metric']} {report['dense']:.2f})"), table)
+        show(heading(f"Dropping word vectors, without retraining ({report['metric']} {report['dense']:.2f})"), table)
     said = "1 thread" if threads == 1 else f"{threads} threads"
-    _show(
+    show(
         Text(
             f"Measured against the dense model in batches padded to their longest text ({said}); points on "
             f"{report['data']['measured']} texts. Retraining, which wordelim compress does, wins much of the loss back."

@@ -1,0 +1,88 @@
+"""``wordelim explain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .run import Debug, Json, errors, print_json, progress
+
+__all__ = ["command"]
+
+
+def command(
+    model_dir: Annotated[str, typer.Argument(help="Compressed model: a directory.", metavar="COMPRESSED")],
+    text: Annotated[str | None, typer.Argument(help="Text to follow through the model.")] = None,
+    pair: Annotated[str | None, typer.Option(help="Second text, where the model takes pairs.")] = None,
+    compare: Annotated[str | None, typer.Option(help="Another text to show beside it (with the same --pair).")] = None,
+    audit: Annotated[
+        str | None, typer.Option(help="Instead of a text: a data set, to count which words go early and which late.")
+    ] = None,
+    watch: Annotated[
+        str | None, typer.Option(help="With --audit: words to count by themselves, comma-separated; else negations.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="With --audit: most texts to follow.", min=1)] = 500,
+    text_column: Annotated[str | None, typer.Option(help="With --audit: column of the text.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="With --audit: column of the second text.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the page to this file too.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show which words of a text survive in a compressed model, layer by layer.
+
+    Example: wordelim explain my-bert-fast "The film is not good." --html survival.html
+    """
+    if (text is None) == (audit is None):
+        raise typer.BadParameter("give a text, or a data set with --audit.", param_hint="'TEXT'")
+    from wordelim.report.survival import render_audit, render_survival
+    from wordelim.report.terminal_survival import print_audit, print_comparison, print_survival
+
+    if audit is not None:
+        found = _audit(model_dir, audit, watch, limit, text_column, pair_column)
+        print_json(found) if as_json else print_audit(found)
+        _write(html, lambda: render_audit(found, model=Path(model_dir).name, source=Path(audit).name))
+        return
+    from wordelim.explain import explain
+
+    model, tokenizer = _open(model_dir)
+    assert text is not None
+    first = explain(model, tokenizer, text, pair)
+    second = None if compare is None else explain(model, tokenizer, compare, pair)
+    if as_json:
+        print_json(first.to_dict() if second is None else {"first": first.to_dict(), "second": second.to_dict()})
+    else:
+        print_survival(first)
+        if second is not None:
+            print_survival(second)
+            print_comparison(first, second)
+    _write(html, lambda: render_survival(first, second))
+
+
+def _open(model_dir: str) -> tuple[Any, Any]:
+    from wordelim.checkpoint import load
+    from wordelim.opening import open_tokenizer
+
+    return load(model_dir).float(), open_tokenizer(model_dir)
+
+
+def _audit(
+    model_dir: str, data: str, watch: str | None, limit: int, text: str | None, text_pair: str | None
+) -> dict[str, Any]:
+    from wordelim.audit import NEGATIONS, audit
+    from wordelim.reading import read
+
+    words = NEGATIONS if watch is None else {word.strip().casefold() for word in watch.split(",")}
+    model, tokenizer = _open(model_dir)
+    with progress() as show:
+        return audit(
+            model, tokenizer, read(data), text=text, text_pair=text_pair, watch=words, limit=limit, progress=show
+        )
+
+
+def _write(path: Path | None, render: Any) -> None:
+    if path is not None:
+        from wordelim.files import write_whole
+
+        errors.print(f"Written: {write_whole(render(), path)}")

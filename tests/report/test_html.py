@@ -1,0 +1,274 @@
+"""The report page: it holds what the report holds, escaped; valid; and a browser finds nothing to complain of."""
+
+import copy
+import json
+import re
+
+import html5lib
+import pytest
+
+from wordelim.report.charts import Series, histogram, line_chart
+from wordelim.report.html import render_html
+
+EVIL = 'a <script>alert(1)</script> film & "more" \''
+PART = {
+    "examples": 80,
+    "dense": 91.25,
+    "compressed": 90.5,
+    "drop": 0.75,
+    "drop_interval_95": [-0.5, 2.0],
+    "flips": {"total": 80, "changed": 3, "fixed": 1, "broken": 2},
+    "mcnemar_p": 0.5,
+    "flops_ratio": 2.503,
+    "lengths": {
+        "mean": 20.1,
+        "median": 18,
+        "p95": 40,
+        "max": 59,
+        "histogram": {"edges": [0, 20, 40, 60], "counts": [50, 25, 5]},
+    },
+    "slices": [
+        {
+            "by": "label",
+            "slice": EVIL,
+            "examples": 40,
+            "metric": "recall",
+            "dense": 90.0,
+            "compressed": 80.0,
+            "drop": 10.0,
+        }
+    ],
+    "worst_flips": [
+        {
+            "row": 7,
+            "texts": [EVIL, "مرحبا"],
+            "label": "good",
+            "dense": "good",
+            "compressed": "bad",
+            "before": 0.9,
+            "after": 0.2,
+        }
+    ],
+}
+SPEED = {
+    "fixed": 6.0,
+    "dynamic": 2.25,
+    "unpadded": 2.0,
+    "batch_size": 32,
+    "max_length": 128,
+    "texts": 128,
+    "threads": 2,
+    "dtype": "float32",
+    "rounds": 5,
+}
+RETENTION = {"kind": "fraction", "keep": [0.7, 0.25, 0.0]}
+ABOUT = {
+    "settings": {"max_drop": 1.0, "keep": None, "seed": 3},
+    "machine": {"device": "cpu", "threads": 2},
+    "versions": {"wordelim": "0.1.0"},
+}
+
+
+@pytest.fixture
+def compression():
+    return copy.deepcopy(
+        {
+            "wordelim_report": 1,
+            "model": "/home/somebody/my-bert",
+            "met": True,
+            "unmet": None,
+            "retention": RETENTION,
+            "last_layer_cut_to_first_token": True,
+            "metric": "accuracy",
+            "validation": PART,
+            "test": {**PART, "examples": 60, "drop": -0.25},
+            "speed": SPEED,
+            "tried": [
+                {"stage": "found", "keep": [0.9, 0.5, 0.0], "flops_ratio": 1.5, "drop": 0.4},
+                {"stage": "found", "keep": [0.2, 0.1, 0.0], "flops_ratio": 6.0, "drop": 40.0},
+                {"stage": "retrain: all speeds", "keep": [0.7, 0.25, 0.0], "flops_ratio": 2.5, "drop": 0.8},
+            ],
+            "frontier": [{"retention": RETENTION, "flops_ratio": 2.5, "divergence": None}],
+            "training": [
+                {"stage": "retrain", "step": 1, "loss": 0.5},
+                {"stage": "retrain", "step": 2, "loss": 0.4},
+                {"stage": "retrain", "step": 2, "eval_points": 90.0},
+            ],
+            "data": {"columns": {"text": "text", "text_pair": None}, "test": {"examples": 60, "truncated": 12345}},
+            "seconds": {"search": 1.5, "total": 9.0},
+            **ABOUT,
+        }
+    )
+
+
+CHECK = {
+    "wordelim_check": 1,
+    "passed": False,
+    "failures": ["the drop is 0.75 points of accuracy, more than 0.5"],
+    "warnings": [],
+    "base": "a/my-bert",
+    "compressed": "b/my-bert-fast",
+    "metric": "accuracy",
+    "judged": 0.75,
+    "result": PART,
+    "seconds": 3.0,
+    **ABOUT,
+}
+SPREAD = {"median": 2.0, "low": 1.9, "high": 2.1}
+TIMED = {
+    "texts": 128,
+    "texts_per_second": {"dense dynamic": SPREAD},
+    "against": {
+        "dynamic": {
+            "speedup": SPREAD,
+            "flops_ratio": 2.2,
+            "efficiency": 0.9,
+            "factors": {"padding": 1.5, "last_layer": 1.1, "dropping": 1.2},
+            "padding_share": 0.58,
+        },
+        "keep-all": {"speedup": SPREAD, "flops_ratio": 1.3, "efficiency": 0.9},
+    },
+}
+ONE_BY_ONE = {**TIMED, "milliseconds": {"dense": {"median": 3.0, "p95": 4.0}}}
+BENCH = {
+    "wordelim_bench": 1,
+    "base": "a/my-bert",
+    "compressed": None,
+    "retention": RETENTION,
+    "last_layer_cut_to_first_token": False,
+    "data": {"examples": 80, "lengths": PART["lengths"]},
+    "measurements": [{"dtype": "float32", "mode": "eager", "throughput": TIMED, "latency": ONE_BY_ONE}],
+    **ABOUT,
+}
+
+
+def parsed(page):
+    return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(page)
+
+
+def said(page):
+    return re.sub(r"\s+", " ", " ".join(parsed(page).find("body").itertext()))
+
+
+def test_a_compression(compression):
+    page = render_html(compression)
+    tree, text = parsed(page), said(page)
+    assert [section.get("id") for section in tree.iter("section")] == [
+        "accuracy", "frontier", "keep", "speed", "lengths", "slices", "flips", "training", "settings",
+    ]  # fmt: skip
+    assert {a.get("href") for a in tree.iter("a")} == {f"#{section.get('id')}" for section in tree.iter("section")}
+    for expected in (
+        "my-bert, compressed",
+        "Within the bounds",
+        "\N{MINUS SIGN}0.25 points lost",
+        "2.25× faster, measured",
+        "McNemar: p = 0.5",
+        "Not shown: 1 that lost more than 11 points",
+        "after retraining: all speeds",
+        "layer 3 the first alone",
+        "128 texts, batches of 32, 2 threads, float32",
+        "0.90 to 0.20",
+        "test truncated 12,345",
+        "max drop 1.0",
+    ):
+        assert expected in text, expected
+    assert "somebody" not in page
+
+
+def test_texts_stay_text(compression):
+    page = render_html(compression)
+    assert parsed(page).findall(".//script") == []
+    assert EVIL in said(page)
+    assert "<script" not in page
+
+
+def test_nothing_is_loaded(compression):
+    page = render_html(compression)
+    assert "http://" not in page
+    assert "https://" not in page
+    assert not re.search(r"\b(src|srcset|@import|url)\s*[=(]", page)
+    assert len(page) < 60_000
+
+
+def test_an_unmet_goal_is_said(compression):
+    compression |= {"met": False, "unmet": "2.00 points of accuracy are lost on validation, more than 1"}
+    assert "Not met: 2.00 points of accuracy" in said(render_html(compression))
+
+
+def test_what_a_report_lacks_is_left_out(compression):
+    for name in ("test", "speed", "tried", "training", "model", "seconds"):
+        del compression[name]
+    for name in ("slices", "worst_flips", "mcnemar_p", "flips"):
+        del compression["validation"][name]
+    del compression["validation"]["lengths"]["histogram"]
+    text = said(render_html(compression))
+    assert "A model in memory, compressed" in text
+    assert "faster, measured" not in text
+
+
+def test_counts(compression):
+    compression["retention"] = {"kind": "count", "keep": [60, 30, 6]}
+    compression["last_layer_cut_to_first_token"] = False
+    assert "layer 2 30" in said(render_html(compression))
+
+
+def test_a_check():
+    text = said(render_html(CHECK))
+    for expected in (
+        "Check of my-bert-fast",
+        "Failed: the drop is 0.75",
+        "my-bert-fast against my-bert",
+        "Where it is lost",
+    ):
+        assert expected in text
+
+
+def test_a_benchmark():
+    text = said(render_html(BENCH))
+    for expected in ("Speed of my-bert", "2.00× faster than dynamic", "padding 1.50 · last layer 1.10", "58 %", "p95"):
+        assert expected in text
+
+
+def test_charts_stay_in_their_box():
+    chart = line_chart([Series("a", [(1.0, -3.0), (9.5, 7.0)])], "x", "y", "s", bound=30.0)
+    left, top, right, bottom = chart.box
+    for x, y, _ in chart.series[0]["dots"]:
+        assert left <= x <= right
+        assert top <= y <= bottom
+    assert top <= chart.bound <= bottom
+    assert all(left <= x <= right for x, _ in chart.x_ticks)
+    bars = histogram([0, 10, 20], [3, 1], "x", "y", "s").bars
+    assert bars[0][3] == pytest.approx(3 * bars[1][3], abs=0.5)
+    assert line_chart([Series("a", [])], "x", "y", "s") is None
+    assert histogram([0, 1], [0], "x", "y", "s") is None
+    assert line_chart([Series("a", [(2.0, 2.0)])], "x", "y", "s").series[0]["dots"][0][0] == pytest.approx(
+        (left + right) / 2
+    )
+
+
+def test_a_browser_finds_no_fault(compression, browser, tmp_path):
+    """Open it, unfold all, follow every link; in a narrow window nothing sticks out."""
+    place = tmp_path / "report.html"
+    place.write_text(render_html(compression))
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        faults = []
+        page.on("console", lambda message: faults.append(message.text))  # noqa: B023
+        page.on("pageerror", lambda error: faults.append(str(error)))  # noqa: B023
+        page.on("request", lambda request: faults.append(request.url) if request.url != place.as_uri() else None)  # noqa: B023
+        page.goto(place.as_uri())
+        for link in page.query_selector_all("nav a"):
+            link.click()
+            assert page.evaluate("document.querySelector(location.hash) !== null")
+        for summary in page.query_selector_all("summary"):
+            summary.click()
+        assert page.get_by_text(EVIL).first.is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", background))) > 384) == (scheme == "light")
+        assert [fault for fault in faults if "#" not in fault] == []
+        page.close()
+
+
+def test_the_report_is_plain_data(compression):
+    assert render_html(json.loads(json.dumps(compression))) == render_html(compression)
