@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import transformers
 
 import wordelim.evaluation.latency as latency
 from wordelim import Retention, eliminate_
@@ -123,3 +124,13 @@ def test_a_measurement_says_how_it_was_made(models, encoded, tokenizer):
     }
     assert expected.items() <= report.items()
     assert all(report[protocol] > 0 for protocol in ("fixed", "dynamic", "unpadded"))
+
+
+def test_a_model_that_chooses_is_given_one_choice_a_text(work):
+    config = transformers.BertConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    model, seen = transformers.BertForMultipleChoice(config).eval(), []
+    model.register_forward_hook(lambda module, given, output: seen.append(tuple(output.logits.shape)))
+    forward_of(model)(work.dynamic[0])
+    assert seen == [(8, 1)]

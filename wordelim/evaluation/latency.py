@@ -84,15 +84,18 @@ def _without_padding(batch: Batch) -> Batch:
 def forward_of(model: PreTrainedModel, *, compiled: bool = False) -> Forward:
     """What is timed of a model: inference on a batch that is on its device already, until the device is done.
 
+    A model that chooses among several texts is given each text as the only choice.
+
     Args:
         compiled: through torch.compile with dynamic shapes, instead of eager.
     """
     device = model.device
+    choices = type(model).__name__.endswith("ForMultipleChoice")
     run: Callable[..., object] = torch.compile(model, dynamic=True) if compiled else model
 
     def forward(batch: Batch) -> None:
         with torch.inference_mode():
-            run(**batch)
+            run(**({name: values[:, None] for name, values in batch.items()} if choices else batch))
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
 
