@@ -18,7 +18,8 @@ import argparse
 import json
 import shutil
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ from transformers import (
 
 import wordelim
 from wordelim.data import carve, encode, find_columns
+from wordelim.elimination.attention import attend, merge_heads
+from wordelim.elimination.tokens import gather
 from wordelim.reading import read
 
 PARTS = ("calibrated", "learned", "attention", "random", "first")
@@ -91,9 +94,7 @@ def main() -> None:
     for part in arguments.part or PARTS:
         place = RESULTS / f"glue-{arguments.task}-{model}-{part}.json"
         keep = _calibrated_keep(place.with_name(f"glue-{arguments.task}-{model}-calibrated.json"), part)
-        with ExitStack() as stack:
-            if part in ("random", "first"):
-                stack.enter_context(mock.patch("wordelim.elimination.extract.received_attention", _RULES[part]))
+        with deciding(part):
             found = wordelim.compress(
                 dense,
                 **sets,
@@ -175,6 +176,27 @@ def _calibrated_keep(place: Path, part: str) -> list[float] | None:
     if not place.exists():
         raise SystemExit(f"{place} isn't there yet: run --part calibrated first.")
     return list(json.loads(place.read_text())["retention"]["keep"])
+
+
+@contextmanager
+def deciding(part: str) -> Iterator[None]:
+    """Let something else than attention decide which word vectors stay, in every layout, for the time of the block."""
+    rule = _RULES.get(part)
+    if rule is None:
+        yield
+        return
+
+    def scored(query: Any, key: Any, value: Any, scaling: float, choose: Any) -> Any:
+        rows = choose(rule(query, key, None, scaling))
+        kept = gather(query.transpose(1, 2), rows).transpose(1, 2)
+        return merge_heads(attend(kept, key, value, None, scaling, 0.0)).flatten(0, 1), rows
+
+    with (
+        mock.patch("wordelim.elimination.extract.received_attention", rule),
+        mock.patch("wordelim.elimination.extract.scored_attention", scored),
+        mock.patch("wordelim.elimination.varlen.serves", return_value=False),
+    ):
+        yield
 
 
 def _by_chance(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scaling: float) -> torch.Tensor:
