@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 __all__ = ["HEADS", "Family", "Reads"]
@@ -12,14 +11,12 @@ __all__ = ["HEADS", "Family", "Reads"]
 Reads = Literal["first", "all"]
 """Which word vectors a head reads: the first of each text, or all of them."""
 
-HEADS: Mapping[str, Reads] = MappingProxyType(
-    {
-        "ForSequenceClassification": "first",
-        "ForMultipleChoice": "first",
-        "ForTokenClassification": "all",
-        "ForQuestionAnswering": "all",
-    }
-)
+HEADS: Mapping[str, Reads] = {
+    "ForSequenceClassification": "first",
+    "ForMultipleChoice": "first",
+    "ForTokenClassification": "all",
+    "ForQuestionAnswering": "all",
+}
 """Endings of class names, and what a head of that name reads in most families."""
 
 
