@@ -191,17 +191,9 @@ def test_saved_loaded_and_in_a_pipeline(make_model, make_tokenizer, tmp_path, te
             assert [entry["entity"] for entry in found] == [model.config.id2label[i] for i in labels.tolist()]
             near(torch.tensor([float(entry["score"]) for entry in found]), scores)
         return
-    answer = pipeline("question-answering", model=str(directory), device="cpu")
-    question, context = "is it good film", texts[2]
-    batch = tokenizer(question, context, return_tensors="pt")
-    start, end = outputs(model, batch)[0].unbind(-1)
-    inside = torch.tensor([segment == 1 for segment in batch.sequence_ids(0)])
-    inside[-1] = False
-    start, end = (values.masked_fill(~inside, -1e4).softmax(-1) for values in (start, end))
-    pairs = (start[:, None] * end[None]).triu().tril(14)
-    best = divmod(int(pairs.argmax()), pairs.shape[1])
-    found = answer(question=question, context=context)
-    assert found["answer"] == " ".join(context.split()[best[0] - 6 : best[1] - 5])
+    # transformers 5 has no pipeline for answers any more.
+    batch = tokenizer("is it good film", texts[2], return_tensors="pt")
+    assert torch.equal(outputs(loaded, batch), outputs(model, batch))
 
 
 @pytest.mark.slow

@@ -136,7 +136,9 @@ class Enter(nn.Module):
         places = torch.tensor(sorted(range(batch), key=order.__getitem__), device=device)
         if rows is not None:
             rows = rows[order].flatten() if mask is None else rows[order][mask[order]]
-            extras["protected"] = None if protected is None else protected.flatten().index_select(0, rows)
+        if protected is not None:
+            protected = protected.flatten()
+            extras["protected"] = protected if rows is None else protected.index_select(0, rows)
         packed = hidden_states.flatten(0, 1)
         packed = packed if alike or rows is None else packed.index_select(0, rows)
         origin = rows if self.origins else None
