@@ -9,7 +9,7 @@ import typer
 
 from wordelim._version import __version__
 
-from . import bench, check, compress, demo, explain, inspect, probe, push
+from . import bench, check, compress, demo, explain, export, inspect, probe, push
 from .run import guarded
 
 __all__ = ["app", "main"]
@@ -27,7 +27,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=_CONTEXT,
 )
-_PANELS = {"Make faster": (probe, compress, demo, push), "Prove": (check, bench), "Look inside": (explain, inspect)}
+_PANELS = {
+    "Make faster": (probe, compress, demo, push),
+    "Prove": (check, bench),
+    "Serve": (export,),
+    "Look inside": (explain, inspect),
+}
 for _panel, _modules in _PANELS.items():
     for _module in _modules:
         _name = _module.__name__.rpartition(".")[2]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .checkpoint import load
     from .compress import CompressionResult, compress, compress_model
     from .explain import Explanation, Word, explain
+    from .export import export
     from .graph.model import eliminate_, restore_, retention_of
     from .probe import probe, probe_model
     from .protection import protect_rules
@@ -44,6 +45,7 @@ __all__ = [
     "compress_model",
     "eliminate_",
     "explain",
+    "export",
     "load",
     "probe",
     "probe_model",
@@ -63,6 +65,7 @@ _HOMES = {
     "checkpoint": ("load",),
     "compress": ("CompressionResult", "compress", "compress_model"),
     "explain": ("Explanation", "Word", "explain"),
+    "export": ("export",),
     "graph.model": ("eliminate_", "restore_", "retention_of"),
     "probe": ("probe", "probe_model"),
     "protection": ("protect_rules",),

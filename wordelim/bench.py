@@ -21,6 +21,8 @@ from .errors import WordelimError
 from .evaluation.inference import has_fast_bf16
 from .evaluation.latency import forward_of, workload
 from .evaluation.speedups import speedups
+from .exporting.bench import bench_programs
+from .exporting.runtime import is_exported
 from .graph.cost import cost_of
 from .graph.model import eliminate_, retention_of
 from .opening import (
@@ -97,9 +99,9 @@ def bench(
     """Time a dense model and the one compressed from it on the same texts, in one run; see :func:`bench_models`.
 
     Args:
-        base: the dense model, a directory or a hub name.
+        base: the dense model, a directory or a hub name; or an exported directory.
         compressed: the directory that was made from it. None: what the packed layout and the exact cut of the last
-            layer alone give to ``base``, with nothing dropped and nothing trained.
+            layer alone give to ``base``, with nothing dropped and nothing trained. It may be an exported directory.
         data: texts such as the model meets in use: a path, a hub name, or a data set. Labels aren't needed, but where
             there are some they must be the model's.
         text, text_pair, label: names of the columns, where they aren't the usual ones.
@@ -114,6 +116,15 @@ def bench(
         WordelimError: a model, the data or a setting can't be used; the two models aren't one before and after.
     """
     chosen = BenchSettings(**settings)
+    columns = {"text": text, "text_pair": text_pair, "label": label}
+    names = {"base": str(base), "compressed": None if compressed is None else str(compressed)}
+    if is_exported(base) or (compressed is not None and is_exported(compressed)):
+        if compressed is None:
+            raise WordelimError(f"{base} is an exported program: name the compressed one to time it against.")
+        if speed is not None:
+            raise WordelimError(f"A program has one speed: leave {speed:g} out, or export the model at that speed.")
+        report = bench_programs(base, compressed, open_data(data), chosen, columns=columns, progress=progress)
+        return {**names, **report}
     place = open_device(device)
     if compressed is None:
         dense, fast, tokenizer = load_dense(base), None, open_tokenizer(base)
@@ -126,10 +137,10 @@ def bench(
         tokenizer,
         open_data(data),
         chosen,
-        columns={"text": text, "text_pair": text_pair, "label": label},
+        columns=columns,
         progress=progress,
     )
-    return {"base": str(base), "compressed": None if compressed is None else str(compressed), **report}
+    return {**names, **report}
 
 
 def bench_models(

@@ -8,6 +8,7 @@ from typing import Any
 __all__ = [
     "CheckpointError",
     "DataError",
+    "ExportError",
     "NotMetError",
     "RetentionError",
     "TrainingError",
@@ -29,6 +30,10 @@ class CheckpointError(WordelimError, OSError):
 
 class DataError(WordelimError, ValueError):
     """A data file, a column or a label can't be used."""
+
+
+class ExportError(WordelimError, RuntimeError):
+    """A model can't be exported, a runtime is missing, or an exported program answers otherwise than its model."""
 
 
 class NotMetError(WordelimError):

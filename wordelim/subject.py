@@ -17,6 +17,7 @@ from .checkpoint import is_compressed, load, load_dense
 from .data import Columns, Encoded, encode, find_columns
 from .errors import UnsupportedModelError, WordelimError
 from .evaluation.inference import logits_of
+from .exporting.runtime import ExportedModel, is_exported
 from .labels import problem_type
 from .opening import check_tokenizer, check_vocabulary, move, open_tokenizer
 
@@ -43,11 +44,21 @@ class Subject:
 
 
 def open_subject(directory: str | os.PathLike[str], *, device: Any = None, batch_size: int = 32) -> Subject:
-    """A classifier on disk, in fp32 on a device, ready to answer.
+    """A classifier on disk, in fp32 on a device, ready to answer; or an exported program, which runs on the CPU.
 
     Raises:
         WordelimError: the directory is missing or damaged, or its model doesn't classify texts.
     """
+    if is_exported(directory):
+        program: Any = ExportedModel(directory)
+        words = open_tokenizer(directory)
+        check_tokenizer(words)
+        return Subject(
+            str(directory),
+            program.config,
+            words,
+            lambda encoded: logits_of(program, encoded, words, batch_size=batch_size),
+        )
     compressed = Path(directory).expanduser().exists() and is_compressed(directory)
     model = load(directory) if compressed else load_dense(directory)
     if not type(model).__name__.endswith("ForSequenceClassification"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine_render import engine_section
+from export_render import export_section
 from probe_render import probe_section
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -48,6 +49,8 @@ def main() -> None:
         parts.append(probes)
     if engine := engine_section(RESULTS):
         parts.append(engine)
+    if exported := export_section(RESULTS):
+        parts.append(exported)
     search = RESULTS / "search.json"
     if search.exists():
         parts.append(_search(json.loads(search.read_text())))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from ..errors import RetentionError
 from ..retention import Retention
@@ -150,14 +151,14 @@ class HardExtract(nn.Module):
 
     def _extract_symbolic(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens, dropout: float) -> Extracted:
         rule = self.rule()
-        if not rule.drops:
-            return Extracted(merge_heads(attend(query, key, value, tokens.mask, self.scaling, dropout)), None, tokens)
         assert tokens.mask is not None
-        significance = symbolic.received_attention(query, key, tokens.mask, self.scaling)
+        if not rule.drops:
+            additive = symbolic.bias(tokens.mask, query.dtype)
+            context = scaled_dot_product_attention(query, key, value, additive, dropout, scale=self.scaling)
+            return Extracted(merge_heads(context), None, tokens)
+        context, significance = symbolic.scored_attention(query, key, value, tokens.mask, self.scaling, dropout)
         rows, alive = symbolic.keep_highest(significance, tokens, rule, self.retention.protected_first)
-        kept = gather(query.transpose(1, 2), rows).transpose(1, 2)
-        context = attend(kept, key, value, tokens.mask, self.scaling, dropout)
-        return Extracted(merge_heads(context), rows, alive)
+        return Extracted(gather(merge_heads(context), rows), rows, alive)
 
 
 class FirstToken(nn.Module):

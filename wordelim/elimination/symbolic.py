@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..retention import Retention
 from .tokens import Tokens
 
-__all__ = ["LONGEST", "CountRule", "keep_highest", "received_attention"]
+__all__ = ["LONGEST", "CountRule", "bias", "keep_highest", "scored_attention"]
 
 LONGEST = 8192
 """Tokens of a text up to which :class:`CountRule` counts as :meth:`Retention.count` does."""
@@ -50,7 +50,8 @@ class CountRule(NamedTuple):
 
     def counts(self, lengths: Tensor) -> Tensor:
         """Word vectors that are left of texts of these lengths, [batch] whole numbers both."""
-        wanted = (lengths * self.numerator + (self.denominator - 1)) // self.denominator
+        # Of numbers that aren't negative, for which runtimes have an operator of their own.
+        wanted = torch.div(lengths * self.numerator + (self.denominator - 1), self.denominator, rounding_mode="trunc")
         return wanted.clamp(min=self.least).minimum(lengths)
 
     def width(self, tokens: int) -> int:
@@ -74,18 +75,34 @@ def _whole_fraction(keep: float, least: int) -> tuple[int, int] | None:
     return (p, q) if same.all() else None
 
 
-def received_attention(query: Tensor, key: Tensor, mask: Tensor, scaling: float) -> Tensor:
-    """Significance of each word vector, [batch, tokens] fp32, as :func:`.significance.received_attention` gives it.
+def scored_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float, dropout: float
+) -> tuple[Tensor, Tensor]:
+    """Attention of all rows, and the significance of each word vector.
+
+    Context is made of all rows, from the same probabilities that score them, and the kept ones are taken afterwards:
+    runtimes other than PyTorch are slower with the scores of the kept rows made a second time.
 
     Args:
-        query, key: [batch, heads, tokens, head size].
+        query, key, value: [batch, heads, tokens, head size].
         mask: [batch, tokens] bool, true on real rows.
         scaling: factor of the scores before the softmax.
+        dropout: probability of dropping an attention probability; 0 outside training.
+
+    Returns:
+        Context [batch, heads, tokens, head size], and significance [batch, tokens] fp32 as
+        :func:`.significance.received_attention` gives it.
     """
-    scores = query.detach() @ key.detach().transpose(-1, -2) * scaling
-    probabilities = scores.masked_fill(~mask[:, None, None, :], float("-inf")).softmax(-1, dtype=torch.float32)
-    voters = mask[:, None, None, :].to(probabilities.dtype)
-    return (voters @ probabilities).sum((1, 2))
+    scores = (query * scaling) @ key.transpose(-1, -2) + bias(mask, query.dtype)
+    probabilities = scores.softmax(-1, dtype=torch.float32)
+    voters = mask[:, None, None, :].to(torch.float32)
+    significance = (voters @ probabilities.detach()).sum((1, 2))
+    return nn.functional.dropout(probabilities, dropout).to(value.dtype) @ value, significance
+
+
+def bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What to add to scores so that nobody attends to padding, [batch, 1, 1, tokens]."""
+    return torch.where(mask, 0.0, float("-inf")).to(dtype)[:, None, None, :]
 
 
 def keep_highest(significance: Tensor, tokens: Tokens, rule: CountRule, protected_first: int) -> tuple[Tensor, Tokens]:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from .console import heading, show
 
-__all__ = ["print_bench", "print_inspection", "print_plan", "print_result"]
+__all__ = ["print_bench", "print_export", "print_inspection", "print_plan", "print_result"]
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -207,3 +207,20 @@ def _factors(won: Mapping[str, Any]) -> str:
         return whole
     # Where another factor is below 1, padding is more than the whole gain.
     return f"{whole}; padding is {'all' if share >= 1 else f'{100 * share:.0f} %'} of the gain"
+
+
+def print_export(report: Mapping[str, Any]) -> None:
+    """What was exported, how far it is from its model, and how fast it is where that was measured."""
+    parity = report["parity"]
+    precision = "int8" if report["int8"] else "fp32"
+    rows = [
+        ("program", f"{report['format']}, {precision}, opset {report['opset']}, {report['megabytes']:.1f} MB"),
+        ("compared", f"{parity['examples']} texts through the model and the program"),
+        ("logits", f"differ by {parity['largest_difference']:.1e} at most"),
+    ]
+    if parity["kept"]:
+        rows.append(("kept", f"{parity['kept_otherwise']} of {parity['kept']} word vectors otherwise"))
+    for part, name in (("latency", "one text at a time"), ("batches_of_8", "batches of 8")):
+        for dense, ratio in report.get("speed", {}).get(part, {}).items():
+            rows.append((f"{ratio:.2f}x", f"faster than the dense model in {dense[-4:]}, {name}"))
+    show(heading("Exported"), _pairs(rows))

@@ -1,0 +1,68 @@
+"""``wordelim export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .run import Config, Debug, Json, errors, print_json, progress
+
+__all__ = ["command"]
+
+
+def command(
+    model_dir: Annotated[str, typer.Argument(help="Compressed directory; a dense model is exported dense.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; must not exist.")],
+    format: Annotated[str, typer.Option(help="onnx or openvino.")] = "onnx",
+    int8: Annotated[bool, typer.Option("--int8", help="Quantize the weights to eight bits.")] = False,
+    data: Annotated[
+        str | None, typer.Option(help="Texts that are run through model and program; built-in ones unless given.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
+    text_pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Cut these texts at this many tokens.")] = None,
+    opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 23.")] = 20,
+    speed: Annotated[
+        float | None, typer.Option(help="Speed to export, of a model compressed for several; its own unless given.")
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time it against the dense model, exported in the same way.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads of the runtime while it is timed.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output directory when it holds a model.")] = False,
+    as_json: Json = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Export a model to ONNX Runtime or OpenVINO, for serving without PyTorch.
+
+    Texts are run through the model and the exported program; where they answer otherwise, nothing is written.
+
+    Example: wordelim export my-bert-fast --format onnx --int8 -o my-bert-fast-onnx
+    """
+    from wordelim.export import export
+    from wordelim.report.terminal import print_export
+
+    with progress() as show:
+        report = export(
+            model_dir,
+            output,
+            format=format,
+            int8=int8,
+            data=data,
+            text=text,
+            text_pair=text_pair,
+            max_length=max_length,
+            opset=opset,
+            speed=speed,
+            measure=measure,
+            threads=threads,
+            force=force,
+            progress=show,
+        )
+    print_json(report) if as_json else print_export(report)
+    if report["retention"] is None:
+        errors.print(f"{model_dir} isn't compressed: it was exported dense.")
+    errors.print(f"Written: {output}")

@@ -1,0 +1,204 @@
+"""Time exported programs in ONNX Runtime against the fused dense export, interleaved, in fp32 and int8.
+
+python tests/benchmarks/export.py --work DIR                                   # BERT-base shape, RTE's fractions
+python tests/benchmarks/export.py --work DIR --model IMDB=DENSE:COMPRESSED:TEST  # real models: speed and accuracy
+
+Programs are made under DIR once and used again, so making them and timing them can be two runs (--make-only).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from render import RESULTS
+from render import main as render
+
+RTE = (153, 125, 111, 105, 85, 80, 72, 48, 35, 27, 22, 5)
+SHAPES = ((1, 256), (8, 256))
+ROUNDS = 5
+KINDS = ("dense-fp32", "dense-int8", "compressed-fp32", "compressed-int8")
+
+
+def main() -> None:
+    """Make what is missing, time it, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--model", action="append", default=[], metavar="NAME=DENSE:COMPRESSED:DATA")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--examples", type=int, default=1000, help="texts of DATA on which accuracy is measured")
+    parser.add_argument("--make-only", action="store_true")
+    options = parser.parse_args()
+    if not options.model and not (options.work / "shape" / "compressed-int8.onnx").exists():
+        _make_shape(options.work / "shape")
+    for given in options.model:
+        _make_real(options.work / given.partition("=")[0], *given.partition("=")[2].split(":")[:2])
+    if options.make_only:
+        return
+    path = RESULTS / "export.json"
+    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "torch", "transformers"))
+    about = f"ONNX Runtime on a CPU, {options.threads} threads, {ROUNDS} rounds, medians; {versions}."
+    if options.model:
+        for given in options.model:
+            name, _, paths = given.partition("=")
+            dense, _, data = paths.split(":")
+            row = _real(options.work / name, dense, data, options.threads, options.examples)
+            result.setdefault("real", {})[name] = {"about": about, **row}
+    else:
+        result["shape"] = {
+            "about": f"BERT-base shape, random weights, RTE's fractions ({', '.join(map(str, RTE))} of 256). {about}",
+            "rows": [_timed(options.work / "shape", batch, tokens, options.threads) for batch, tokens in SHAPES],
+        }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    render()
+
+
+def _make_shape(place: Path) -> None:
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    import wordelim
+
+    torch.manual_seed(0)
+    dense = BertForSequenceClassification(BertConfig()).eval()
+    compressed = wordelim.eliminate_(copy.deepcopy(dense), wordelim.Retention.fractions([n / 256 for n in RTE]))
+    _make(place, dense, compressed)
+
+
+def _make_real(place: Path, dense_dir: str, compressed_dir: str) -> None:
+    if (place / "compressed-int8.onnx").exists():
+        return
+    import torch
+
+    from wordelim.checkpoint import load, load_dense
+
+    _make(place, load_dense(dense_dir, dtype=torch.float32), load(compressed_dir, dtype=torch.float32))
+
+
+def _make(place: Path, dense: Any, compressed: Any) -> None:
+    import torch
+    from onnxruntime.transformers.optimizer import optimize_model
+
+    from wordelim.exporting.formats import FORMATS
+    from wordelim.exporting.program import quantize_onnx, write_program
+
+    form = FORMATS["onnx"]
+    ids = torch.randint(5, 1000, (2, 64))
+    sample = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    place.mkdir(parents=True, exist_ok=True)
+    for name, model in (("dense", dense.eval()), ("compressed", compressed.eval())):
+        start = time.perf_counter()
+        write_program(model, sample, place, form)
+        (place / form.program).rename(place / f"{name}-fp32.onnx")
+        shutil.copy(place / f"{name}-fp32.onnx", place / f"{name}-int8.onnx")
+        quantize_onnx(place / f"{name}-int8.onnx")
+        print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
+    config = dense.config
+    # The dense side alone: on a graph that eliminates the optimizer takes minutes.
+    for kind in ("dense-fp32", "dense-int8"):
+        fused = optimize_model(
+            str(place / f"{kind}.onnx"),
+            "bert",
+            num_heads=config.num_attention_heads,
+            hidden_size=config.hidden_size,
+            opt_level=0,
+        )
+        print(kind, fused.get_fused_operator_statistics(), flush=True)
+        fused.save_model_to_file(str(place / f"{kind}-fused.onnx"))
+
+
+def _sessions(place: Path, threads: int) -> dict[str, Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return {
+        kind + suffix: onnxruntime.InferenceSession(place / f"{kind}{suffix}.onnx", options)
+        for kind in KINDS
+        for suffix in ("", "-fused")
+        if (place / f"{kind}{suffix}.onnx").exists()
+    }
+
+
+def _timed(place: Path, batch: int, tokens: int, threads: int) -> dict[str, Any]:
+    """Milliseconds of each program on one batch without padding, and the ratios that are asked about."""
+    ids = np.random.default_rng(0).integers(5, 1000, (batch, tokens))
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    return {"batch": batch, "tokens": tokens, **_ratios(_sessions(place, threads), [inputs])}
+
+
+def _ratios(sessions: dict[str, Any], batches: list[dict[str, Any]]) -> dict[str, Any]:
+    seconds: dict[str, list[float]] = {name: [] for name in sessions}
+    for round_ in range(ROUNDS + 1):
+        for name, session in sessions.items():
+            start = time.perf_counter()
+            for batch in batches:
+                _run(session, batch)
+            if round_:
+                seconds[name].append(time.perf_counter() - start)
+    # The dense side in its faster form: as exported, or fused further by ONNX Runtime's own optimizer for BERT.
+    best = {kind: min((of for name, of in seconds.items() if name.startswith(kind)), key=np.median) for kind in KINDS}
+
+    def ratio(slow: str, fast: str) -> float:
+        return round(float(np.median(np.array(best[slow]) / np.array(best[fast]))), 3)
+
+    return {
+        "milliseconds": {name: round(1e3 * float(np.median(of)) / len(batches), 2) for name, of in seconds.items()},
+        "fp32": ratio("dense-fp32", "compressed-fp32"),
+        "int8": ratio("dense-int8", "compressed-int8"),
+        "dense_int8_over_fp32": ratio("dense-fp32", "dense-int8"),
+        "compressed_int8_over_dense_fp32": ratio("dense-fp32", "compressed-int8"),
+    }
+
+
+def _run(session: Any, batch: dict[str, Any]) -> Any:
+    (logits,) = session.run(["logits"], {value.name: batch[value.name] for value in session.get_inputs()})
+    return logits
+
+
+def _real(place: Path, dense_dir: str, data: str, threads: int, examples: int) -> dict[str, Any]:
+    """Accuracy of each program on labelled texts, and speed on them in random batches of 8 and one by one."""
+    from transformers import AutoConfig
+
+    from wordelim.data import encode, find_columns
+    from wordelim.evaluation.inference import batches
+    from wordelim.opening import open_data, open_tokenizer
+
+    config, tokenizer = AutoConfig.from_pretrained(dense_dir), open_tokenizer(dense_dir)
+    texts = open_data(data)
+    texts = texts.select(range(min(len(texts), examples)))
+    encoded = encode(texts, tokenizer, find_columns(texts), config, max_length=min(256, tokenizer.model_max_length))
+    labels = np.array(encoded.dataset["labels"])
+    sessions = _sessions(place, threads)
+
+    def made(order: list[int], size: int) -> list[dict[str, Any]]:
+        given = batches(encoded.dataset, tokenizer, order, size)
+        return [{name: values.numpy() for name, values in batch.items()} for batch in given]
+
+    by_length = np.argsort(encoded.lengths, kind="stable").tolist()
+    accuracy = {}
+    for kind in KINDS:
+        answers = np.concatenate([_run(sessions[kind], batch).argmax(1) for batch in made(by_length, 16)])
+        accuracy[kind] = round(100 * float((answers == labels[by_length]).mean()), 2)
+    chosen = np.random.default_rng(0).permutation(len(texts))[:64].tolist()
+    return {
+        "examples": len(texts),
+        "lengths": encoded.spread,
+        "accuracy": accuracy,
+        "batches_of_8": _ratios(sessions, made(chosen, 8)),
+        "one_by_one": _ratios(sessions, made(chosen[:16], 1)),
+    }
+
+
+if __name__ == "__main__":
+    main()

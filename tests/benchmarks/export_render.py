@@ -1,0 +1,72 @@
+"""The section of docs/benchmarks.md on exported programs, from what export.py leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["export_section"]
+
+_RATIOS = (
+    ("fp32", "fp32"),
+    ("int8", "int8"),
+    ("dense_int8_over_fp32", "dense: int8 over fp32"),
+    ("compressed_int8_over_dense_fp32", "compressed int8 over dense fp32"),
+)
+_KINDS = {
+    "dense-fp32": "dense, fp32",
+    "dense-int8": "dense, int8",
+    "compressed-fp32": "compressed, fp32",
+    "compressed-int8": "compressed, int8",
+}
+
+
+def export_section(results: Path) -> str | None:
+    """Tables of what export.json holds, or None where there is none."""
+    path = results / "export.json"
+    if not path.exists():
+        return None
+    result = json.loads(path.read_text())
+    lines = [
+        "## Exported to ONNX Runtime",
+        "",
+        "How many times faster than the dense model, exported and run in the same way. The dense side is taken in its "
+        "faster form: as exported, or fused further by ONNX Runtime's own optimizer for BERT (attention, normalisation "
+        "and GELU); the compressed side is as exported.",
+    ]
+    if "shape" in result:
+        shape = result["shape"]
+        lines += ["", shape["about"], "", *_table(("batch", "tokens"), shape["rows"])]
+        lines += ["", "```sh", "python tests/benchmarks/export.py --work WORK", "```"]
+    for name, real in result.get("real", {}).items():
+        lengths = real["lengths"]
+        rows = [
+            {"texts": f"batches of {size}" if size > 1 else "one by one", **real[part]}
+            for part, size in (("batches_of_8", 8), ("one_by_one", 1))
+        ]
+        accuracy = ", ".join(f"{label} {real['accuracy'][kind]:.2f}" for kind, label in _KINDS.items())
+        lines += [
+            "",
+            f"### {name}, exported",
+            "",
+            f"{real['about']} Texts have {lengths['mean']} tokens on average, {lengths['max']} at most; batches are "
+            f"random and padded to their longest text. Accuracy on {real['examples']} texts: {accuracy}.",
+            "",
+            *_table(("texts",), rows),
+            "",
+            "```sh",
+            f"python tests/benchmarks/export.py --work WORK --model {name}=DENSE:COMPRESSED:DATA",
+            "```",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(keys: tuple[str, ...], rows: list[dict[str, Any]]) -> list[str]:
+    titles = (*keys, *(title for _, title in _RATIOS), "dense fp32, ms a batch")
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    for row in rows:
+        dense = min(row["milliseconds"][name] for name in ("dense-fp32", "dense-fp32-fused"))
+        cells = [*(str(row[key]) for key in keys), *(f"{row[key]:.2f}x" for key, _ in _RATIOS), f"{dense:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines

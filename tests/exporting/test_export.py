@@ -1,0 +1,207 @@
+"""An exported directory answers as its model does, in each runtime, and nothing else is ever written."""
+
+import importlib
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import wordelim
+from wordelim import Retention, eliminate_
+from wordelim.checkpoint import save
+from wordelim.cli import app
+from wordelim.errors import CheckpointError, ExportError
+from wordelim.exporting import formats, program
+from wordelim.exporting.runtime import EXPORT_FILE, ExportedModel
+from wordelim.graph.model import eliminating_encoder
+
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnxscript")),
+    reason="the extra onnx isn't installed",
+)
+needs_openvino = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("openvino", "nncf", "onnxscript")),
+    reason="the extra openvino isn't installed",
+)
+pytestmark = needs_onnx
+DOCS = Path(__file__).parents[2] / "docs"
+RETENTIONS = {
+    "bert": Retention.fractions([0.7, 0.35, 0.35], protect=("first:2",)),
+    "roberta": Retention.fractions([0.5, 0.5]),
+    "albert": Retention.counts([9, 4], min_tokens=2),
+    "distilbert": Retention.fractions([1.0, 0.2, 0.0], min_tokens=3),
+}
+
+
+@pytest.fixture(scope="module")
+def make_exported(make_model, make_tokenizer, tmp_path_factory):
+    """``make_exported(family)``: a compressed model, its directory, and what it was exported to; each made once.
+
+    Other formats are made from the ONNX program that is there already, for tracing is what takes time.
+    """
+    made = {}
+
+    def make(family, form="onnx", **options):
+        if family not in made:
+            # The last layer is cut to the first token; those before it eliminate.
+            retention = RETENTIONS[family]
+            model = eliminate_(make_model(family, layers=len(retention.keep)), retention)
+            place = tmp_path_factory.mktemp(family)
+            directory = save(model, make_tokenizer(family), place / "compressed")
+            wordelim.export(directory, place / "onnx{}")
+            made[family] = model, directory
+        model, directory = made[family]
+        output = directory.with_name(f"{form}{options}")
+        if not output.exists():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(
+                    program, "_write_onnx", lambda *args: _copy(directory.with_name("onnx{}"), args[2].parent)
+                )
+                wordelim.export(directory, output, format=form, **options)
+        return model, directory, output
+
+    return make
+
+
+def _copy(source, target):
+    for path in source.glob("model.onnx*"):
+        (target / path.name).write_bytes(path.read_bytes())
+
+
+def _agree(model, exported, make_batch, tolerance=1e-4):
+    """The same logits from both of torch's layouts and from the program, whatever the batch."""
+    random = np.random.default_rng(0)
+    encoder = eliminating_encoder(model)
+    for round_ in range(6):
+        lengths = random.integers(1, 41, random.integers(1, 6)).tolist()
+        batch = make_batch(model, lengths, width=max(lengths) + round_ % 3, seed=round_)
+        found = exported(**batch).logits
+        for layout in ("packed", "padded"):
+            encoder.layout = layout
+            with torch.inference_mode():
+                torch.testing.assert_close(found, model(**batch).logits, atol=tolerance, rtol=tolerance)
+    encoder.layout = "auto"
+
+
+@pytest.mark.parametrize("family", RETENTIONS)
+def test_onnx_answers_as_both_layouts_do(family, make_exported, make_batch):
+    model, _, output = make_exported(family)
+    exported = ExportedModel(output)
+    _agree(model, exported, make_batch)
+    report = json.loads((output / EXPORT_FILE).read_text())
+    assert exported.retention == wordelim.retention_of(model)
+    assert exported.config.id2label == model.config.id2label
+    assert report["parity"]["kept"] > 30
+    assert report["parity"]["kept_otherwise"] == 0
+
+
+@needs_openvino
+def test_openvino_answers_as_both_layouts_do(make_exported, make_batch):
+    model, _, output = make_exported("bert", "openvino")
+    exported = ExportedModel(output, threads=1)
+    _agree(model, exported, make_batch)
+    assert exported.retention == wordelim.retention_of(model)
+    assert not list(output.glob("*.onnx*"))
+
+
+def test_int8_stays_near_and_is_smaller(make_exported, make_batch, logits):
+    model, _, output = make_exported("bert", int8=True)
+    batch = make_batch(model, [20, 7, 33])
+    difference = ExportedModel(output)(**batch).logits - logits(model, batch)
+    assert 0 < difference.abs().max() < 0.3 * logits(model, batch).std()
+    report = json.loads((output / EXPORT_FILE).read_text())
+    assert report["int8"]
+    assert report["parity"]["largest_difference"] > 0
+
+
+@needs_openvino
+def test_openvino_takes_int8_weights(make_exported):
+    _, _, output = make_exported("bert", "openvino", int8=True)
+    assert "i8" in (output / "openvino_model.xml").read_text() or "u8" in (output / "openvino_model.xml").read_text()
+
+
+def test_torch_quantizes_a_rewritten_model(make_exported, make_batch, logits):
+    model, _, _ = make_exported("bert")
+    quantized = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear})
+    batch = make_batch(model, [20, 7, 33])
+    difference = logits(quantized, batch) - logits(model, batch)
+    assert 0 < difference.abs().max() < 0.3 * logits(model, batch).std()
+
+
+def test_the_script_of_the_docs_serves_without_torch(make_exported, tokenizer_of_bert, tmp_path, logits):
+    model, _, output = make_exported("bert")
+    (script,) = re.findall(r"```python\n(# serve\.py\n.*?)```", (DOCS / "export.md").read_text(), re.DOTALL)
+    (tmp_path / "serve.py").write_text(script)
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None  # importing it fails\n")
+    texts = ["good film", "the plot is not very good and it was short"]
+    done = subprocess.run(
+        [sys.executable, tmp_path / "serve.py", output, *texts],
+        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = logits(model, dict(tokenizer_of_bert(texts, padding=True, return_tensors="pt")))
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == [model.config.id2label[int(row.argmax())] for row in expected]
+    assert [float(line[1]) for line in lines] == pytest.approx(expected.max(1).values.tolist(), abs=1e-4)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_of_bert(make_tokenizer):
+    return make_tokenizer("bert")
+
+
+def test_what_the_model_can_not_take_is_refused(make_exported, make_batch):
+    model, _, output = make_exported("bert")
+    exported = ExportedModel(output)
+    batch = make_batch(model, [9, 5])
+    with pytest.raises(ExportError, match="pad on the right"):
+        exported(**{name: values.flip(1) for name, values in batch.items()})
+    with pytest.raises(ExportError, match="longer than the 64"):
+        exported(input_ids=torch.ones(1, 65, dtype=torch.long))
+    with pytest.raises(ExportError, match="can't be trained"):
+        exported.train()
+
+
+def test_a_dense_model_is_exported_dense_and_said_so(make_model_dir, make_batch, tmp_path, logits):
+    directory = make_model_dir("bert", layers=1)
+    done = CliRunner().invoke(app, ["export", str(directory), "-o", str(tmp_path / "out"), "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert "isn't compressed: it was exported dense" in done.stderr
+    assert json.loads(done.stdout)["retention"] is None
+    exported = ExportedModel(tmp_path / "out")
+    assert exported.retention is None
+
+
+def test_bad_input_leaves_nothing(make_exported, monkeypatch, tmp_path):
+    _, directory, output = make_exported("bert")
+    for error, sentence, options in (
+        (ExportError, "opset 17 isn't served", {"opset": 17}),
+        (ExportError, "Format 'tflite' is unknown: use onnx or openvino", {"format": "tflite"}),
+        (CheckpointError, "exists: name another", {"output": output}),
+    ):
+        with pytest.raises(error, match=sentence):
+            wordelim.export(directory, **{"output": tmp_path / "out", **options})
+    with pytest.raises(ExportError, match="holds no exported program"):
+        ExportedModel(directory)
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    with pytest.raises(ExportError, match=r"pip install 'wordelim\[onnx\]'"):
+        wordelim.export(directory, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_program_is_named(make_exported, tmp_path):
+    _, _, output = make_exported("bert")
+    _copy(output, tmp_path)
+    (tmp_path / "config.json").write_text((output / "config.json").read_text())
+    (tmp_path / "model.onnx").write_bytes((output / "model.onnx").read_bytes()[:1000])
+    with pytest.raises(ExportError, match="can't be opened"):
+        ExportedModel(tmp_path)

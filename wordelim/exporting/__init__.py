@@ -1,0 +1,1 @@
+"""Formats that a model is exported to, and how an exported directory is run."""

@@ -1,0 +1,159 @@
+"""Write a model as a program of a runtime."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..errors import ExportError
+from .formats import FORMATS, Format
+
+__all__ = ["KEPT", "OPSET", "quantize_onnx", "write_program"]
+
+OPSET = 20
+"""ONNX operator set unless another is asked for: the oldest that has Gelu."""
+KEPT = "kept_{layer}"
+"""Name of the value in an exported program that holds which rows leave a layer, [batch, kept]."""
+
+# What fits into one file of ONNX, which is a protocol buffer, with room for the graph.
+_ONE_FILE = 1_900_000_000
+
+
+def write_program(
+    model: PreTrainedModel,
+    sample: Mapping[str, Tensor],
+    directory: Path,
+    form: Format,
+    *,
+    int8: bool = False,
+    opset: int = OPSET,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Export a model, dense or compressed, with dynamic batch and length.
+
+    Both formats are made from one ONNX program, so that they mean the same.
+
+    Args:
+        sample: inputs by name, [batch, tokens], at least two texts; which inputs the program has is read from it.
+        directory: where the program's files go; must exist.
+        int8: quantize the weights: for ONNX Runtime with activations quantized as they come, for OpenVINO alone.
+        opset: ONNX operator set.
+        metadata: entries of the program's own metadata.
+
+    Raises:
+        ExportError: the model can't be exported, or not with this operator set.
+    """
+    onnx_path = directory / FORMATS["onnx"].program
+    _write_onnx(model, sample, onnx_path, opset, metadata or {})
+    if form.name == "onnx":
+        if int8:
+            quantize_onnx(onnx_path)
+        return
+    _write_openvino(onnx_path, directory / form.program, int8, metadata or {})
+    for path in directory.glob(f"{onnx_path.name}*"):
+        path.unlink()
+
+
+def _write_onnx(
+    model: PreTrainedModel, sample: Mapping[str, Tensor], path: Path, opset: int, metadata: Mapping[str, Any]
+) -> None:
+    import onnx_ir
+    from torch.export import Dim
+    from transformers.exporters.configs import OnnxConfig
+    from transformers.exporters.exporter_onnx import OnnxExporter
+
+    dynamic = {name: {0: Dim.DYNAMIC, 1: Dim.DYNAMIC} for name in sample}
+    training = model.training
+    model.eval()
+    try:
+        with _quiet(), torch.no_grad():
+            config = OnnxConfig(dynamic_shapes=dynamic, opset_version=opset)
+            program: Any = OnnxExporter().export(model, dict(sample), config).program
+    except Exception as error:  # exporters raise errors of many classes, without a common base
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ExportError(f"{type(model).__name__} can't be exported to ONNX opset {opset} ({reason}).") from error
+    finally:
+        model.train(training)
+    made = program.opset_imports[""]
+    if made != opset:
+        raise ExportError(f"This model can't be exported to ONNX opset {opset}: use {made}.")
+    for value in program.graph.inputs:
+        value.shape = onnx_ir.Shape(["batch", "tokens"])
+    _name_kept_rows(program)
+    program.metadata_props.update({name: _text(value) for name, value in metadata.items()})
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    onnx_ir.save(program, path, external_data=f"{path.name}.data" if size > _ONE_FILE else None)
+
+
+def _name_kept_rows(program: Any) -> None:
+    """Give the rows that leave each eliminating layer a name: they come out of its ascending sort."""
+    for node in program.graph:
+        scope = re.search(r"extract_(\d+)'", node.metadata_props.get("pkg.torch.onnx.name_scopes", ""))
+        if scope and node.op_type == "TopK" and not node.attributes["largest"].as_int():
+            node.outputs[0].name = KEPT.format(layer=scope[1])
+
+
+def quantize_onnx(path: Path) -> None:
+    """Quantize a program of ONNX to int8, in its own file: weights now, activations as they come."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    program = onnx.load(path)
+    # Shapes are inferred anew; those of the exporter name weights that the quantizer replaces.
+    del program.graph.value_info[:]
+    large = path.with_name(f"{path.name}.data").exists()
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    with _quiet():
+        quantize_dynamic(
+            program,
+            path,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            # Seven bits: on processors without VNNI the sum of two products of eight overflows.
+            reduce_range=True,
+            use_external_data_format=large,
+        )
+
+
+def _write_openvino(onnx_path: Path, path: Path, int8: bool, metadata: Mapping[str, Any]) -> None:
+    import openvino
+
+    program = openvino.convert_model(onnx_path)
+    if int8:
+        import nncf
+
+        with _quiet():
+            program = nncf.compress_weights(program)
+    for name, value in metadata.items():
+        program.set_rt_info(_text(value), [name])
+    openvino.save_model(program, path, compress_to_fp16=False)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep exporters and quantizers from printing their progress and their own warnings."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
