@@ -1,4 +1,4 @@
-"""Time exported programs in ONNX Runtime against the fused dense export, interleaved, in fp32 and int8.
+"""Time exported programs in ONNX Runtime against the dense export, interleaved, in fp32 and int8.
 
 python tests/benchmarks/export.py --work DIR                                   # BERT-base shape, RTE's fractions
 python tests/benchmarks/export.py --work DIR --model IMDB=DENSE:COMPRESSED:TEST  # real models: speed and accuracy
