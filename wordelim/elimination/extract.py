@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -78,13 +79,12 @@ class HardExtract(nn.Module):
             protected = None if tokens.protected is None else tokens.protected[start:end].view(run.examples, run.alive)
             context, rows, alive = self._extract_run(queries, keys, values, run, protected)
             contexts.append(context)
-            first = torch.arange(start, start + run.examples * run.alive, run.alive, device=query.device)[:, None]
-            kept.append(rows + first if rows is not None else first + torch.arange(run.alive, device=query.device))
+            kept.append(rows)
             runs.append(run._replace(alive=alive))
             start = end
         context = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
         after = tuple(runs)
-        index = None if after == tokens.runs else torch.cat([rows.flatten() for rows in kept])
+        index = None if after == tokens.runs else _packed_index(tokens.runs, kept, query.device)
         protected = tokens.protected
         if protected is not None and index is not None:
             protected = protected.index_select(0, index)
@@ -196,6 +196,19 @@ class FirstToken(nn.Module):
             context = torch.cat(contexts)[None]
         index = run_starts(tokens.runs, query.device)
         return Extracted(context, index, tokens._replace(runs=ones))
+
+
+def _packed_index(runs: tuple[Run, ...], kept: Sequence[Tensor | None], device: torch.device) -> Tensor:
+    """Rows kept of each run's examples, [examples, kept] or None for all, as rows among all packed ones."""
+    parts, start = [], 0
+    for run, rows in zip(runs, kept, strict=True):
+        end = start + run.examples * run.alive
+        if rows is None:
+            parts.append(torch.arange(start, end, device=device))
+        else:
+            parts.append((rows + torch.arange(start, end, run.alive, device=device)[:, None]).flatten())
+        start = end
+    return torch.cat(parts)
 
 
 def _runs(values: Tensor, runs: tuple[Run, ...]) -> list[Tensor]:
