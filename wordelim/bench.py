@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from .checkpoint import load_dense
-from .data import encode, find_columns, fingerprint
+from .data import describe, encode, find_columns
 from .environment import environment
 from .errors import WordelimError
 from .evaluation.inference import has_fast_bf16
@@ -223,13 +223,7 @@ def bench_models(
         "attention": dense.config._attn_implementation,
         "retention": None if compressed is None else retention.to_dict(),
         "last_layer_cut_to_first_token": cost.first_token,
-        "data": {
-            "columns": asdict(found),
-            "examples": len(data),
-            "truncated": encoded.truncated,
-            "fingerprint": fingerprint(data, found),
-            "lengths": encoded.spread,
-        },
+        "data": {**describe(data, found, encoded), "lengths": encoded.spread},
         "fixed_length": longest,
         "settings": asdict(settings),
         "measurements": measurements,

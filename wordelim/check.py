@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .baseline import CHECK_VERSION, Baseline
-from .data import Encoded, fingerprint
+from .data import Encoded, describe, fingerprint
 from .environment import environment
 from .errors import WordelimError
 from .evaluation.compare import compare
@@ -169,14 +169,7 @@ def check(
         "result": {**result, "lengths": encoded.spread, **_flops(runs.get("base"), subject, encoded)},
         **({} if speed is None else {"speed": speed}),
         "labels": task_of(subject.config)[1],
-        "data": {
-            "columns": asdict(columns),
-            "examples": len(rows),
-            "truncated": encoded.truncated,
-            "longest": max(encoded.lengths),
-            "fingerprint": fingerprint(rows, columns),
-            "inputs": inputs,
-        },
+        "data": {**describe(rows, columns, encoded), "longest": max(encoded.lengths), "inputs": inputs},
         "settings": asdict(chosen),
         "seconds": round(time.perf_counter() - started, 1),
         **environment(place),

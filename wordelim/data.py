@@ -6,7 +6,7 @@ import hashlib
 import json
 import reprlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -18,7 +18,7 @@ from wordelim.labels import encode_labels
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-__all__ = ["Columns", "Encoded", "carve", "encode", "find_columns", "fingerprint", "usable_positions"]
+__all__ = ["Columns", "Encoded", "carve", "describe", "encode", "find_columns", "fingerprint", "usable_positions"]
 
 _PAIRS = (
     ("sentence1", "sentence2"),
@@ -280,6 +280,16 @@ def fingerprint(dataset: datasets.Dataset, columns: Columns | None = None) -> st
         for row in zip(*(batch[name] for name in names), strict=True):
             digest.update(b"\n" + json.dumps(row, sort_keys=True, default=str).encode())
     return digest.hexdigest()
+
+
+def describe(dataset: datasets.Dataset, columns: Columns, encoded: Encoded) -> dict[str, Any]:
+    """What a report says of the data that something was measured on, as plain data."""
+    return {
+        "columns": asdict(columns),
+        "examples": len(dataset),
+        "truncated": encoded.truncated,
+        "fingerprint": fingerprint(dataset, columns),
+    }
 
 
 def carve(

@@ -14,7 +14,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from .checkpoint import load_dense
-from .data import encode, find_columns, fingerprint
+from .data import describe, encode, find_columns
 from .environment import environment
 from .errors import WordelimError
 from .evaluation.inference import logits_of
@@ -218,13 +218,7 @@ def probe_model(
         "headroom": headroom,
         "as_it_is": _fastest(headroom, chosen.max_drop),
         "in_reach": _fastest(headroom, chosen.max_drop + RECOVERABLE),
-        "data": {
-            "columns": asdict(found),
-            "examples": len(validation),
-            "measured": len(sample),
-            "truncated": encoded.truncated,
-            "fingerprint": fingerprint(validation, found),
-        },
+        "data": {**describe(validation, found, encoded), "measured": len(sample)},
         "settings": asdict(chosen),
         "seconds": round(time.perf_counter() - started, 1),
         **environment(model.device),

@@ -14,7 +14,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from ..checkpoint import load, load_dense
-from ..data import encode, find_columns, fingerprint
+from ..data import describe, encode, find_columns
 from ..environment import environment
 from ..errors import ExportError, WordelimError
 from ..evaluation.latency import Forward, forward_of, workload
@@ -95,13 +95,7 @@ def bench_programs(
         "attention": None,
         "retention": retention.to_dict(),
         "last_layer_cut_to_first_token": cost.first_token,
-        "data": {
-            "columns": asdict(found),
-            "examples": len(data),
-            "truncated": encoded.truncated,
-            "fingerprint": fingerprint(data, found),
-            "lengths": encoded.spread,
-        },
+        "data": {**describe(data, found, encoded), "lengths": encoded.spread},
         "fixed_length": longest,
         "settings": asdict(settings),
         "measurements": [{"dtype": _against(precisions), "mode": _against(runtimes), **measured}],
