@@ -32,8 +32,8 @@ def outputs(model, batch):
     return found.logits if "logits" in found else found.last_hidden_state
 
 
-def near(got, expected):
-    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+def near(got, expected, tolerance=1e-5):
+    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.fixture(scope="session", params=["padded", "packed"])
@@ -50,23 +50,35 @@ def tagger(make_model, family, request):
 def test_laws_1_and_2_of_a_head_that_reads_all(tagger, retentions, make_batch, data, lengths, padding):
     dense, model = tagger
     batch = make_batch(dense, lengths, width=max(lengths) + padding)
-    real = batch["attention_mask"].bool()
+    retention = data.draw(retentions(LAYERS))
+    if not eliminating_encoder(model).get_submodule("enter").origins:
+        return the_laws_hold(dense, model, retention, batch, lengths)
+    # In fp32, rounding alone moves a dense NomicBERT by 2.4e-5 from what it says in fp64.
+    the_laws_hold(dense, model, retention, batch, lengths, tolerance=5e-5)
+    try:
+        the_laws_hold(dense.double(), model.double(), retention, batch, lengths)
+    finally:
+        dense.float(), model.float()
+
+
+def the_laws_hold(dense, model, retention, batch, lengths, tolerance=1e-5):
     wordelim.eliminate_(model, KEEP_ALL)
-    near(outputs(model, batch)[real], outputs(dense, batch)[real])
-    wordelim.eliminate_(model, data.draw(retentions(LAYERS)))
+    real = batch["attention_mask"].bool()
+    near(outputs(model, batch)[real], outputs(dense, batch)[real], tolerance)
+    wordelim.eliminate_(model, retention)
     assert wordelim.retention_of(model).restore
     together = outputs(model, batch)
     for row, length in enumerate(lengths):
         alone = outputs(model, {name: values[row : row + 1, :length] for name, values in batch.items()})
-        near(alone[0], together[row, :length])
+        near(alone[0], together[row, :length], tolerance)
     encoder = eliminating_encoder(model)
     layout = encoder.layout
     encoder.layout = "packed" if layout == "padded" else "padded"
-    near(outputs(model, batch), together)
+    near(outputs(model, batch), together, tolerance)
     encoder.layout = layout
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.compiler, "is_compiling", lambda: True)  # what a compiler or exporter would be shown
-        near(outputs(model, batch), together)
+        near(outputs(model, batch), together, tolerance)
 
 
 @pytest.mark.every_family
