@@ -31,9 +31,12 @@ def operations(module, rows, tokens):
     return result, seen.names
 
 
+WIDE, NARROW = 640, 512
+
+
 @pytest.mark.parametrize("bias", [True, False])
-def test_packed_rows_go_through_onednn_and_give_the_same(bias):
-    module, rows = nn.Linear(48, 32, bias=bias), torch.randn(1, 5, 48)
+def test_few_packed_rows_go_through_onednn_and_give_the_same(bias):
+    module, rows = nn.Linear(WIDE, NARROW, bias=bias), torch.randn(1, 5, WIDE)
     with torch.no_grad():
         result, names = operations(module, rows, PACKED)
         assert ("_linear_pointwise" in names) == torch.backends.mkldnn.is_available()
@@ -41,8 +44,8 @@ def test_packed_rows_go_through_onednn_and_give_the_same(bias):
 
 
 def test_everything_else_goes_through_the_module():
-    rows = torch.randn(1, 5, 48)
-    hooked, patched, calls = nn.Linear(48, 32), nn.Linear(48, 32), []
+    rows = torch.randn(1, 5, WIDE)
+    hooked, patched, calls = nn.Linear(WIDE, NARROW), nn.Linear(WIDE, NARROW), []
     hooked.register_forward_hook(lambda *_: calls.append("hook"))
     patched.forward = lambda rows: calls.append("patched") or rows
 
@@ -52,10 +55,13 @@ def test_everything_else_goes_through_the_module():
             return super().forward(rows)
 
     with torch.no_grad():
-        for module in (hooked, patched, Own(48, 32)):
+        for module in (hooked, patched, Own(WIDE, NARROW)):
             linear(module, rows, PACKED)
         assert calls == ["hook", "patched", "own"]
-        plain = nn.Linear(48, 32)
+        for size, many in ((NARROW - 1, 5), (NARROW, 129)):
+            _, names = operations(nn.Linear(WIDE, size), torch.randn(1, many, WIDE), PACKED)
+            assert "_linear_pointwise" not in names
+        plain = nn.Linear(WIDE, NARROW)
         for tokens, dtype in ((PADDED, torch.float32), (PACKED, torch.bfloat16), (PACKED, torch.float64)):
             _, names = operations(plain.to(dtype), rows.to(dtype), tokens)
             assert "_linear_pointwise" not in names

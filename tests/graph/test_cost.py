@@ -1,7 +1,5 @@
 """Cost against the FLOPs that torch counts while the encoder runs."""
 
-import math
-
 import pytest
 import torch
 from hypothesis import given
@@ -26,7 +24,7 @@ def counted(encoder_of):
     def count(model, batch):
         counts = []
         encoder = encoder_of(model)
-        counter = FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: linear_flops})
+        counter = FlopCounterMode(display=False)
 
         def start(module, args):
             counter.__enter__()
@@ -47,10 +45,6 @@ def counted(encoder_of):
         return total
 
     return count
-
-
-def linear_flops(rows, weight, *args, **kwargs):
-    return 2 * math.prod(rows) * weight[0]
 
 
 def rescored(cost, lengths, retention):
