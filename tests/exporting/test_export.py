@@ -18,7 +18,7 @@ from wordelim import Retention, eliminate_
 from wordelim.checkpoint import save
 from wordelim.cli import app
 from wordelim.errors import CheckpointError, ExportError
-from wordelim.exporting import formats, program
+from wordelim.exporting import formats, parity, program
 from wordelim.exporting.runtime import EXPORT_FILE, ExportedModel
 from wordelim.graph.model import eliminating_encoder
 
@@ -171,6 +171,25 @@ def test_what_the_model_can_not_take_is_refused(make_exported, make_batch):
         exported.train()
 
 
+def test_a_program_that_answers_otherwise_is_not_left(make_exported, make_batch, monkeypatch, tmp_path):
+    model, directory, output = make_exported("bert")
+    text = make_batch(model, [30])
+    other = eliminate_(wordelim.load(directory), Retention.fractions([0.6, 0.35, 0.35], protect=("first:2",)))
+    found = parity.compare(other, output, [text], [text])
+    assert found.kept_otherwise == 0 < found.largest_difference  # it keeps more than the model, not less
+    with pytest.raises(ExportError, match="largest difference"):
+        found.require(int8=False)
+    eliminate_(other, Retention.fractions([0.8, 0.35, 0.35], protect=("first:2",)))
+    found = parity.compare(other, output, [text], [text])
+    assert found.kept_otherwise >= 3
+    verb = importlib.import_module("wordelim.export")
+    monkeypatch.setattr(verb, "write_program", lambda *args, **kwargs: _copy(output, args[2]))
+    monkeypatch.setattr(verb, "compare", lambda *args: found)
+    with pytest.raises(ExportError, match="difference"):
+        wordelim.export(directory, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_dense_model_is_exported_dense_and_said_so(make_model_dir, make_batch, tmp_path, logits):
     directory = make_model_dir("bert", layers=1)
     done = CliRunner().invoke(app, ["export", str(directory), "-o", str(tmp_path / "out"), "--json"])
@@ -205,3 +224,20 @@ def test_a_damaged_program_is_named(make_exported, tmp_path):
     (tmp_path / "model.onnx").write_bytes((output / "model.onnx").read_bytes()[:1000])
     with pytest.raises(ExportError, match="can't be opened"):
         ExportedModel(tmp_path)
+
+
+def test_bench_times_a_program(make_exported, make_model_dir, make_texts, tmp_path):
+    _, directory, output = make_exported("bert")
+    make_texts(12).to_json(tmp_path / "texts.jsonl")
+    dense = make_model_dir("bert")
+    options = ["--data", str(tmp_path / "texts.jsonl"), "--rounds", "1", "--latency-texts", "2", "--json"]
+    done = CliRunner().invoke(app, ["bench", str(dense), str(output), *options])
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout)
+    (measured,) = report["measurements"]
+    assert measured["mode"] == "onnx against eager"
+    assert set(measured["throughput"]["against"]) == {"fixed", "dynamic", "unpadded"}
+    assert report["retention"] == wordelim.retention_of(wordelim.load(directory)).to_dict()
+    for sides in ([output, output], [dense, dense], [output]):
+        refused = CliRunner().invoke(app, ["bench", *map(str, sides), *options])
+        assert (refused.exit_code, refused.stdout) == (1, "")
