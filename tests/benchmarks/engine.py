@@ -2,7 +2,7 @@
 
     python tests/benchmarks/engine.py                                  every part that needs no files
     python tests/benchmarks/engine.py --part rte --part growth         some parts
-    python tests/benchmarks/engine.py --part unpadded --data DIR --tokenizer MODEL
+    python tests/benchmarks/engine.py --part unpadded --part training --data DIR --tokenizer MODEL
     python tests/benchmarks/engine.py --part paper --data DIR --model sst2=DENSE:COMPRESSED --model imdb=DENSE
     python tests/benchmarks/engine.py --part gpu                       on a machine with a card
 
@@ -29,10 +29,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import wordelim
 from wordelim.environment import environment
-from wordelim.evaluation.inference import has_fast_bf16
+from wordelim.evaluation.inference import batches, has_fast_bf16
 from wordelim.evaluation.latency import forward_of, workload
 from wordelim.evaluation.speedups import speedups
 from wordelim.graph.cost import cost_of
+from wordelim.graph.model import eliminating_encoder
 
 Rows = list[dict[str, Any]]
 
@@ -88,6 +89,27 @@ def unpadded(cells: Cells, options: argparse.Namespace) -> Rows:
                 sizes = {"max_length": mix.length, "batch_size": 32, "texts": 32 * mix.batches}
                 found = cells.dynamic(models, workload(encoded, tokenizer, device=cells.device, **sizes))
                 rows.append({"task": task, "shape": shape, "dtype": dtype, "max_length": mix.length, **found})
+    return rows
+
+
+def training(cells: Cells, options: argparse.Namespace) -> Rows:
+    """Forward and backward with word vectors dropped, in the packed layout over the padded one."""
+    tokenizer, rows = AutoTokenizer.from_pretrained(options.tokenizer), []
+    shape = (options.shapes or ["minilm-l6"])[0]
+    models = {
+        layout: cells.models(shape, "float32", {"compressed": RTE})["compressed"].train()
+        for layout in ("padded", "packed")
+    }
+    for layout, model in models.items():
+        eliminating_encoder(model).layout = layout
+    for task, mix in MIXES.items():
+        encoded = mix.encoded(options.data, tokenizer, models["padded"].config, mix.length)
+        taken = encoded.select(range(min(len(encoded), 128)))
+        orders = {"random": taken, "of like length": taken.sort("length")}
+        for order, texts in orders.items():
+            made = list(batches(texts, tokenizer, range(len(texts)), 32))
+            found = cells.steps(models, made)
+            rows.append({"task": task, "shape": shape, "max_length": mix.length, "batches": order, **found})
     return rows
 
 
@@ -167,6 +189,7 @@ PARTS: dict[str, Callable[[Cells, argparse.Namespace], Rows]] = {
     "unpadded": unpadded,
     "rte": rte,
     "batch1": batch1,
+    "training": training,
     "memory": memory,
     "paper": paper,
     "growth": growth,
@@ -176,9 +199,9 @@ PARTS: dict[str, Callable[[Cells, argparse.Namespace], Rows]] = {
 
 def _missing(part: str, options: argparse.Namespace) -> str | None:
     """Which option a part can't do without."""
-    if part in ("unpadded", "paper") and options.data is None:
+    if part in ("unpadded", "training", "paper") and options.data is None:
         return "--data"
-    if part == "unpadded" and options.tokenizer is None:
+    if part in ("unpadded", "training") and options.tokenizer is None:
         return "--tokenizer"
     if part == "paper" and not options.model:
         return "--model"
@@ -224,9 +247,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def _command(part: str, options: argparse.Namespace, dtypes: tuple[str, ...] | None) -> str:
     """What was run, without this machine's paths."""
     command = ["python tests/benchmarks/engine.py", "--part", part]
-    if part in ("unpadded", "paper"):
+    if part in ("unpadded", "training", "paper"):
         command.append("--data DATA")
-    if part == "unpadded":
+    if part in ("unpadded", "training"):
         command.append("--tokenizer MODEL")
     if part == "paper":
         for entry in options.model:

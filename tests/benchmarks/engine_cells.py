@@ -21,7 +21,7 @@ import wordelim
 from wordelim import Retention
 from wordelim.data import encode, find_columns
 from wordelim.elimination.extract import HardExtract
-from wordelim.evaluation.latency import Batch, Workload, forward_of, interleave
+from wordelim.evaluation.latency import Batch, Forward, Workload, forward_of, interleave
 from wordelim.graph.cost import cost_of
 from wordelim.reading import read
 
@@ -123,6 +123,22 @@ class Cells:
             "difference": difference,
         }
 
+    def steps(self, models: Mapping[str, PreTrainedModel], batches: Sequence[Batch]) -> dict[str, Any]:
+        """Time forward and backward of every model in training on the same batches, against the one named padded."""
+        real = sum(int(batch["attention_mask"].sum()) for batch in batches)
+        cost = cost_of(models["padded"])
+        lengths = [int(length) for batch in batches for length in batch["attention_mask"].sum(1)]
+        flops = 3 * len(models) * cost.flops(lengths, wordelim.retention_of(models["padded"]))
+        rounds = self.rounds(flops, "float32") or 1
+        taken = interleave({name: (_step_of(model), batches) for name, model in models.items()}, rounds)
+        seconds = {name: each.sum(1) for name, each in taken.items()}
+        return {
+            "padding": sum(batch["input_ids"].numel() for batch in batches) / real,
+            "rounds": rounds,
+            "milliseconds": {name: float(1000 * np.median(each)) for name, each in seconds.items()},
+            "speedup": float(np.median(seconds["padded"] / seconds["packed"])),
+        }
+
     def _time(
         self,
         models: Mapping[str, PreTrainedModel],
@@ -142,6 +158,15 @@ class Cells:
             result["milliseconds"] = {name: float(1000 * np.median(taken)) for name, taken in seconds.items()}
             result["speedup"] = {name: float(np.median(seconds["dense"] / seconds[name])) for name in flops}
         return result
+
+
+def _step_of(model: PreTrainedModel) -> Forward:
+    def step(batch: Batch) -> None:
+        labels = torch.zeros(len(batch["input_ids"]), dtype=torch.long)
+        model(**batch, labels=labels).loss.backward()
+        model.zero_grad()
+
+    return step
 
 
 def _speed(device: torch.device, dtype: str) -> float:

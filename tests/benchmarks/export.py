@@ -86,7 +86,6 @@ def _make_real(place: Path, dense_dir: str, compressed_dir: str) -> None:
 
 def _make(place: Path, dense: Any, compressed: Any) -> None:
     import torch
-    from onnxruntime.transformers.optimizer import optimize_model
 
     from wordelim.exporting.formats import FORMATS
     from wordelim.exporting.program import quantize_onnx, write_program
@@ -102,18 +101,6 @@ def _make(place: Path, dense: Any, compressed: Any) -> None:
         shutil.copy(place / f"{name}-fp32.onnx", place / f"{name}-int8.onnx")
         quantize_onnx(place / f"{name}-int8.onnx")
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
-    config = dense.config
-    # The dense side alone: on a graph that eliminates the optimizer takes minutes.
-    for kind in ("dense-fp32", "dense-int8"):
-        fused = optimize_model(
-            str(place / f"{kind}.onnx"),
-            "bert",
-            num_heads=config.num_attention_heads,
-            hidden_size=config.hidden_size,
-            opt_level=0,
-        )
-        print(kind, fused.get_fused_operator_statistics(), flush=True)
-        fused.save_model_to_file(str(place / f"{kind}-fused.onnx"))
 
 
 def _sessions(place: Path, threads: int) -> dict[str, Any]:
@@ -122,12 +109,7 @@ def _sessions(place: Path, threads: int) -> dict[str, Any]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    return {
-        kind + suffix: onnxruntime.InferenceSession(place / f"{kind}{suffix}.onnx", options)
-        for kind in KINDS
-        for suffix in ("", "-fused")
-        if (place / f"{kind}{suffix}.onnx").exists()
-    }
+    return {kind: onnxruntime.InferenceSession(place / f"{kind}.onnx", options) for kind in KINDS}
 
 
 def _timed(place: Path, batch: int, tokens: int, threads: int) -> dict[str, Any]:
@@ -146,11 +128,9 @@ def _ratios(sessions: dict[str, Any], batches: list[dict[str, Any]]) -> dict[str
                 _run(session, batch)
             if round_:
                 seconds[name].append(time.perf_counter() - start)
-    # The dense side in its faster form: as exported, or fused further by ONNX Runtime's own optimizer for BERT.
-    best = {kind: min((of for name, of in seconds.items() if name.startswith(kind)), key=np.median) for kind in KINDS}
 
     def ratio(slow: str, fast: str) -> float:
-        return round(float(np.median(np.array(best[slow]) / np.array(best[fast]))), 3)
+        return round(float(np.median(np.array(seconds[slow]) / np.array(seconds[fast]))), 3)
 
     return {
         "milliseconds": {name: round(1e3 * float(np.median(of)) / len(batches), 2) for name, of in seconds.items()},

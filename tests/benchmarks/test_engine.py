@@ -58,6 +58,7 @@ def test_cells_that_take_too_long_are_left_out(engine, tmp_path):
     [
         (["--part", "unpadded"], "--data"),
         (["--part", "unpadded", "--data", "x"], "--tokenizer"),
+        (["--part", "training", "--data", "x"], "--tokenizer"),
         (["--part", "paper", "--data", "x"], "--model"),
         (["--model", "sst2"], "TASK=DENSE"),
         (["--shapes", "huge"], "choose out of bert-base"),

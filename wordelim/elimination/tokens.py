@@ -22,8 +22,8 @@ Layout = Literal["auto", "packed", "padded"]
 """How a batch lies in memory inside the encoder.
 
 ``packed``: [1, rows, width], the real rows of all examples one behind the other, no padding at all. ``padded``: [batch,
-tokens, width], shorter examples masked. ``auto``: packed on a CPU outside training, padded elsewhere. Under compilers
-and exporters every layout is the padded one.
+tokens, width], shorter examples masked. ``auto``: packed on a CPU, padded elsewhere. Under compilers and exporters
+every layout is the padded one.
 """
 
 
@@ -165,7 +165,7 @@ class Enter(nn.Module):
     def _packs(self, hidden_states: Tensor) -> bool:
         if self.layout != "auto":
             return self.layout == "packed"
-        return hidden_states.device.type == "cpu" and not torch.is_grad_enabled()
+        return hidden_states.device.type == "cpu"
 
 
 def _real_rows(attention_mask: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -140,5 +141,5 @@ def _class(config: Any) -> str:
 
 def _cost(config: Any, retention: Retention) -> Cost:
     """Of a model of this config with random weights, for a program has no graph of modules."""
-    model: PreTrainedModel = getattr(transformers, _class(config))(config)
+    model: PreTrainedModel = getattr(transformers, _class(config))(copy.deepcopy(config))
     return cost_of(eliminate_(model, retention))

@@ -42,7 +42,7 @@ def write_program(
 ) -> None:
     """Export a model, dense or compressed, with dynamic batch and length.
 
-    Both formats are made from one ONNX program, so that they mean the same.
+    Both formats are made from one ONNX program, so that they mean the same; for ONNX Runtime it is fused further.
 
     Args:
         sample: inputs by name, [batch, tokens], at least two texts; which inputs the program has is read from it.
@@ -54,8 +54,17 @@ def write_program(
     Raises:
         ExportError: the model can't be exported, or not with this operator set.
     """
+    import onnx_ir
+
     onnx_path = directory / FORMATS["onnx"].program
-    _write_onnx(model, sample, onnx_path, opset, metadata or {})
+    program = _traced(model, sample, opset)
+    if form.name == "onnx":
+        from onnxscript.rewriter.ort_fusions import optimize_for_ort
+
+        program, _ = optimize_for_ort(program)
+    program.metadata_props.update({name: _text(value) for name, value in (metadata or {}).items()})
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    onnx_ir.save(program, onnx_path, external_data=f"{onnx_path.name}.data" if size > _ONE_FILE else None)
     if form.name == "onnx":
         if int8:
             quantize_onnx(onnx_path)
@@ -65,9 +74,8 @@ def write_program(
         path.unlink()
 
 
-def _write_onnx(
-    model: PreTrainedModel, sample: Mapping[str, Tensor], path: Path, opset: int, metadata: Mapping[str, Any]
-) -> None:
+def _traced(model: PreTrainedModel, sample: Mapping[str, Tensor], opset: int) -> Any:
+    """A model as an ``onnx_ir.Model``."""
     import onnx_ir
     from torch.export import Dim
     from transformers.exporters.configs import OnnxConfig
@@ -91,9 +99,7 @@ def _write_onnx(
     for value in program.graph.inputs:
         value.shape = onnx_ir.Shape(["batch", "tokens"])
     _name_kept_rows(program)
-    program.metadata_props.update({name: _text(value) for name, value in metadata.items()})
-    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    onnx_ir.save(program, path, external_data=f"{path.name}.data" if size > _ONE_FILE else None)
+    return program
 
 
 def _name_kept_rows(program: Any) -> None:
@@ -125,6 +131,8 @@ def quantize_onnx(path: Path) -> None:
             # Seven bits: on processors without VNNI the sum of two products of eight overflows.
             reduce_range=True,
             use_external_data_format=large,
+            # Nobody infers types behind operators that ONNX Runtime alone has.
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
 
 
