@@ -23,7 +23,7 @@ from render import main as render
 
 RTE = (153, 125, 111, 105, 85, 80, 72, 48, 35, 27, 22, 5)
 SHAPES = ((1, 256), (8, 256))
-ROUNDS = 5
+ROUNDS = 9
 KINDS = ("dense-fp32", "dense-int8", "compressed-fp32", "compressed-int8")
 
 
