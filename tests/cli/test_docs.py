@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^(?:<!-- not run: (?P<why>[^\n]+) -->\n)?```(?P<language>[\w-]*)\n(?P<body>.*?)^```$", re.M | re.S)
 ELSEWHERE = {
     "benchmarks.md": "its commands need real models and hours",
+    "export.md": "tests/exporting/test_export.py runs its script and its commands",
     "ci-gate.md": "tests/cli/test_check.py runs it",
     "families.md": "tests/adapters/test_families.py runs its example",
     "distributed.md": "tests/test_scoring_docs.py runs it",

@@ -66,13 +66,12 @@ def test_padded_rows_leave_as_they_are():
     assert torch.equal(first_rows(rows, tokens), hidden[:, :1])
 
 
-def test_auto_is_packed_in_inference_and_padded_where_gradients_are_kept():
+def test_auto_is_packed_on_a_cpu_and_padded_elsewhere():
     hidden, mask = batch([3, 2])
-    with torch.no_grad():
-        assert Enter("auto")(hidden, mask)[1].runs is not None
     with torch.inference_mode():
         assert Enter("auto")(hidden, mask)[1].runs is not None
-    assert Enter("auto")(hidden, mask)[1].runs is None
+    assert Enter("auto")(hidden, mask)[1].runs is not None
+    assert not Enter("auto")._packs(hidden.to("meta"))
 
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])

@@ -3,7 +3,10 @@
 import importlib
 import importlib.util
 import json
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +22,7 @@ from wordelim.checkpoint import save
 from wordelim.cli import app
 from wordelim.errors import CheckpointError, ExportError
 from wordelim.exporting import formats, parity, program
-from wordelim.exporting.runtime import EXPORT_FILE, ExportedModel
+from wordelim.exporting.runtime import EXPORT_FILE, ExportedModel, is_exported
 from wordelim.graph.model import eliminating_encoder
 
 needs_onnx = pytest.mark.skipif(
@@ -41,7 +44,15 @@ RETENTIONS = {
 
 
 @pytest.fixture(scope="module")
-def make_exported(make_model, make_tokenizer, tmp_path_factory):
+def traced(tmp_path_factory):
+    """``traced(family, head, labels)``: where the traced program lies; what one process made, another takes."""
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    return lambda family, head="sequence", labels=3: place / f"{family}-{head}-{labels}.onnx"
+
+
+@pytest.fixture(scope="module")
+def make_exported(make_model, make_tokenizer, traced, tmp_path_factory):
     """``make_exported(family, form, head=...)``: a compressed model, its directory, and what it was exported to.
 
     Each is made once, and all formats from one traced program, for tracing is what takes time.
@@ -54,17 +65,19 @@ def make_exported(make_model, make_tokenizer, tmp_path_factory):
             # The last layer is cut to the first token; those before it eliminate.
             retention = RETENTIONS[family]
             model = eliminate_(make_model(family, layers=len(retention.keep), head=head, labels=labels), retention)
-            place = tmp_path_factory.mktemp(family)
-            made[kind] = model, save(model, make_tokenizer(family), place / "compressed")
+            directory = tmp_path_factory.mktemp(family) / "compressed"
+            made[kind] = model, save(model, make_tokenizer(family), directory)
         model, directory = made[kind]
         import onnx_ir
 
-        output, traced = directory.with_name(f"{form}{options}"), directory.with_name("traced.onnx")
+        output, shared = directory.with_name(f"{form}{options}"), traced(*kind)
 
         def trace(*args):
-            if not traced.exists():
-                onnx_ir.save(tracer(*args), traced)
-            return onnx_ir.load(traced)
+            if not shared.exists():
+                own = directory.with_name(shared.name)
+                onnx_ir.save(tracer(*args), own)
+                own.replace(shared)
+            return onnx_ir.load(shared)
 
         if not output.exists():
             with pytest.MonkeyPatch.context() as patch:
@@ -88,13 +101,15 @@ def _agree(model, exported, make_batch, tolerance=1e-4):
     for round_ in range(6):
         lengths = random.integers(1, 41, random.integers(1, 6)).tolist()
         batch = make_batch(model, lengths, width=max(lengths) + round_ % 3, seed=round_)
-        of_tokens = type(model).__name__.endswith("ForTokenClassification")
+        of_tokens = wordelim.retention_of(model).restore
         asked = batch["attention_mask"].bool() if of_tokens else slice(None)
-        found = exported(**batch).logits[asked]
+        found = exported(**batch)
         for layout in ("packed", "padded"):
             encoder.layout = layout
             with torch.inference_mode():
-                torch.testing.assert_close(found, model(**batch).logits[asked], atol=tolerance, rtol=tolerance)
+                expected = model(**batch)
+            for name, values in found.items():
+                torch.testing.assert_close(values[asked], expected[name][asked], atol=tolerance, rtol=tolerance)
     encoder.layout = "auto"
 
 
@@ -111,11 +126,17 @@ def test_onnx_answers_as_both_layouts_do(family, make_exported, make_batch):
 
 
 @pytest.mark.parametrize("form", ["onnx", pytest.param("openvino", marks=needs_openvino)])
-@pytest.mark.parametrize("family", ["bert", "distilbert"])
-def test_a_tagger_answers_for_every_token(family, form, make_exported, make_batch):
-    model, _, output = make_exported(family, form, head="token")
+def test_a_tagger_answers_for_every_token(form, make_exported, make_batch):
+    model, _, output = make_exported("bert", form, head="token")
     assert wordelim.retention_of(model).restore
     _agree(model, ExportedModel(output), make_batch)
+
+
+def test_a_question_gets_the_start_and_the_end_of_its_answer(make_exported, make_batch):
+    model, _, output = make_exported("distilbert", head="answer")
+    exported = ExportedModel(output)
+    assert exported.output_names == ["start_logits", "end_logits"]
+    _agree(model, exported, make_batch)
 
 
 def test_a_reranker_answers_with_one_logit(make_exported, make_batch):
@@ -181,6 +202,21 @@ def test_the_script_of_the_docs_serves_without_torch(make_exported, tokenizer_of
 @pytest.fixture(scope="session")
 def tokenizer_of_bert(make_tokenizer):
     return make_tokenizer("bert")
+
+
+def test_the_commands_of_the_docs_run(make_exported, traced, monkeypatch, tmp_path):
+    import onnx_ir
+
+    _, directory, _ = make_exported("bert")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(program, "_traced", lambda *args: onnx_ir.load(traced("bert")))
+    shutil.copytree(directory, "my-bert-fast")
+    commands = re.findall(r"^wordelim (.*)$", (DOCS / "export.md").read_text(), re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        done = CliRunner().invoke(app, shlex.split(command))
+        assert done.exit_code == 0, done.stderr
+        assert is_exported(command.split()[-1])
 
 
 def test_what_the_model_can_not_take_is_refused(make_exported, make_batch):
@@ -264,3 +300,16 @@ def test_bench_times_a_program(make_exported, make_model_dir, make_texts, tmp_pa
     for sides in ([output, output], [dense, dense], [output]):
         refused = CliRunner().invoke(app, ["bench", *map(str, sides), *options])
         assert (refused.exit_code, refused.stdout) == (1, "")
+
+
+def test_check_takes_a_program_on_either_side(make_exported, make_texts, tmp_path):
+    _, directory, output = make_exported("bert")
+    make_texts(12).to_json(tmp_path / "texts.jsonl")
+    options = ["--data", str(tmp_path / "texts.jsonl"), "--max-drop", "0", "--json"]
+    for sides in ((directory, output), (output, directory), (output, output)):
+        done = CliRunner().invoke(app, ["check", *map(str, sides), *options])
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout)["result"]["flips"]["changed"] == 0
+    refused = CliRunner().invoke(app, ["check", str(directory), str(output), *options, "--min-speedup", "1"])
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "between two PyTorch models" in refused.stderr
