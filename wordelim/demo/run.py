@@ -13,7 +13,7 @@ from .corpus import load
 
 __all__ = ["run_demo"]
 
-_TRAIN, _VALIDATION = 1300, 300
+_TRAIN, _VALIDATION = 1300, 400
 
 
 def run_demo(
