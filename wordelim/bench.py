@@ -16,9 +16,8 @@ from transformers import PreTrainedModel
 
 from .checkpoint import load_dense
 from .data import describe, encode, find_columns
-from .environment import environment
+from .environment import environment, has_fast_bf16
 from .errors import WordelimError
-from .evaluation.inference import has_fast_bf16
 from .evaluation.latency import forward_of, workload
 from .evaluation.speedups import speedups
 from .exporting.bench import bench_programs

@@ -1,4 +1,4 @@
-"""Where and with what something was measured."""
+"""Where and with what something is computed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from ._version import __version__
 
-__all__ = ["environment"]
+__all__ = ["environment", "has_fast_bf16"]
 
 
 def environment(device: torch.device | str) -> dict[str, Any]:
@@ -26,3 +26,12 @@ def environment(device: torch.device | str) -> dict[str, Any]:
             **{name: version(name) for name in ("torch", "transformers", "datasets")},
         },
     }
+
+
+def has_fast_bf16(device: torch.device | str) -> bool:
+    """Whether bf16 matrix products are native to this device."""
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if torch.device(device).type == "cpu":
+        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return False

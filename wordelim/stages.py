@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 
 from .data import Columns, Encoded
 from .distributed import agree, from_main, is_main
+from .environment import has_fast_bf16
 from .errors import NotMetError
 from .evaluation.compare import compare
-from .evaluation.inference import has_fast_bf16, logits_of
+from .evaluation.inference import logits_of
 from .evaluation.latency import measure_speed
 from .evaluation.metrics import Metric
 from .evaluation.worst import worst_flips

@@ -28,8 +28,8 @@ from render import main as render
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import wordelim
-from wordelim.environment import environment
-from wordelim.evaluation.inference import batches, has_fast_bf16
+from wordelim.environment import environment, has_fast_bf16
+from wordelim.evaluation.inference import batches
 from wordelim.evaluation.latency import forward_of, workload
 from wordelim.evaluation.speedups import speedups
 from wordelim.graph.cost import cost_of

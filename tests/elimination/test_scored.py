@@ -58,7 +58,7 @@ def test_it_keeps_by_significance_and_attends_from_what_is_kept(
 
 @pytest.mark.parametrize("block", [1, 1 << 18])
 def test_where_the_cpu_has_units_for_bf16_it_multiplies_in_bf16_and_sums_in_fp32(monkeypatch, block):
-    monkeypatch.setattr(module, "_has_bf16_units", lambda: True)
+    monkeypatch.setattr(module, "has_fast_bf16", lambda device: True)
     monkeypatch.setattr(module, "_BLOCK", block)
     query, key, value = packed(2, 3, 40, 32, torch.bfloat16)
     significance, context = reference(query, key, value)

@@ -6,7 +6,8 @@ import torch
 
 from wordelim import Retention, eliminate_
 from wordelim.data import encode, find_columns
-from wordelim.evaluation.inference import batches, has_fast_bf16, logits_of
+from wordelim.environment import has_fast_bf16
+from wordelim.evaluation.inference import batches, logits_of
 
 
 @pytest.fixture(params=["dense", "compressed"])

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..environment import has_fast_bf16
+
 __all__ = ["scored_attention"]
 
 # So many probabilities are made at a time: they are still in a core's own cache when they are summed.
@@ -98,13 +100,9 @@ def _probabilities(query: Tensor, key: Tensor, scaling: float, out: Tensor) -> N
 
 
 def _computable(values: Tensor) -> Tensor:
-    native = values.dtype == torch.bfloat16 and _has_bf16_units()
+    native = values.dtype == torch.bfloat16 and has_fast_bf16("cpu")
     return values if native or values.dtype in (torch.float32, torch.float64) else values.float()
 
 
 def _summable(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def _has_bf16_units() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

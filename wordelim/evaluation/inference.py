@@ -11,19 +11,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-__all__ = ["INPUTS", "batches", "has_fast_bf16", "logits_of"]
+__all__ = ["INPUTS", "batches", "logits_of"]
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Columns of an encoded data set that are a model's inputs."""
-
-
-def has_fast_bf16(device: torch.device | str) -> bool:
-    """Whether bf16 matrix products are native to this device."""
-    if torch.device(device).type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if torch.device(device).type == "cpu":
-        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-    return False
 
 
 def batches(

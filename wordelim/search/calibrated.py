@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from ..evaluation.inference import has_fast_bf16, logits_of
+from ..environment import has_fast_bf16
+from ..evaluation.inference import logits_of
 from ..graph.cost import Cost, cost_of
 from ..graph.model import eliminate_, restore_
 from ..labels import problem_type

@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..elimination.soft_extract import Form, SoftRetention
-from ..evaluation.inference import has_fast_bf16, logits_of
+from ..environment import has_fast_bf16
+from ..evaluation.inference import logits_of
 from ..graph.cost import Cost
 from ..graph.model import eliminate_, restore_
 from ..graph.soft import soften_

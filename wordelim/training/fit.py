@@ -23,8 +23,9 @@ from transformers import (
 from transformers.utils import logging
 
 from ..distributed import from_main, wait
+from ..environment import has_fast_bf16
 from ..errors import CheckpointError, TrainingError
-from ..evaluation.inference import INPUTS, has_fast_bf16
+from ..evaluation.inference import INPUTS
 from ..evaluation.metrics import Metric
 
 __all__ = ["Fit", "Stateful", "fit", "last_checkpoint", "unwrap_"]
