@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", default=[], metavar="NAME=DENSE:COMPRESSED:DATA")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--examples", type=int, default=1000, help="texts of DATA on which accuracy is measured")
+    parser.add_argument("--note", default="", help="what to say of the models of --model in the docs")
     parser.add_argument("--make-only", action="store_true")
     options = parser.parse_args()
     if not options.model and not (options.work / "shape" / "compressed-int8.onnx").exists():
@@ -51,7 +52,7 @@ def main() -> None:
             name, _, paths = given.partition("=")
             dense, _, data = paths.split(":")
             row = _real(options.work / name, dense, data, options.threads, options.examples)
-            result.setdefault("real", {})[name] = {"about": about, **row}
+            result.setdefault("real", {})[name] = {"about": about, "note": options.note, **row}
     else:
         result["shape"] = {
             "about": f"BERT-base shape, random weights, RTE's fractions ({', '.join(map(str, RTE))} of 256). {about}",

@@ -39,7 +39,7 @@ def export_section(results: Path) -> str | None:
         lines += ["", shape["about"], "", *_table(("batch", "tokens"), shape["rows"])]
         lines += ["", "```sh", "python tests/benchmarks/export.py --work WORK", "```"]
     for name, real in result.get("real", {}).items():
-        lengths = real["lengths"]
+        lengths, note = real["lengths"], f"{real['note']} ".lstrip()
         rows = [
             {"texts": f"batches of {size}" if size > 1 else "one by one", **real[part]}
             for part, size in (("batches_of_8", 8), ("one_by_one", 1))
@@ -50,12 +50,13 @@ def export_section(results: Path) -> str | None:
             f"### {name}, exported",
             "",
             f"{real['about']} Texts have {lengths['mean']} tokens on average, {lengths['max']} at most; batches are "
-            f"random and padded to their longest text. Accuracy on {real['examples']} texts: {accuracy}.",
+            f"random and padded to their longest text. {note}Accuracy on {real['examples']} texts: {accuracy}.",
             "",
             *_table(("texts",), rows),
             "",
             "```sh",
-            f"python tests/benchmarks/export.py --work WORK --model {name}=DENSE:COMPRESSED:DATA",
+            f"python tests/benchmarks/export.py --work WORK --model {name}=DENSE:COMPRESSED:DATA"
+            + (f' --note "{real["note"]}"' if real["note"] else ""),
             "```",
         ]
     return "\n".join(lines) + "\n"
