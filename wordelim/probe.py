@@ -37,7 +37,7 @@ RECOVERABLE = 3.0
 # Tokens below which a text has little to drop: special tokens and the few words that decide are all there is.
 _SHORT = 16
 # What dropping must win over packing, and packing over padding, to be worth a user's while.
-_WORTH, _WORTH_PACKING = 1.25, 1.15
+_WORTH, _WORTH_PACKING = 1.2, 1.15
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ProbeSettings:
     examples: int = 512
     max_length: int | None = None
     batch_size: int = 32
-    texts: int = 64
+    texts: int = 128
     rounds: int = 3
     seed: int = 0
 
