@@ -4,8 +4,9 @@
     python tests/benchmarks/glue.py rte --model minilm-l6 --data data/rte --part learned    # one part alone
 
 --model is any encoder directory or hub name (bert-base-uncased, albert-base-v2, ...). The folder of --data holds
-train.jsonl and dev.jsonl (for imdb train.jsonl.gz, test.jsonl.gz). Dense checkpoints are cached in --cache; parts can
-run beside each other: each leaves docs/benchmarks/glue-TASK-MODEL-PART.json.
+train.jsonl and dev.jsonl (for imdb train.jsonl.gz, test.jsonl.gz). Dense checkpoints and what they were compressed to
+stay in --cache, where --time-only times them again; parts can run beside each other: each leaves
+docs/benchmarks/glue-TASK-MODEL-PART.json.
 
 Parts: calibrated and learned choose their own keep counts; attention, random and first then use those of the calibrated
 part with equal retraining, and differ in what decides which word vectors stay: the attention that they receive, chance,
@@ -28,6 +29,7 @@ from unittest import mock
 import torch
 from render import RESULTS
 from render import main as render
+from timing import time_again
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -83,6 +85,7 @@ def main() -> None:
     parser.add_argument("--search-epochs", type=float, default=2.0, help="epochs of the learned search")
     parser.add_argument("--max-drop", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--time-only", action="store_true", help="time the models in --cache again, nothing else")
     arguments = parser.parse_args()
     task = TASKS[arguments.task]
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -93,11 +96,21 @@ def main() -> None:
         _fine_tune(arguments, task, sets, dense)
     for part in arguments.part or PARTS:
         place = RESULTS / f"glue-{arguments.task}-{model}-{part}.json"
+        output = dense.with_name(f"{dense.name}-{part}")
+        if arguments.time_only:
+            if place.exists() and output.exists():
+                result = json.loads(place.read_text())
+                result["speed"] = time_again(dense, output, sets["test"], result["settings"])
+                place.write_text(json.dumps(result, indent=1) + "\n")
+                print(part, result["speed"], flush=True)
+            continue
         keep = _calibrated_keep(place.with_name(f"glue-{arguments.task}-{model}-calibrated.json"), part)
         with deciding(part):
             found = wordelim.compress(
                 dense,
                 **sets,
+                output=output,
+                force=True,
                 metric=task.metric,
                 max_length=task.max_length,
                 max_drop=arguments.max_drop,
@@ -107,6 +120,8 @@ def main() -> None:
                 keep=keep,
                 seed=arguments.seed,
             )
+        if not found.met:
+            found.model.save_pretrained(output)
         names = ("retention", "metric", "validation", "test", "speed", "seconds", "settings", "versions", "warnings")
         command = f"python tests/benchmarks/glue.py {arguments.task} --model MODEL --data DATA --part {part}"
         result = {
@@ -121,7 +136,7 @@ def main() -> None:
         }
         place.write_text(json.dumps(result, indent=1) + "\n")
         print(part, result["test"], result["speed"], result["retention"]["keep"], flush=True)
-        render()
+    render()
 
 
 def _sets(arguments: argparse.Namespace, task: Task) -> dict[str, Any]:

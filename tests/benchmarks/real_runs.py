@@ -23,12 +23,9 @@ from typing import Any
 
 from render import RESULTS
 from render import main as render
-from transformers import AutoTokenizer
+from timing import time_again
 
-import wordelim
-from wordelim.checkpoint import load_dense
-from wordelim.data import carve, encode, find_columns
-from wordelim.evaluation.latency import measure_speed
+from wordelim.data import carve
 from wordelim.reading import read
 
 
@@ -52,7 +49,7 @@ def main() -> None:
         splits = _sst2(arguments.data) if arguments.task == "sst2" else _imdb(arguments.data, folder)
         if arguments.time_only:
             result = json.loads(kept.read_text())
-            result["speed"] = _time(arguments.model, arguments.keep, splits["test"], result["settings"])
+            result["speed"] = time_again(arguments.model, arguments.keep, read(splits["test"]), result["settings"])
         else:
             result = _compress(arguments, splits, arguments.keep or folder / "out")
     kept.write_text(json.dumps(result, indent=1) + "\n")
@@ -83,20 +80,6 @@ def _compress(arguments: argparse.Namespace, splits: dict[str, Path], output: Pa
         "command": shown + (f" -- {' '.join(arguments.options)}" if arguments.options else ""),
         **{name: report[name] for name in (*names, "versions")},
     }
-
-
-def _time(dense: str, compressed: Path, test: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    models = [load_dense(dense).float().eval(), wordelim.load(compressed).float().eval()]
-    tokenizer = AutoTokenizer.from_pretrained(dense)
-    texts = read(test)
-    encoded = encode(texts, tokenizer, find_columns(texts), models[0].config, max_length=settings["max_length"])
-    return measure_speed(
-        *models,
-        encoded.dataset,
-        tokenizer,
-        max_length=settings["max_length"] or max(encoded.lengths),
-        batch_size=settings["batch_size"],
-    ).to_dict()
 
 
 def _sst2(data: Path) -> dict[str, Path]:
