@@ -16,6 +16,7 @@ from wordelim.data import Columns, encode
 from wordelim.errors import DataError, UnsupportedModelError, WordelimError
 from wordelim.evaluation.inference import logits_of
 from wordelim.subject import Subject
+from wordelim.tasks import Task
 from wordelim.testing import assert_accuracy_drop
 
 EXAMPLES = 1000
@@ -31,7 +32,9 @@ def planted(monkeypatch, make_tokenizer, make_texts):
         answers = {"base": base, "compressed": compressed}
 
         def subject(name, **_):
-            return Subject(name, config, tokenizer, lambda encoded: np.eye(2)[answers[name]])
+            return Subject(
+                name, "BertForSequenceClassification", config, tokenizer, lambda task, encoded: np.eye(2)[answers[name]]
+            )
 
         monkeypatch.setattr(import_module("wordelim.check"), "open_subject", subject)
         return check("base", "compressed", data=texts, **options)
@@ -101,7 +104,9 @@ def pair(make_model, make_tokenizer, make_texts, tmp_path):
     """A dense directory, about half of whose answers are yes, and it compressed: keeping everything, and hardly any."""
     model, tokenizer = make_model("bert", labels=2), make_tokenizer("bert")
     encoded = encode(make_texts(40), tokenizer, Columns("text"), model.config).dataset
-    model.classifier.bias.data -= torch.from_numpy(np.median(logits_of(model, encoded, tokenizer), axis=0))
+    model.classifier.bias.data -= torch.from_numpy(
+        np.median(logits_of(model, encoded, Task(model.config, tokenizer)), axis=0)
+    )
     for part in (model, tokenizer):
         part.save_pretrained(tmp_path / "dense")
     for name, keep in {"same": [1.0, 1.0, 0.0], "dropped": [0.0, 0.0, 0.0]}.items():

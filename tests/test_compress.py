@@ -25,6 +25,7 @@ from wordelim.errors import (
     WordelimError,
 )
 from wordelim.evaluation.inference import batches, logits_of
+from wordelim.tasks import Task
 from wordelim.training.fit import unwrap_
 
 QUICK = {"measure_speed": False, "batch_size": 16}
@@ -71,7 +72,7 @@ def answers(make_texts):
 
     def run(model, tokenizer):
         encoded = encode(texts, tokenizer, find_columns(texts), model.config).dataset
-        return logits_of(model, encoded, tokenizer)
+        return logits_of(model, encoded, Task(model.config, tokenizer))
 
     return run
 
@@ -145,7 +146,9 @@ def test_reported_points_are_those_of_the_written_model(make_model_dir, make_tok
     assert "forward" not in vars(result.model)
     model, tokenizer, texts = wordelim.load(tmp_path / "out"), make_tokenizer("bert"), sets["validation"]
     encoded = encode(texts, tokenizer, find_columns(texts), model.config).dataset
-    points = 100 * np.mean(logits_of(model, encoded, tokenizer).argmax(1) == np.array(texts["label"]))
+    points = 100 * np.mean(
+        logits_of(model, encoded, Task(model.config, tokenizer)).argmax(1) == np.array(texts["label"])
+    )
     assert result.report["validation"]["compressed"] == pytest.approx(points, abs=1e-3)
 
 
@@ -265,8 +268,10 @@ def test_unmet_drop_leaves_the_report_alone(make_model, bert_tokenizer, sets, tm
     dense, texts = make_model("bert", labels=2), sets["train"]
     encoded = encode(texts, bert_tokenizer, find_columns(texts), dense.config).dataset
     # Labels on which the dense model is always right, half of each kind, so that changes are losses.
-    dense.classifier.bias.data -= torch.from_numpy(np.median(logits_of(dense, encoded, bert_tokenizer), axis=0))
-    labels = logits_of(dense, encoded, bert_tokenizer).argmax(1).tolist()
+    dense.classifier.bias.data -= torch.from_numpy(
+        np.median(logits_of(dense, encoded, Task(dense.config, bert_tokenizer)), axis=0)
+    )
+    labels = logits_of(dense, encoded, Task(dense.config, bert_tokenizer)).argmax(1).tolist()
     validation = datasets.Dataset.from_dict({"text": texts["text"], "label": labels})
     dense.save_pretrained(tmp_path / "dense")
     bert_tokenizer.save_pretrained(tmp_path / "dense")

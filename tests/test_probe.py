@@ -13,6 +13,7 @@ from wordelim.errors import DataError, WordelimError
 from wordelim.evaluation.inference import logits_of
 from wordelim.evaluation.metrics import metric_for
 from wordelim.probe import RECOVERABLE, ProbeSettings, judge, probe_model
+from wordelim.tasks import Task
 
 QUICK = ProbeSettings(examples=24, texts=8, rounds=1, batch_size=8)
 
@@ -74,9 +75,9 @@ def test_what_is_measured_is_what_eliminating_gives(probed):
     encoded = encode(texts, tokenizer, Columns("text", label="label"), model.config).dataset
     rows = sorted(np.random.default_rng(0).permutation(40)[:24].tolist())
     sample, metric = encoded.select(rows), metric_for(model.config)
-    points = [metric(logits_of(model, sample, tokenizer), sample["labels"])]
+    points = [metric(logits_of(model, sample, Task(model.config, tokenizer)), sample["labels"])]
     eliminate_(model, Retention.from_dict(report["headroom"][-1]["retention"]))
-    points.append(metric(logits_of(model, sample, tokenizer), sample["labels"]))
+    points.append(metric(logits_of(model, sample, Task(model.config, tokenizer)), sample["labels"]))
     assert report["headroom"][-1]["drop"] == pytest.approx(points[0] - points[1], abs=1e-3)
 
 

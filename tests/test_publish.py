@@ -15,6 +15,7 @@ from wordelim.data import Columns, encode
 from wordelim.errors import CheckpointError
 from wordelim.evaluation.inference import logits_of
 from wordelim.publish import push
+from wordelim.tasks import Task
 
 
 class Hub:
@@ -41,8 +42,10 @@ def fast(make_model, make_tokenizer, make_texts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("push")
     model, tokenizer, texts = make_model("bert", labels=2), make_tokenizer("bert"), make_texts(32)
     encoded = encode(texts, tokenizer, Columns("text"), model.config).dataset
-    model.classifier.bias.data -= torch.from_numpy(np.median(logits_of(model, encoded, tokenizer), axis=0))
-    labels = logits_of(model, encoded, tokenizer).argmax(1).tolist()
+    model.classifier.bias.data -= torch.from_numpy(
+        np.median(logits_of(model, encoded, Task(model.config, tokenizer)), axis=0)
+    )
+    labels = logits_of(model, encoded, Task(model.config, tokenizer)).argmax(1).tolist()
     train = validation = datasets.Dataset.from_dict({"text": texts["text"], "label": labels})
     model.save_pretrained(folder / "dense")
     tokenizer.save_pretrained(folder / "dense")

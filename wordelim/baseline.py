@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
-from .labels import problem_type
 from .subject import task_of
+from .tasks import Task
 
 __all__ = ["CHECK_VERSION", "Baseline"]
 
@@ -54,9 +54,9 @@ class Baseline:
             raise DataError(f"The baseline report {path} is damaged (a part is missing): {repair}.") from error
         return cls(str(path), report)
 
-    def answers(self, inputs: str, config: Any, like: NDArray[Any]) -> NDArray[Any]:
+    def answers(self, inputs: str, task: Task, like: NDArray[Any]) -> NDArray[Any]:
         """The answers that it keeps, in the form of the answers `like`; DataError where they are to something else."""
-        labels = task_of(config)[1]
+        labels = task_of(task.config)[1]
         if self.report["labels"] != labels:
             raise DataError(
                 f"The baseline report {self.path} answers {', '.join(self.report['labels'])}, but the model "
@@ -71,11 +71,12 @@ class Baseline:
             stored = np.asarray(self.report["answers"]["compressed"], dtype=like.dtype)
         except (TypeError, ValueError):
             stored = np.empty(0)
-        classes = problem_type(config) == "single_label_classification"
+        classes = task.kind == "single_label_classification" and bool(task.names)
+        numbers = np.issubdtype(like.dtype, np.number)
         if (
             stored.shape != like.shape
-            or not np.isfinite(stored).all()
-            or (classes and not np.isin(stored, np.arange(config.num_labels)).all())
+            or (numbers and not np.isfinite(stored).all())
+            or (classes and not np.isin(stored, np.arange(len(task.names))).all())
         ):
             raise DataError(
                 f"The baseline report {self.path} is damaged (its answers don't fit the data): write it anew with "

@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from .checkpoint import load_dense
-from .data import describe, encode, find_columns
+from .data import describe, sequences_of
 from .environment import environment, has_fast_bf16
 from .errors import WordelimError
 from .evaluation.latency import forward_of, workload
@@ -36,6 +36,7 @@ from .opening import (
 )
 from .retention import Retention
 from .stages import Progress
+from .tasks import task_for
 
 __all__ = ["DTYPES", "BenchSettings", "bench", "bench_models"]
 
@@ -166,8 +167,9 @@ def bench_models(
         WordelimError: the models, the data or a setting can't be used.
     """
     check_tokenizer(tokenizer)
-    found = find_columns(data, **dict(columns), need_label=False)
-    encoded = encode(data, tokenizer, found, dense.config, max_length=settings.max_length)
+    task = task_for(type(dense).__name__, dense.config, tokenizer, data)
+    found = task.find_columns(data, **columns, need_label=False)
+    encoded = task.encode(data, found, max_length=settings.max_length)
     check_vocabulary(encoded.dataset, dense)
     layers = max(1, getattr(dense.config, "num_hidden_layers", 0))
     everything = Retention.keep_all(layers)
@@ -185,7 +187,7 @@ def bench_models(
         parts["latency"] = (1, settings.latency_texts)
     work = {
         part: workload(
-            encoded.dataset,
+            sequences_of(encoded.dataset),
             tokenizer,
             max_length=longest,
             batch_size=batch_size,

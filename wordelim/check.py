@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .baseline import CHECK_VERSION, Baseline
-from .data import Encoded, describe, fingerprint
+from .data import Encoded, describe, fingerprint, sequences_of
 from .environment import environment
 from .errors import WordelimError
 from .evaluation.compare import compare
 from .evaluation.latency import measure_speed
-from .evaluation.metrics import Metric, metric_for
+from .evaluation.metrics import Metric
 from .evaluation.statistics import paired_bootstrap
 from .graph.cost import cost_of
 from .graph.model import is_marked, retention_of
@@ -119,33 +119,41 @@ def check(
     place, stored = open_device(device), None if baseline_report is None else Baseline.read(baseline_report)
     subject = open_subject(compressed, device=place, batch_size=chosen.batch_size)
     rows = open_data(data)
-    metric = metric_for(subject.config, chosen.metric)
-    columns, encoded = encode_for(
-        subject, rows, {"text": text, "text_pair": text_pair, "label": label}, chosen.max_length
-    )
-    labels = np.asarray(encoded.dataset["labels"])
+    names = {"text": text, "text_pair": text_pair, "label": label}
+    task, columns, encoded = encode_for(subject, rows, names, chosen.max_length, chosen.metric)
+    metric = task.metric(chosen.metric)
+    truth = task.truth(encoded.dataset)
     inputs = fingerprint(encoded.dataset)
     runs = {"compressed": subject}
     if base is not None and (stored is None or chosen.min_speedup is not None):
         runs["base"] = open_subject(base, device=place, batch_size=chosen.batch_size)
-        require_same_task(runs["base"], subject, rows, columns, encoded, chosen.max_length)
+        require_same_task(runs["base"], subject, rows, task, columns, encoded, chosen.max_length)
+
+    def answers_of(subject: Subject) -> NDArray[Any]:
+        return task.answers(metric, subject.logits(task, encoded.dataset), encoded.dataset)
 
     progress("compressed model", 0.0)
-    answers = {"compressed": metric.decide(subject.logits(encoded.dataset))}
+    answers = {"compressed": answers_of(subject)}
     progress("compressed model", 1.0)
     if stored is not None:
-        answers["base"] = stored.answers(inputs, subject.config, answers["compressed"])
+        answers["base"] = stored.answers(inputs, task, answers["compressed"])
     else:
         progress("base model", 0.0)
-        answers["base"] = metric.decide(runs["base"].logits(encoded.dataset))
+        answers["base"] = answers_of(runs["base"])
         progress("base model", 1.0)
 
     before, after = answers["base"], answers["compressed"]
-    result = compare(metric, subject.config, before, after, labels, encoded.lengths, seed=chosen.seed)
+    result = compare(task, metric, before, after, encoded.dataset, seed=chosen.seed)
     judged = result["drop"]
     if chosen.strict:
         interval = paired_bootstrap(
-            metric.of_answers(), before, after, labels, seed=chosen.seed, confidence=chosen.confidence
+            metric.of_answers(),
+            before,
+            after,
+            truth,
+            seed=chosen.seed,
+            confidence=chosen.confidence,
+            clusters=task.clusters(encoded.dataset),
         )
         judged = round(interval.high, 3)
     failures = {}
@@ -161,7 +169,7 @@ def check(
         "wordelim_check": CHECK_VERSION,
         "passed": not failures,
         "failures": failures,
-        "warnings": _warnings(metric, before, labels, encoded),
+        "warnings": _warnings(metric, before, truth, encoded),
         "base": str(baseline_report) if stored is not None else str(base),
         "compressed": subject.name,
         "metric": metric.name,
@@ -186,7 +194,7 @@ def _speed(
     return measure_speed(
         base.model,
         compressed.model,
-        encoded.dataset,
+        sequences_of(encoded.dataset),
         compressed.tokenizer,
         max_length=settings.max_length or max(encoded.lengths),
         batch_size=settings.batch_size,

@@ -191,7 +191,7 @@ def staged(output: str | os.PathLike[str], *, force: bool = False, scratch: Path
             stage.mkdir()
             yield stage
             # safetensors writes files that only their owner may read; who may list the directory may read these too.
-            for path in stage.iterdir():
+            for path in filter(Path.is_file, stage.rglob("*")):
                 path.chmod(stage.stat().st_mode & 0o666)
             replaced = os.path.lexists(target)
             if replaced:
@@ -251,6 +251,7 @@ def save(
     report: Mapping[str, Any] | None = None,
     card: str | None = None,
     page: str | None = None,
+    companions: Mapping[str, bytes] | None = None,
     force: bool = False,
     scratch: Path | None = None,
 ) -> Path:
@@ -260,6 +261,7 @@ def save(
         report: written beside it as ``wordelim_report.json``.
         card: written beside it as ``README.md``.
         page: the report as HTML, written beside it as ``report.html``.
+        companions: more files, by their path in the directory.
         force: replace ``output`` when it exists.
         scratch: see :func:`staged`.
 
@@ -271,6 +273,9 @@ def save(
     with staged(output, force=force, scratch=scratch) as stage:
         model.save_pretrained(stage, safe_serialization=True)
         tokenizer.save_pretrained(stage)
+        for name, content in (companions or {}).items():
+            (stage / name).parent.mkdir(exist_ok=True)
+            (stage / name).write_bytes(content)
         if report is not None:
             (stage / REPORT_FILE).write_text(_json(report), encoding="utf-8")
         if card is not None:

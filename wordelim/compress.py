@@ -6,8 +6,8 @@ import copy
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from transformers import PreTrainedModel, set_seed
 
 from .card import model_card
 from .checkpoint import REPORT_FILE, REPORT_PAGE, load_dense, refuse_existing, save, write_report
-from .data import encode, find_columns, fingerprint
+from .companions import companions, pooling_of
+from .data import fingerprint
 from .distributed import from_main, is_main, join, processes, wait
 from .environment import environment
 from .errors import CheckpointError, DataError, NotMetError, UnsupportedModelError, WordelimError
-from .evaluation.metrics import metric_for
 from .files import write_whole
 from .graph.cost import Cost, cost_of
 from .graph.model import eliminate_, is_marked, restore_, retention_of
@@ -31,6 +31,7 @@ from .report.html import render_html
 from .retention import Retention
 from .settings import Settings
 from .stages import Progress, Ready, Stages
+from .tasks import task_for
 from .training.fit import unwrap_
 from .work import Work, digest, is_saving
 
@@ -99,6 +100,9 @@ def compress(
     replaceable = force or (resume and folder is not None and is_saving(folder))
     model, tokenizer = _open(model_dir, output, force=replaceable)
     move(model, place)
+    beside_model = companions(model_dir)
+    if "pooling" not in settings:
+        chosen = replace(chosen, pooling=pooling_of(beside_model))
     sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
     kept: list[Work] = []
 
@@ -129,6 +133,7 @@ def compress(
                     report=report,
                     card=card,
                     page=render_html(report),
+                    companions=beside_model,
                     force=replaceable,
                     scratch=folder,
                 )
@@ -199,6 +204,8 @@ def plan(
     chosen = Settings(**settings)
     place = open_device(device)
     model, tokenizer = _open(model_dir, output, force=force)
+    if "pooling" not in settings:
+        chosen = replace(chosen, pooling=pooling_of(companions(model_dir)))
     sets = {
         "train": open_data(train),
         "validation": open_data(validation),
@@ -309,7 +316,7 @@ def _compress(
         }
         for name, data in sets.items()
     }
-    columns = asdict(ready.columns)
+    columns = ready.columns.to_dict()
     versions = environment(device)["versions"]
     work = open_work(
         {
@@ -327,7 +334,7 @@ def _compress(
     try:
         model.float()
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
-        stages = Stages(model, teacher, tokenizer, ready, chosen, progress, work)
+        stages = Stages(model, teacher, ready, chosen, progress, work)
         candidates = stages.search()
         stages.choose(candidates)
         # What is measured from here on is what will be on the disk.
@@ -374,30 +381,26 @@ def prepare(
         fixed = Retention(tuple(settings.keep), "count" if counts else "fraction")
     cost = _try_out(model, fixed)
     check_tokenizer(tokenizer)
+    first = next(iter(sets.values()))
+    task = task_for(
+        type(model).__name__, model.config, tokenizer, first, metric=settings.metric, pooling=settings.pooling
+    )
     encoded = {}
     columns = None
     for name, data in sets.items():
         try:
             if columns is None:
-                columns = find_columns(data, **dict(names))  # type: ignore[arg-type]
+                columns = task.find_columns(data, **names)
             else:
-                find_columns(data, **asdict(columns))
-            encoded[name] = encode(data, tokenizer, columns, model.config, max_length=settings.max_length)
+                used = {"text": columns.text, "text_pair": columns.text_pair, "label": columns.label}
+                task.find_columns(data, **used)
+            encoded[name] = task.encode(data, columns, max_length=settings.max_length)
             check_vocabulary(encoded[name].dataset, model)
-            if name != "test":
-                _refuse_one_class(encoded[name].dataset["labels"])
+            task.require(encoded[name].dataset, name)
         except DataError as error:
             raise DataError(f"In the {name} data: {error}") from error
     assert columns is not None
-    return Ready(columns, sets, encoded, metric_for(model.config, settings.metric), cost, fixed)
-
-
-def _refuse_one_class(labels: Sequence[Any]) -> None:
-    """A metric of such labels says nothing, and training on them unlearns the others."""
-    if len(labels) > 1 and all(label == labels[0] for label in labels):
-        raise DataError(
-            f"All {len(labels)} labels are the same: give texts of every kind that the model shall tell apart."
-        )
+    return Ready(task, columns, sets, encoded, task.metric(settings.metric), cost, fixed)
 
 
 def _try_out(model: PreTrainedModel, retention: Retention | None) -> Cost:
@@ -412,11 +415,6 @@ def _try_out(model: PreTrainedModel, retention: Retention | None) -> Cost:
     layers = getattr(model.config, "num_hidden_layers", 0)
     eliminate_(model, retention or Retention.keep_all(max(1, layers)))
     try:
-        if not type(model).__name__.endswith("ForSequenceClassification"):
-            raise UnsupportedModelError(
-                f"{type(model).__name__} is no *ForSequenceClassification, and nothing else is trained and measured "
-                "yet: call wordelim.eliminate_ with a retention of your own."
-            )
         return cost_of(model)
     finally:
         restore_(model)

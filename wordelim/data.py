@@ -18,7 +18,25 @@ from wordelim.labels import encode_labels
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-__all__ = ["Columns", "Encoded", "carve", "describe", "encode", "find_columns", "fingerprint", "usable_positions"]
+__all__ = [
+    "INPUTS",
+    "Columns",
+    "Encoded",
+    "carve",
+    "column_values",
+    "describe",
+    "encode",
+    "find_columns",
+    "fingerprint",
+    "length_limit",
+    "lengths_of",
+    "sequences_of",
+    "texts_in",
+    "usable_positions",
+]
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""Columns of an encoded data set that are a model's inputs."""
 
 _PAIRS = (
     ("sentence1", "sentence2"),
@@ -48,16 +66,24 @@ _BARS = 30
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a data set that are used: `text_pair` is None for single texts, `label` where there is none."""
+    """The columns of a data set that are used: `text_pair` is None for single texts, `label` where there is none.
+
+    `choices` holds the answers to choose from, for a head that chooses.
+    """
 
     text: str
     text_pair: str | None = None
     label: str | None = None
+    choices: str | None = None
+
+    def to_dict(self) -> dict[str, str | None]:
+        """As plain data, for a report; ``choices`` only where there are some."""
+        return {name: value for name, value in asdict(self).items() if name != "choices" or value is not None}
 
     @property
     def used(self) -> list[str]:
-        """The names that are not None, in the order text, text pair, label."""
-        return [name for name in (self.text, self.text_pair, self.label) if name is not None]
+        """The names that are not None, in the order text, text pair, choices, label."""
+        return [name for name in (self.text, self.text_pair, self.choices, self.label) if name is not None]
 
 
 @dataclass(frozen=True)
@@ -66,9 +92,11 @@ class Encoded:
 
     Attributes:
         dataset: `input_ids`, `attention_mask`, `token_type_ids` where tokenizer and model have them, `labels` where a
-            label column was given, and `length`; rows in the order of the source.
-        truncated: how many examples were cut.
-        lengths: tokens of each example after the cut, special tokens included.
+            label column was given, and `length`; rows in the order of the source. Where an example is several sequences
+            (a choice, or two texts to compare), its inputs are lists of them, `lengths` their lengths and `length` the
+            sum.
+        truncated: how many sequences were cut.
+        lengths: tokens of each sequence after the cut, special tokens included.
     """
 
     dataset: datasets.Dataset
@@ -88,6 +116,22 @@ class Encoded:
             "max": int(lengths.max()),
             "histogram": {"edges": edges, "counts": np.histogram(lengths, edges)[0].tolist()},
         }
+
+
+def lengths_of(encoded: datasets.Dataset) -> list[int]:
+    """Tokens of each sequence of encoded examples, in their order."""
+    if "lengths" in encoded.column_names:
+        return [length for row in encoded["lengths"] for length in row]
+    return list(encoded["length"])
+
+
+def sequences_of(encoded: datasets.Dataset) -> datasets.Dataset:
+    """Encoded examples as single sequences, a row each, which is what is timed; the same data set where they are."""
+    if "lengths" not in encoded.column_names:
+        return encoded
+    names = [name for name in encoded.column_names if name in INPUTS]
+    flat = {name: [values for row in encoded[name] for values in row] for name in names}
+    return datasets.Dataset.from_dict({**flat, "length": lengths_of(encoded)})
 
 
 # --- columns ----------------------------------------------------------------------------------------------
@@ -183,13 +227,13 @@ def encode(
         DataError: a text that is missing, blank, no string or special tokens alone (the second text of a pair may be
             blank), a label that doesn't fit the model, or a `max_length` that can't be served; rows count from 1.
     """
-    texts = _texts(dataset, columns.text, "--text", blank_allowed=False)
-    pairs = _texts(dataset, columns.text_pair, "--text-pair", blank_allowed=True) if columns.text_pair else None
+    texts = texts_in(dataset, columns.text, "--text", blank_allowed=False)
+    pairs = texts_in(dataset, columns.text_pair, "--text-pair", blank_allowed=True) if columns.text_pair else None
     inputs: dict[str, list[Any]] = {}
     if columns.label is not None:
-        values, feature = _values(dataset, columns.label), dataset.features[columns.label]
+        values, feature = column_values(dataset, columns.label), dataset.features[columns.label]
         inputs["labels"] = list(encode_labels(values, config, feature=feature))
-    limit = _length_limit(tokenizer, config, max_length, pair=pairs is not None)
+    limit = length_limit(tokenizer, config, max_length, pair=pairs is not None)
 
     names = ["input_ids", "attention_mask"]
     if getattr(config, "type_vocab_size", 0) > 1:
@@ -218,16 +262,17 @@ def encode(
     return Encoded(datasets.Dataset.from_dict({**ordered, "length": lengths}), truncated, lengths)
 
 
-def _values(dataset: datasets.Dataset, column: str) -> list[Any]:
+def column_values(dataset: datasets.Dataset, column: str) -> list[Any]:
     """A column as plain Python values, whatever format the data set is set to."""
     values: list[Any] = dataset.with_format(None).select_columns([column])[:][column]
     return values
 
 
-def _texts(dataset: datasets.Dataset, column: str, option: str, *, blank_allowed: bool) -> list[str]:
+def texts_in(dataset: datasets.Dataset, column: str, option: str, *, blank_allowed: bool) -> list[str]:
+    """A column of texts; DataError where a row has none (or a blank one, unless that is allowed)."""
     if not len(dataset):
         raise DataError("The data set has no rows; it needs at least one.")
-    texts = _values(dataset, column)
+    texts = column_values(dataset, column)
     for row, value in enumerate(texts, 1):
         if value is None:
             raise DataError(f"Row {row} has no text in column {column!r}; fill it in or leave the row out.")
@@ -241,7 +286,7 @@ def _texts(dataset: datasets.Dataset, column: str, option: str, *, blank_allowed
     return texts
 
 
-def _length_limit(
+def length_limit(
     tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, max_length: int | None, *, pair: bool
 ) -> int | None:
     """`max_length` once it is checked, else the most that tokenizer and model allow; None is no limit."""
@@ -285,7 +330,7 @@ def fingerprint(dataset: datasets.Dataset, columns: Columns | None = None) -> st
 def describe(dataset: datasets.Dataset, columns: Columns, encoded: Encoded) -> dict[str, Any]:
     """What a report says of the data that something was measured on, as plain data."""
     return {
-        "columns": asdict(columns),
+        "columns": columns.to_dict(),
         "examples": len(dataset),
         "truncated": encoded.truncated,
         "fingerprint": fingerprint(dataset, columns),
@@ -319,7 +364,9 @@ def carve(
         raise DataError(f"There is no column {label!r} to stratify by; the columns are {listed}.")
     if label is None:
         label = next((name for name in _LABELS if name in dataset.column_names), None)
-    keys = [""] * total if label is None else [json.dumps(value, default=str) for value in _values(dataset, label)]
+    keys = (
+        [""] * total if label is None else [json.dumps(value, default=str) for value in column_values(dataset, label)]
+    )
     _, classes, counts = np.unique(np.array(keys), return_inverse=True, return_counts=True)
     random = np.random.default_rng(seed)
     quotas = counts * wanted / total

@@ -14,12 +14,12 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from .checkpoint import load_dense
-from .data import describe, encode, find_columns
+from .companions import companions, pooling_of
+from .data import describe, lengths_of, sequences_of
 from .environment import environment
 from .errors import WordelimError
 from .evaluation.inference import logits_of
 from .evaluation.latency import Batch, Forward, forward_of, interleave, workload
-from .evaluation.metrics import metric_for
 from .evaluation.statistics import paired_bootstrap
 from .graph.cost import cost_of
 from .graph.model import eliminate_, eliminating_encoder, is_marked
@@ -29,6 +29,8 @@ from .search.calibrated import calibrated_search
 from .search.frontier import Candidate
 from .settings import Settings
 from .stages import Progress
+from .tasks import task_for
+from .tasks.similarity import Pooling
 
 __all__ = ["ProbeSettings", "Verdict", "judge", "probe", "probe_model"]
 
@@ -108,9 +110,16 @@ def probe(
     chosen = ProbeSettings(**settings)
     place = open_device(device)
     model, tokenizer = load_dense(model_dir), open_tokenizer(model_dir)
+    pooling = pooling_of(companions(model_dir))
     columns = {"text": text, "text_pair": text_pair, "label": label}
     report = probe_model(
-        move(model, place), tokenizer, open_data(validation), chosen, columns=columns, progress=progress
+        move(model, place),
+        tokenizer,
+        open_data(validation),
+        chosen,
+        columns=columns,
+        pooling=pooling,
+        progress=progress,
     )
     return {"model": str(model_dir), **report}
 
@@ -122,6 +131,7 @@ def probe_model(
     settings: ProbeSettings | None = None,
     *,
     columns: Mapping[str, str | None] | None = None,
+    pooling: Pooling = "mean",
     progress: Progress = lambda stage, share: None,
 ) -> dict[str, Any]:
     """Measure, without training, what dropping word vectors would save and cost on these texts.
@@ -131,9 +141,10 @@ def probe_model(
     ``compress`` proves anything.
 
     Args:
-        model: a dense classifier of a known family; it is the same after as before, but in fp32.
+        model: a dense model of a known family; it is the same after as before, but in fp32.
         validation: texts with labels.
         columns: ``text``, ``text_pair`` and ``label``, where they aren't the usual ones.
+        pooling: how a model without a head makes an embedding.
 
     Returns:
         The report as plain data: ``verdict`` and ``because``; ``lengths``; ``padding``, tokens computed for each real
@@ -148,34 +159,39 @@ def probe_model(
     if is_marked(model.config):
         raise WordelimError(f"{type(model).__name__} is compressed already: probe the dense model.")
     check_tokenizer(tokenizer)
-    found = find_columns(validation, **dict(columns or {}))  # type: ignore[arg-type]
-    encoded = encode(validation, tokenizer, found, model.config, max_length=chosen.max_length)
+    name = type(model).__name__
+    task = task_for(name, model.config, tokenizer, validation, metric=chosen.metric, pooling=pooling)
+    found = task.find_columns(validation, **(columns or {}))
+    encoded = task.encode(validation, found, max_length=chosen.max_length)
+    task.require(encoded.dataset, "test")
     check_vocabulary(encoded.dataset, model)
-    metric = metric_for(model.config, chosen.metric)
+    metric = task.metric(chosen.metric)
     model.float().eval()
     fast = eliminate_(copy.deepcopy(model), Retention.keep_all(max(1, getattr(model.config, "num_hidden_layers", 0))))
     keep_all, cost = eliminating_encoder(fast).retention, cost_of(fast)
-    order = np.random.default_rng(chosen.seed).permutation(len(encoded.lengths))
-    sample = encoded.dataset.select(sorted(order[: chosen.examples].tolist()))
-    labels, lengths = np.asarray(sample["labels"]), list(sample["length"])
+    random = np.random.default_rng(chosen.seed)
+    units = task.units(encoded.dataset)
+    examples = random.permutation(int(units.max()) + 1)[: chosen.examples]
+    sample = encoded.dataset.select(np.flatnonzero(np.isin(units, examples)).tolist())
+    truth, lengths = task.truth(sample), lengths_of(sample)
 
-    def logits(of: PreTrainedModel) -> Any:
-        return logits_of(of, sample, tokenizer, batch_size=chosen.batch_size)
+    def answers(of: PreTrainedModel) -> Any:
+        return task.answers(metric, logits_of(of, sample, task, batch_size=chosen.batch_size), sample)
 
     candidates: Sequence[Candidate] = ()
     if cost.ratio(lengths, Retention((0.0,) * cost.layers)) > _WORTH:
         candidates = calibrated_search(
             model,
-            tokenizer,
+            task,
             sample,
             batch_size=chosen.batch_size,
             progress=lambda stage, share: progress(f"search: {stage}", share),
         )
-    dense = logits(model)
+    dense, judged = answers(model), metric.of_answers()
     headroom: list[dict[str, Any]] = []
     for done, candidate in enumerate(candidates):
         eliminate_(fast, candidate.retention)
-        lost = paired_bootstrap(metric, dense, logits(fast), labels, seed=chosen.seed)
+        lost = paired_bootstrap(judged, dense, answers(fast), truth, seed=chosen.seed)
         headroom.append(
             {
                 **candidate.to_dict(),
@@ -190,7 +206,7 @@ def probe_model(
         fast,
         [keep_all, *(candidate.retention for candidate in candidates)],
         workload(
-            encoded.dataset,
+            sequences_of(encoded.dataset),
             tokenizer,
             max_length=max(encoded.lengths),
             batch_size=chosen.batch_size,
@@ -207,13 +223,13 @@ def probe_model(
     verdict = judge(encoded.spread["mean"], packing["speedup"], headroom, chosen.max_drop)
     return {
         "wordelim_probe": 1,
-        "class": type(model).__name__,
+        "class": name,
         "verdict": verdict.answer,
         "because": verdict.because,
         "metric": metric.name,
-        "dense": round(metric(dense, labels), 3),
+        "dense": round(judged(dense, truth), 3),
         "lengths": encoded.spread,
-        "padding": _padding(np.asarray(encoded.lengths)[order], chosen.batch_size),
+        "padding": _padding(random.permutation(encoded.lengths), chosen.batch_size),
         "packing": packing,
         "headroom": headroom,
         "as_it_is": _fastest(headroom, chosen.max_drop),

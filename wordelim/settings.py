@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from .elimination.soft_extract import Form
 from .errors import WordelimError
+from .tasks.similarity import Pooling
 
 __all__ = ["Settings"]
 
@@ -40,6 +41,7 @@ class Settings:
         cost: what the search saves and speeds are ratios of: ``"flops"``, or ``"latency"``, milliseconds that are
             measured first, on the device and with the threads of this run.
         metric: its name; None for the task's usual one.
+        pooling: how a model without a head makes an embedding: ``"mean"`` of all tokens, or ``"cls"``, the first one.
         retrain: adapt the weights to the elimination.
         seeds: how often the last retraining is done, with one seed after the other; the best on the validation texts is
             kept.
@@ -67,6 +69,7 @@ class Settings:
     form: Form = "ramp"
     cost: str = "flops"
     metric: str | None = None
+    pooling: Pooling = "mean"
     retrain: bool = True
     seeds: int = 1
     epochs: float = 2.0
@@ -84,6 +87,8 @@ class Settings:
             raise WordelimError(f"Method {self.method!r} is unknown: use 'calibrated' or 'learned'.")
         if self.form not in get_args(Form):
             raise WordelimError(f"Form {self.form!r} is unknown: use one of {', '.join(get_args(Form))}.")
+        if self.pooling not in get_args(Pooling):
+            raise WordelimError(f"Pooling {self.pooling!r} is unknown: use one of {', '.join(get_args(Pooling))}.")
         if self.cost not in ("flops", "latency"):
             raise WordelimError(f"Cost {self.cost!r} is unknown: use 'flops' or 'latency'.")
         exclusive = [

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .data import Columns, Encoded
+from .data import Columns, Encoded, sequences_of
 from .distributed import agree, from_main, is_main
 from .environment import has_fast_bf16
 from .errors import NotMetError
@@ -22,7 +22,6 @@ from .evaluation.compare import compare
 from .evaluation.inference import logits_of
 from .evaluation.latency import measure_speed
 from .evaluation.metrics import Metric
-from .evaluation.worst import worst_flips
 from .graph.cost import Cost
 from .graph.model import eliminate_, retention_of
 from .retention import Retention
@@ -32,6 +31,7 @@ from .search.latency import Latency, measure_latency
 from .search.learned import Learning, learned_search
 from .settings import Settings
 from .speeds import offer_speeds_
+from .tasks import Task
 from .training.retrain import Retraining, retrain_
 from .work import Work
 
@@ -52,6 +52,7 @@ _NEAR = 0.98
 class Ready:
     """What is known once model, data and settings have been found to fit."""
 
+    task: Task
     columns: Columns
     sets: Mapping[str, datasets.Dataset]
     encoded: Mapping[str, Encoded]
@@ -66,7 +67,6 @@ class Stages:
 
     model: PreTrainedModel
     teacher: PreTrainedModel
-    tokenizer: Any
     ready: Ready
     settings: Settings
     progress: Progress
@@ -82,9 +82,11 @@ class Stages:
         self.tried: list[dict[str, Any]] = []
         self.stage = "found"
         self.encoded, self.metric, self.cost = self.ready.encoded, self.ready.metric, self.ready.cost
+        self.task = self.ready.task
         self.validation = self.encoded["validation"].dataset
-        rows = np.random.default_rng(self.settings.seed).permutation(len(self.validation))[:_SCREENED]
-        self.screen = self.validation.select(sorted(rows.tolist()))
+        units = self.task.units(self.validation)
+        chosen = np.random.default_rng(self.settings.seed).permutation(int(units.max()) + 1)[:_SCREENED]
+        self.screen = self.validation.select(np.flatnonzero(np.isin(units, chosen)).tolist())
 
     def search(self) -> Sequence[Candidate]:
         """The retentions to choose from, from slow to fast."""
@@ -152,7 +154,7 @@ class Stages:
 
     def _calibrate(self, speeds: Sequence[float]) -> Sequence[Candidate]:
         return calibrated_search(
-            self.model, self.tokenizer, self._sample(), cost=self.price, speeds=speeds, progress=self._searching
+            self.model, self.task, self._sample(), cost=self.price, speeds=speeds, progress=self._searching
         )
 
     def _learn(self, speeds: Sequence[float]) -> Sequence[Candidate]:
@@ -160,7 +162,7 @@ class Stages:
         found = learned_search(
             self.model,
             self.teacher,
-            self.tokenizer,
+            self.task,
             self.encoded["train"].dataset,
             self._sample(),
             self.price,
@@ -224,10 +226,10 @@ class Stages:
 
     def _points(self, model: PreTrainedModel, texts: datasets.Dataset) -> float:
         logits = self._logits(model, texts, bf16=has_fast_bf16(model.device))
-        return self.metric(logits, np.asarray(texts["labels"]))
+        return self.task.points(self.metric, logits, texts)
 
     def _logits(self, model: PreTrainedModel, texts: datasets.Dataset, *, bf16: bool) -> NDArray[np.float32]:
-        return logits_of(model, texts, self.tokenizer, batch_size=self.settings.batch_size, bf16=bf16)
+        return logits_of(model, texts, self.task, batch_size=self.settings.batch_size, bf16=bf16)
 
     def _drop(self, retention: Retention) -> float:
         """Points that are lost on validation when this is kept, noted for the report."""
@@ -283,7 +285,7 @@ class Stages:
         history = retrain_(
             self.model,
             self.teacher,
-            self.tokenizer,
+            self.task,
             self.encoded["train"].dataset,
             retentions,
             Retraining(
@@ -342,8 +344,8 @@ class Stages:
             speed = measure_speed(
                 self.teacher,
                 self.model,
-                held_out.dataset,
-                self.tokenizer,
+                sequences_of(held_out.dataset),
+                self.task.tokenizer,
                 max_length=self.settings.max_length or max(held_out.lengths),
                 batch_size=self.settings.batch_size,
                 progress=lambda share: self.progress("verify: speed", share),
@@ -368,22 +370,18 @@ class Stages:
         return found
 
     def _compare(self, name: str, retention: Retention) -> dict[str, Any]:
-        encoded = self.encoded[name]
-        labels = np.asarray(encoded.dataset["labels"])
-        config = self.model.config
+        encoded, task = self.encoded[name], self.task
         logits = [self._logits(model, encoded.dataset, bf16=False) for model in (self.teacher, self.model)]
-        dense, compressed = map(self.metric.decide, logits)
-        compared = compare(self.metric, config, dense, compressed, labels, encoded.lengths, seed=self.settings.seed)
+        answers = [task.answers(self.metric, each, encoded.dataset) for each in logits]
+        columns, rows = self.ready.columns, self.ready.sets[name]
         return {
-            **compared,
+            **compare(task, self.metric, answers[0], answers[1], encoded.dataset, seed=self.settings.seed),
             "flops_ratio": round(self.cost.ratio(encoded.lengths, retention), 3),
             "lengths": encoded.spread,
-            "worst_flips": worst_flips(config, logits[0], logits[1], labels, lambda row: self._texts(name, row)),
+            "worst_flips": task.worst(
+                self.metric, logits[0], logits[1], encoded.dataset, lambda row: task.shown(columns, rows[row])
+            ),
         }
-
-    def _texts(self, name: str, row: int) -> list[str]:
-        columns, found = self.ready.columns, self.ready.sets[name][row]
-        return [found[column] for column in (columns.text, columns.text_pair) if column is not None]
 
 
 def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,20 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from .checkpoint import is_compressed, load, load_dense
-from .data import Columns, Encoded, encode, find_columns
-from .errors import UnsupportedModelError, WordelimError
+from .companions import companions, pooling_of
+from .data import Columns, Encoded
+from .errors import WordelimError
 from .evaluation.inference import logits_of
 from .exporting.runtime import ExportedModel, is_exported
 from .labels import problem_type
 from .opening import check_tokenizer, check_vocabulary, move, open_tokenizer
+from .tasks import Task, task_for
+from .tasks.similarity import Pooling
 
 __all__ = ["Subject", "encode_for", "open_subject", "require_same_task", "task_of"]
+
+
+_HEAD = re.compile(r"^.*?(?=For[A-Z]|Model$)")  # what stands before the head in the name of a class
 
 
 @dataclass(frozen=True)
@@ -30,24 +37,28 @@ class Subject:
 
     Args:
         name: what the user calls it.
+        head: the name of its class.
         config: its transformers configuration.
         tokenizer: its tokenizer.
-        logits: from encoded texts to logits, [texts, outputs] fp32.
+        logits: from a task and encoded texts to logits; see :func:`wordelim.evaluation.inference.logits_of`.
+        pooling: how it makes an embedding, where it has no head.
         model: the PyTorch model, for its vocabulary, cost and speed; None where it isn't one.
     """
 
     name: str
+    head: str
     config: Any
     tokenizer: Any
-    logits: Callable[[datasets.Dataset], NDArray[np.float32]]
+    logits: Callable[[Task, datasets.Dataset], NDArray[np.float32]]
+    pooling: Pooling = "mean"
     model: PreTrainedModel | None = None
 
 
 def open_subject(directory: str | os.PathLike[str], *, device: Any = None, batch_size: int = 32) -> Subject:
-    """A classifier on disk, in fp32 on a device, ready to answer; or an exported program, which runs on the CPU.
+    """A model on disk, in fp32 on a device, ready to answer; or an exported program, which runs on the CPU.
 
     Raises:
-        WordelimError: the directory is missing or damaged, or its model doesn't classify texts.
+        WordelimError: the directory is missing or damaged.
     """
     if is_exported(directory):
         program: Any = ExportedModel(directory)
@@ -55,37 +66,42 @@ def open_subject(directory: str | os.PathLike[str], *, device: Any = None, batch
         check_tokenizer(words)
         return Subject(
             str(directory),
+            str((program.config.architectures or [""])[0]),
             program.config,
             words,
-            lambda encoded: logits_of(program, encoded, words, batch_size=batch_size),
+            lambda task, encoded: logits_of(program, encoded, task, batch_size=batch_size),
         )
     compressed = Path(directory).expanduser().exists() and is_compressed(directory)
     model = load(directory) if compressed else load_dense(directory)
-    if not type(model).__name__.endswith("ForSequenceClassification"):
-        raise UnsupportedModelError(
-            f"{directory} holds a {type(model).__name__}: only *ForSequenceClassification models can be checked."
-        )
     tokenizer = open_tokenizer(directory)
     check_tokenizer(tokenizer)
     move(model.float().eval(), device)
     return Subject(
         str(directory),
+        type(model).__name__,
         model.config,
         tokenizer,
-        lambda encoded: logits_of(model, encoded, tokenizer, batch_size=batch_size),
+        lambda task, encoded: logits_of(model, encoded, task, batch_size=batch_size),
+        pooling_of(companions(directory)),
         model,
     )
 
 
 def encode_for(
-    subject: Subject, rows: datasets.Dataset, names: Mapping[str, str | None], max_length: int | None
-) -> tuple[Columns, Encoded]:
-    """Labelled texts as a subject reads them; DataError where they don't fit its task."""
-    columns = find_columns(rows, text=names["text"], text_pair=names["text_pair"], label=names["label"])
-    encoded = encode(rows, subject.tokenizer, columns, subject.config, max_length=max_length)
+    subject: Subject,
+    rows: datasets.Dataset,
+    names: Mapping[str, str | None],
+    max_length: int | None,
+    metric: str | None = None,
+) -> tuple[Task, Columns, Encoded]:
+    """What a subject is asked, and labelled texts as it reads them; WordelimError where they don't fit its task."""
+    task = task_for(subject.head, subject.config, subject.tokenizer, rows, metric=metric, pooling=subject.pooling)
+    columns = task.find_columns(rows, **names)
+    encoded = task.encode(rows, columns, max_length=max_length)
+    task.require(encoded.dataset, "test")
     if subject.model is not None:
         check_vocabulary(encoded.dataset, subject.model)
-    return columns, encoded
+    return task, columns, encoded
 
 
 def task_of(config: Any) -> tuple[str, list[str]]:
@@ -98,6 +114,7 @@ def require_same_task(
     base: Subject,
     compressed: Subject,
     rows: datasets.Dataset,
+    task: Task,
     columns: Columns,
     encoded: Encoded,
     max_length: int | None,
@@ -107,13 +124,19 @@ def require_same_task(
     Raises:
         WordelimError: they have other labels, or give other tokens for the same text.
     """
+    heads = [_HEAD.sub("", subject.head) for subject in (base, compressed)]
+    if heads[0] != heads[1]:
+        raise WordelimError(
+            f"{base.name} is a {base.head}, but {compressed.name} a {compressed.head}: compare two models with one "
+            "head."
+        )
     tasks = task_of(base.config), task_of(compressed.config)
     if tasks[0] != tasks[1]:
         first, second = (f"{', '.join(names)} ({kind.replace('_', ' ')})" for kind, names in tasks)
         raise WordelimError(
             f"{base.name} answers {first}, but {compressed.name} {second}: compare two models with the same labels."
         )
-    other = encode(rows, base.tokenizer, columns, base.config, max_length=max_length).dataset
+    other = type(task)(base.config, base.tokenizer).encode(rows, columns, max_length=max_length).dataset
     for row, (before, after) in enumerate(zip(other["input_ids"], encoded.dataset["input_ids"], strict=True), 1):
         if list(before) != list(after):
             raise WordelimError(

@@ -19,6 +19,7 @@ from wordelim.checkpoint import load_dense
 from wordelim.data import carve, encode, find_columns
 from wordelim.reading import read
 from wordelim.search.calibrated import calibrated_search
+from wordelim.tasks import Task
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     _, sample = carve(read(arguments.data / "train.jsonl.gz"), 512, seed=0)
     encoded = encode(sample, tokenizer, find_columns(sample), model.config, max_length=256)
     start = time.perf_counter()
-    found = calibrated_search(model, tokenizer, encoded.dataset)
+    found = calibrated_search(model, Task(model.config, tokenizer), encoded.dataset)
     result = {
         "about": f"MiniLM-L6 on 512 IMDB reviews cut at 256 tokens, {torch.get_num_threads()} threads.",
         "seconds": time.perf_counter() - start,

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from wordelim.cli import app
 from wordelim.data import Columns, encode
 from wordelim.evaluation.inference import logits_of
+from wordelim.tasks import Task
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +21,9 @@ def template(make_model, make_tokenizer, make_texts, tmp_path_factory):
     model, tokenizer, texts = make_model("bert", labels=2), make_tokenizer("bert"), make_texts(32)
     model.config.id2label, model.config.label2id = {0: "neg", 1: "pos"}, {"neg": 0, "pos": 1}
     encoded = encode(texts, tokenizer, Columns("text"), model.config).dataset
-    model.classifier.bias.data -= torch.from_numpy(np.median(logits_of(model, encoded, tokenizer), axis=0))
+    model.classifier.bias.data -= torch.from_numpy(
+        np.median(logits_of(model, encoded, Task(model.config, tokenizer)), axis=0)
+    )
     directory = tmp_path_factory.mktemp("template") / "dense"
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)

@@ -8,6 +8,7 @@ from wordelim import Retention, eliminate_
 from wordelim.data import encode, find_columns
 from wordelim.environment import has_fast_bf16
 from wordelim.evaluation.inference import batches, logits_of
+from wordelim.tasks import Task
 
 
 @pytest.fixture(params=["dense", "compressed"])
@@ -29,23 +30,25 @@ def encoded(make_model, make_texts, tokenizer):
 
 
 def test_logits_are_in_the_order_of_the_texts(model, tokenizer, encoded):
-    found = logits_of(model, encoded, tokenizer, batch_size=4)
+    found = logits_of(model, encoded, Task(model.config, tokenizer), batch_size=4)
     assert found.shape == (21, 3)
     assert found.dtype == np.float32
     for row in range(21):
-        alone = logits_of(model, encoded.select([row]), tokenizer)
+        alone = logits_of(model, encoded.select([row]), Task(model.config, tokenizer))
         np.testing.assert_allclose(found[row], alone[0], atol=1e-5)
 
 
 def test_logits_dont_depend_on_batches_or_order(model, tokenizer, encoded):
-    found = logits_of(model, encoded, tokenizer, batch_size=21)
-    np.testing.assert_allclose(found, logits_of(model, encoded, tokenizer, batch_size=2), atol=1e-5)
+    found = logits_of(model, encoded, Task(model.config, tokenizer), batch_size=21)
+    np.testing.assert_allclose(found, logits_of(model, encoded, Task(model.config, tokenizer), batch_size=2), atol=1e-5)
     order = np.random.default_rng(0).permutation(21)
-    np.testing.assert_allclose(found[order], logits_of(model, encoded.select(order), tokenizer), atol=1e-5)
+    np.testing.assert_allclose(
+        found[order], logits_of(model, encoded.select(order), Task(model.config, tokenizer)), atol=1e-5
+    )
 
 
 def test_logits_dont_depend_on_padding(model, tokenizer, encoded):
-    found = logits_of(model, encoded, tokenizer)
+    found = logits_of(model, encoded, Task(model.config, tokenizer))
     (padded,) = batches(encoded, tokenizer, range(21), 32, padding="max_length", max_length=40)
     assert padded["input_ids"].shape == (21, 40)
     with torch.no_grad():
@@ -55,10 +58,10 @@ def test_logits_dont_depend_on_padding(model, tokenizer, encoded):
 def test_mode_gradients_and_progress(model, tokenizer, encoded):
     done = []
     model.train()
-    first = logits_of(model, encoded, tokenizer, batch_size=8, progress=done.append)
+    first = logits_of(model, encoded, Task(model.config, tokenizer), batch_size=8, progress=done.append)
     assert model.training
     assert done == [8, 16, 21]
-    np.testing.assert_array_equal(first, logits_of(model.eval(), encoded, tokenizer, batch_size=8))
+    np.testing.assert_array_equal(first, logits_of(model.eval(), encoded, Task(model.config, tokenizer), batch_size=8))
     assert not model.training
 
 
@@ -68,12 +71,12 @@ def test_mode_is_left_as_it_was_by_an_error(model, tokenizer, encoded):
 
     model.train()
     with pytest.raises(KeyboardInterrupt):
-        logits_of(model, encoded, tokenizer, progress=fail)
+        logits_of(model, encoded, Task(model.config, tokenizer), progress=fail)
     assert model.training
 
 
 def test_bf16_is_near_fp32_and_comes_out_as_fp32(model, tokenizer, encoded):
-    found, exact = (logits_of(model, encoded, tokenizer, bf16=bf16) for bf16 in (True, False))
+    found, exact = (logits_of(model, encoded, Task(model.config, tokenizer), bf16=bf16) for bf16 in (True, False))
     assert found.dtype == np.float32
     assert np.abs(found - exact).max() < 0.5
     assert isinstance(has_fast_bf16("cpu"), bool)

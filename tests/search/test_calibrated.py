@@ -15,6 +15,7 @@ from wordelim.graph.cost import cost_of
 from wordelim.search import calibrated
 from wordelim.search.calibrated import calibrated_search, divergence
 from wordelim.search.frontier import Candidate, frontier
+from wordelim.tasks import Task
 
 SPEEDS = (1.5, 2.0, 3.0)
 LAYERS = 3
@@ -42,7 +43,12 @@ def searched(make_model, make_tokenizer, make_sample, family):
     model, sample, stages = make_model(family), make_sample(family), []
     before = {key: value.clone() for key, value in model.state_dict().items()}
     found = calibrated_search(
-        model, make_tokenizer(family), sample, speeds=SPEEDS, batch_size=3, progress=lambda *now: stages.append(now)
+        model,
+        Task(model.config, make_tokenizer(family)),
+        sample,
+        speeds=SPEEDS,
+        batch_size=3,
+        progress=lambda *now: stages.append(now),
     )
     return model, before, sample, found, stages
 
@@ -79,11 +85,11 @@ def test_ratio_and_divergence_are_those_of_the_retention(searched, make_model, m
     model, tokenizer = make_model(family), make_tokenizer(family)
     bf16 = calibrated.has_fast_bf16("cpu")
     wordelim.eliminate_(model, Retention.keep_all(LAYERS))
-    dense = logits_of(model, sample, tokenizer, batch_size=3, bf16=bf16)
+    dense = logits_of(model, sample, Task(model.config, tokenizer), batch_size=3, bf16=bf16)
     for candidate in found:
         wordelim.eliminate_(model, candidate.retention)
         assert candidate.flops_ratio == cost_of(model).ratio(sample["length"], candidate.retention)
-        other = logits_of(model, sample, tokenizer, batch_size=3, bf16=bf16)
+        other = logits_of(model, sample, Task(model.config, tokenizer), batch_size=3, bf16=bf16)
         assert candidate.divergence == divergence(dense, other, "single_label_classification")
         assert len(candidate.retention.keep) == LAYERS
         assert candidate.retention.keep[-1] == 0.0
@@ -91,8 +97,9 @@ def test_ratio_and_divergence_are_those_of_the_retention(searched, make_model, m
 
 def test_it_is_deterministic(searched, make_model, make_tokenizer, family):
     _, _, sample, found, _ = searched
-    again = calibrated_search(make_model(family), make_tokenizer(family), sample, speeds=SPEEDS[::-1], batch_size=3)
-    assert again == found
+    model = make_model(family)
+    task = Task(model.config, make_tokenizer(family))
+    assert calibrated_search(model, task, sample, speeds=SPEEDS[::-1], batch_size=3) == found
 
 
 def test_progress_goes_from_nothing_to_all(searched):
@@ -104,9 +111,10 @@ def test_progress_goes_from_nothing_to_all(searched):
 
 
 def test_speeds_out_of_reach_are_left_out(make_model, make_tokenizer, make_sample):
-    found = calibrated_search(make_model("bert"), make_tokenizer("bert"), make_sample("bert"), speeds=(2.0, 1000.0))
-    assert len(found) == 1
-    assert calibrated_search(make_model("bert"), make_tokenizer("bert"), make_sample("bert"), speeds=(1000.0,)) == ()
+    model, sample = make_model("bert"), make_sample("bert")
+    task = Task(model.config, make_tokenizer("bert"))
+    assert len(calibrated_search(model, task, sample, speeds=(2.0, 1000.0))) == 1
+    assert calibrated_search(model, task, sample, speeds=(1000.0,)) == ()
 
 
 def test_a_search_that_fails_leaves_the_model_dense(make_model, make_tokenizer, make_sample, monkeypatch):
@@ -117,13 +125,14 @@ def test_a_search_that_fails_leaves_the_model_dense(make_model, make_tokenizer, 
 
     monkeypatch.setattr(calibrated, "_schedules", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        calibrated_search(model, make_tokenizer("bert"), make_sample("bert"), speeds=SPEEDS)
+        calibrated_search(model, Task(model.config, make_tokenizer("bert")), make_sample("bert"), speeds=SPEEDS)
     assert model.config.to_dict() == make_model("bert").config.to_dict()
 
 
 def test_texts_of_one_token_are_no_reason_to_fail(make_model, make_tokenizer):
     sample = datasets.Dataset.from_dict({"input_ids": [[2]] * 3, "attention_mask": [[1]] * 3, "length": [1] * 3})
-    assert calibrated_search(make_model("bert"), make_tokenizer("bert"), sample, speeds=(2.0,)) == ()
+    model = make_model("bert")
+    assert calibrated_search(model, Task(model.config, make_tokenizer("bert")), sample, speeds=(2.0,)) == ()
 
 
 # --- divergence --------------------------------------------------------------------------------------------------
@@ -158,7 +167,7 @@ def test_divergence_by_hand():
 @pytest.mark.parametrize(("labels", "kind"), [(1, None), (3, "multi_label_classification")])
 def test_other_kinds_of_heads_are_searched_too(make_model, make_tokenizer, make_sample, labels, kind):
     model = make_model("bert", labels=labels, problem_type=kind)
-    (found,) = calibrated_search(model, make_tokenizer("bert"), make_sample("bert"), speeds=(2.0,))
+    (found,) = calibrated_search(model, Task(model.config, make_tokenizer("bert")), make_sample("bert"), speeds=(2.0,))
     assert found.flops_ratio >= 0.98 * 2.0
     assert np.isfinite(found.divergence)
 

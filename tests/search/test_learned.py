@@ -9,6 +9,7 @@ from wordelim import Retention, eliminate_, restore_
 from wordelim.data import encode, find_columns
 from wordelim.graph.cost import cost_of
 from wordelim.search.learned import Learning, learned_search
+from wordelim.tasks import Task
 
 QUICK = {"batch_size": 8, "epochs": 2.0, "learning_rate": 1e-3}
 
@@ -32,7 +33,7 @@ def search(make_model, make_texts, bert_tokenizer):
         found = learned_search(
             model,
             teacher.requires_grad_(False),
-            bert_tokenizer,
+            Task(model.config, bert_tokenizer),
             train,
             train.select(range(24)),
             cost,

@@ -14,6 +14,7 @@ from wordelim.data import encode, find_columns
 from wordelim.errors import TrainingError
 from wordelim.evaluation.inference import logits_of
 from wordelim.evaluation.metrics import Metric, metric_for
+from wordelim.tasks import Task
 from wordelim.training.retrain import Retraining, retrain_
 
 SOME = Retention.fractions([0.7, 0.4, 0.0])
@@ -36,6 +37,11 @@ def student(make_model):
 
 
 @pytest.fixture(scope="module")
+def task(make_model, bert_tokenizer):
+    return Task(make_model("bert", labels=2).config, bert_tokenizer)
+
+
+@pytest.fixture(scope="module")
 def encoded(make_model, make_texts, bert_tokenizer):
     """``encoded(rows, seed=0)``: texts that are ready for a model."""
     config = make_model("bert", labels=2).config
@@ -55,10 +61,10 @@ def unequal(state, other):
     return [name for name, tensor in state.items() if not torch.equal(tensor, other[name])]
 
 
-def test_the_student_learns_and_the_teacher_does_not(student, teacher, bert_tokenizer, encoded):
+def test_the_student_learns_and_the_teacher_does_not(student, teacher, task, encoded):
     eliminate_(student, SOME)
     before, dense = weights(student), weights(teacher)
-    history = retrain_(student, teacher, bert_tokenizer, encoded(32), [SOME], Retraining(batch_size=8))
+    history = retrain_(student, teacher, task, encoded(32), [SOME], Retraining(batch_size=8))
     assert retention_of(student) == SOME
     assert not student.training
     assert set(unequal(before, weights(student))) > {"classifier.weight", "bert.encoder.layer.0.output.dense.weight"}
@@ -66,13 +72,13 @@ def test_the_student_learns_and_the_teacher_does_not(student, teacher, bert_toke
     assert all(np.isfinite(entry["loss"]) for entry in history if "loss" in entry)
 
 
-def test_nothing_else_is_left_behind(student, teacher, bert_tokenizer, encoded, tmp_path, monkeypatch):
+def test_nothing_else_is_left_behind(student, teacher, task, encoded, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     logging.set_verbosity_warning()
     config = student.config.to_dict()
     attributes = [set(vars(model)) for model in (student, teacher)]
-    retrain_(student, teacher, bert_tokenizer, encoded(16), [SOME], Retraining(batch_size=8))
+    retrain_(student, teacher, task, encoded(16), [SOME], Retraining(batch_size=8))
     assert logging.get_verbosity() == logging.WARNING
     assert list(tmp_path.iterdir()) == []
     assert all(parameter.grad is None for parameter in student.parameters())
@@ -83,7 +89,7 @@ def test_nothing_else_is_left_behind(student, teacher, bert_tokenizer, encoded, 
     assert student.config.to_dict() == config
 
 
-def test_each_of_several_retentions_is_trained(student, teacher, bert_tokenizer, encoded, monkeypatch):
+def test_each_of_several_retentions_is_trained(student, teacher, task, encoded, monkeypatch):
     seen = Counter()
 
     class Note(distillation.DistillationTrainer):
@@ -93,27 +99,27 @@ def test_each_of_several_retentions_is_trained(student, teacher, bert_tokenizer,
             return loss
 
     monkeypatch.setattr("wordelim.training.retrain.DistillationTrainer", Note)
-    retrain_(student, teacher, bert_tokenizer, encoded(64), OTHERS, Retraining(batch_size=4, epochs=1.5))
+    retrain_(student, teacher, task, encoded(64), OTHERS, Retraining(batch_size=4, epochs=1.5))
     assert set(seen) == set(OTHERS)
     assert sum(seen.values()) == 24
     assert min(seen.values()) >= 3
 
 
-def test_distillation_pulls_the_student_to_the_teacher(student, make_model, bert_tokenizer, encoded):
+def test_distillation_pulls_the_student_to_the_teacher(student, make_model, task, encoded):
     teacher, train = make_model("bert", labels=2, seed=1).requires_grad_(False), encoded(48)
-    target = logits_of(teacher, train, bert_tokenizer)
+    target = logits_of(teacher, train, task)
     eliminate_(student, SOME)
 
     def distance():
-        return np.square(logits_of(student, train, bert_tokenizer) - target).mean()
+        return np.square(logits_of(student, train, task) - target).mean()
 
     before = distance()
     settings = Retraining(batch_size=8, epochs=6, learning_rate=1e-3)
-    retrain_(student, teacher, bert_tokenizer, train, [SOME], settings)
+    retrain_(student, teacher, task, train, [SOME], settings)
     assert distance() < 0.7 * before
 
 
-def test_a_loss_that_is_not_a_number_is_named_with_its_step(student, teacher, bert_tokenizer, encoded, monkeypatch):
+def test_a_loss_that_is_not_a_number_is_named_with_its_step(student, teacher, task, encoded, monkeypatch):
     real, calls = distillation.distillation_loss, []
 
     def broken(*args):
@@ -122,20 +128,20 @@ def test_a_loss_that_is_not_a_number_is_named_with_its_step(student, teacher, be
 
     monkeypatch.setattr(distillation, "distillation_loss", broken)
     with pytest.raises(TrainingError, match="loss became nan at step 2: lower --learning-rate"):
-        retrain_(student, teacher, bert_tokenizer, encoded(32), [SOME], Retraining(batch_size=4))
+        retrain_(student, teacher, task, encoded(32), [SOME], Retraining(batch_size=4))
     assert not student.base_model._forward_hooks
     assert not teacher.base_model._forward_hooks
     assert "forward" not in vars(student)
 
 
 @pytest.mark.parametrize("watched", [False, True])
-def test_weights_that_are_not_numbers_are_noticed(student, teacher, bert_tokenizer, encoded, watched):
+def test_weights_that_are_not_numbers_are_noticed(student, teacher, task, encoded, watched):
     validation = {"validation": encoded(8, 1), "metric": metric_for(student.config)} if watched else {}
     with pytest.raises(TrainingError, match="lower --learning-rate"):
         retrain_(
             student,
             teacher,
-            bert_tokenizer,
+            task,
             encoded(8),
             [SOME],
             Retraining(batch_size=4, learning_rate=1e40),
@@ -149,14 +155,14 @@ def scripted(points):
     return Metric("scripted", lambda logits: logits.argmax(-1), lambda labels, predicted: next(left, 0.0) / 100)
 
 
-def test_the_best_weights_are_kept(student, teacher, bert_tokenizer, encoded, monkeypatch):
+def test_the_best_weights_are_kept(student, teacher, task, encoded, monkeypatch):
     states = []
     monkeypatch.setattr("wordelim.training.retrain._KeepBest", noting(states))
     train, validation = encoded(64), encoded(8, 1)
     history = retrain_(
         student,
         teacher,
-        bert_tokenizer,
+        task,
         train,
         [SOME],
         Retraining(batch_size=4, learning_rate=1e-3),
@@ -180,11 +186,11 @@ def noting(states):
     return Note
 
 
-def test_training_stops_when_it_grows_no_better(student, teacher, bert_tokenizer, encoded):
+def test_training_stops_when_it_grows_no_better(student, teacher, task, encoded):
     history = retrain_(
         student,
         teacher,
-        bert_tokenizer,
+        task,
         encoded(64),
         [SOME],
         Retraining(batch_size=4, epochs=4),
@@ -195,12 +201,12 @@ def test_training_stops_when_it_grows_no_better(student, teacher, bert_tokenizer
     assert points == pytest.approx([50, 60, 10, 10, 10, 10])
 
 
-def test_the_last_step_is_looked_at(student, teacher, bert_tokenizer, encoded):
+def test_the_last_step_is_looked_at(student, teacher, task, encoded):
     """7 steps, evaluated after each second one as the setting goes, and after the last."""
     evaluated = retrain_(
         student,
         teacher,
-        bert_tokenizer,
+        task,
         encoded(36),
         [SOME],
         Retraining(batch_size=4),
@@ -211,11 +217,11 @@ def test_the_last_step_is_looked_at(student, teacher, bert_tokenizer, encoded):
     assert steps == [2, 4, 6, 8, 9]
 
 
-def test_same_seed_same_weights(make_model, teacher, bert_tokenizer, encoded):
+def test_same_seed_same_weights(make_model, teacher, task, encoded):
     results = []
     for seed in (1, 1, 2):
         student = make_model("bert", labels=2)
-        retrain_(student, teacher, bert_tokenizer, encoded(32), OTHERS, Retraining(batch_size=4, seed=seed))
+        retrain_(student, teacher, task, encoded(32), OTHERS, Retraining(batch_size=4, seed=seed))
         random.random()
         torch.rand(1)
         results.append(weights(student))
@@ -223,13 +229,13 @@ def test_same_seed_same_weights(make_model, teacher, bert_tokenizer, encoded):
     assert unequal(results[0], results[2]) != []
 
 
-def test_progress_rises_to_one(student, teacher, bert_tokenizer, encoded):
+def test_progress_rises_to_one(student, teacher, task, encoded):
     shares = []
-    retrain_(student, teacher, bert_tokenizer, encoded(16), [SOME], Retraining(batch_size=4), progress=shares.append)
+    retrain_(student, teacher, task, encoded(16), [SOME], Retraining(batch_size=4), progress=shares.append)
     assert shares == [0.25, 0.5, 0.75, 1.0]
 
 
-def test_an_equal_teacher_has_nothing_to_teach(make_model, bert_tokenizer, encoded, monkeypatch):
+def test_an_equal_teacher_has_nothing_to_teach(make_model, task, encoded, monkeypatch):
     """Where nothing is dropped, no word vector and no activation, the distillation starts at 0."""
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     student, teacher = make_model("bert", labels=2, **still), make_model("bert", labels=2, **still)
@@ -241,5 +247,5 @@ def test_an_equal_teacher_has_nothing_to_teach(make_model, bert_tokenizer, encod
 
     monkeypatch.setattr(distillation, "distillation_loss", note)
     keep_all = [Retention.keep_all(3)]
-    retrain_(student, teacher.requires_grad_(False), bert_tokenizer, encoded(4), keep_all, Retraining(batch_size=4))
+    retrain_(student, teacher.requires_grad_(False), task, encoded(4), keep_all, Retraining(batch_size=4))
     assert losses == [pytest.approx(0, abs=1e-3)]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import datasets
 import numpy as np
 import numpy.typing as npt
 
 from wordelim.evaluation.metrics import Metric
 from wordelim.evaluation.statistics import flips, mcnemar, paired_bootstrap
-from wordelim.labels import outputs_of, problem_type
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+from wordelim.tasks import Task
 
 __all__ = ["compare"]
 
@@ -22,32 +20,24 @@ Array = npt.NDArray[Any]
 
 
 def compare(
-    metric: Metric,
-    config: PreTrainedConfig,
-    dense: Array,
-    compressed: Array,
-    labels: Array,
-    lengths: Sequence[int],
-    *,
-    seed: int = 0,
+    task: Task, metric: Metric, dense: Array, compressed: Array, encoded: datasets.Dataset, *, seed: int = 0
 ) -> dict[str, Any]:
     """What it costs to answer `compressed` instead of `dense`, as plain data for a report; points throughout.
 
     Args:
+        task: what the models are asked.
         metric: what to compare by.
-        config: of either model, for the names of its labels.
-        dense, compressed: answers as `metric.decide` gives them: [n], or [n, num_labels].
-        labels: the same shape.
-        lengths: tokens of each example.
+        dense, compressed: answers as `task.answers` gives them, a row for each unit.
+        encoded: the examples.
         seed: of the bootstrap. The same arguments give the same result.
 
     Returns:
         `examples`, `dense`, `compressed`, `drop`, `drop_interval_95` (paired bootstrap), `flips` and `mcnemar_p` (None
         where answers are scores), and `slices`: the same points by quartile of length and by label.
     """
-    judged = metric.of_answers()
-    interval = paired_bootstrap(judged, dense, compressed, labels, seed=seed)
-    changed = flips(dense, compressed, labels)
+    judged, labels, lengths = metric.of_answers(), task.truth(encoded), task.unit_lengths(encoded)
+    interval = paired_bootstrap(judged, dense, compressed, labels, seed=seed, clusters=task.clusters(encoded))
+    changed = flips(dense, compressed, labels, right=metric.right)
     return {
         "examples": len(labels),
         "dense": round(judged(dense, labels), 3),
@@ -58,7 +48,7 @@ def compare(
         "mcnemar_p": None if changed is None else round(mcnemar(changed), 6),
         "slices": [
             *_by_length(judged, dense, compressed, labels, np.asarray(lengths)),
-            *_by_label(config, dense, compressed, labels),
+            *_by_label(task, dense, compressed, labels),
         ],
     }
 
@@ -77,14 +67,10 @@ def _by_length(
         yield _slice("length", name, int(rows.sum()), metric.name, before, after)
 
 
-def _by_label(config: PreTrainedConfig, dense: Array, compressed: Array, labels: Array) -> Iterator[dict[str, Any]]:
-    """Of the texts that have a label, the share that gets it (recall), for each label that occurs."""
-    kind = problem_type(config)
-    if kind == "regression":
-        return
-    names: dict[Any, Any] = config.id2label or {}
-    for index in range(outputs_of(config)):
-        if kind == "multi_label_classification":
+def _by_label(task: Task, dense: Array, compressed: Array, labels: Array) -> Iterator[dict[str, Any]]:
+    """Of the texts (or words) that have a label, the share that gets it (recall), for each label that occurs."""
+    for index, name in enumerate(task.names):
+        if task.kind == "multi_label_classification":
             rows = labels[:, index] == 1
             answers = [found[rows, index] == 1 for found in (dense, compressed)]
         else:
@@ -92,7 +78,6 @@ def _by_label(config: PreTrainedConfig, dense: Array, compressed: Array, labels:
             answers = [found[rows] == index for found in (dense, compressed)]
         if rows.any():
             before, after = (100 * float(right.mean()) for right in answers)
-            name = str(names.get(index, index))
             yield _slice("label", name, int(rows.sum()), "recall", before, after)
 
 

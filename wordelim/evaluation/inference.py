@@ -1,4 +1,4 @@
-"""Run a classifier over encoded texts."""
+"""Run a model over encoded texts."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-__all__ = ["INPUTS", "batches", "logits_of"]
+from ..data import INPUTS
+from ..tasks import Task
+from ..tasks import batches as task_batches
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-"""Columns of an encoded data set that are a model's inputs."""
+__all__ = ["batches", "logits_of"]
 
 
 def batches(
     encoded: datasets.Dataset, tokenizer: Any, order: Sequence[int], batch_size: int, **pad: Any
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Padded batches of model inputs, taken in ``order``; ``pad`` goes to the tokenizer's padding."""
+    """Padded batches of single sequences, taken in ``order``; ``pad`` goes to the tokenizer's padding."""
     inputs = encoded.select_columns([name for name in INPUTS if name in encoded.column_names])
     for start in range(0, len(order), batch_size):
         rows = inputs[list(order[start : start + batch_size])]
@@ -31,7 +33,7 @@ def batches(
 def logits_of(
     model: PreTrainedModel,
     encoded: datasets.Dataset,
-    tokenizer: Any,
+    task: Task,
     *,
     batch_size: int = 32,
     bf16: bool = False,
@@ -39,9 +41,11 @@ def logits_of(
 ) -> NDArray[np.float32]:
     """Logits of every example, [examples, outputs] fp32 in the data set's order.
 
-    Texts are batched by length, so that there is little padding. The model is left in the mode that it was in.
+    Of a head that answers for each token they are [examples, tokens, outputs], with NaN behind the last token of an
+    example. Texts are batched by length, so that there is little padding. The model is left in the mode that it was in.
 
     Args:
+        task: what its head is asked.
         bf16: compute in bf16 where autocast knows how.
         progress: called with the number of examples done after each batch.
     """
@@ -52,13 +56,19 @@ def logits_of(
     model.eval()
     try:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            for batch in batches(encoded, tokenizer, order, batch_size):
+            for batch in task_batches(encoded, task, order, batch_size):
                 inputs = {name: values.to(device) for name, values in batch.items()}
-                results.append(model(**inputs).logits.float().cpu())
+                found = task.logits(model(**inputs), inputs).float()
+                if found.dim() == 3:
+                    found = found.masked_fill(~inputs["attention_mask"].bool()[..., None], torch.nan)
+                results.append(found.cpu())
                 done += len(results[-1])
                 progress(done)
     finally:
         model.train(training)
+    if results[0].dim() == 3:
+        width = max(found.shape[1] for found in results)
+        results = [pad(found, (0, 0, 0, width - found.shape[1]), value=torch.nan) for found in results]
     logits = torch.empty_like(stacked := torch.cat(results))
     logits[order] = stacked
     return logits.numpy()

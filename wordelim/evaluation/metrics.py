@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,10 @@ from wordelim.labels import outputs_of, problem_type
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-__all__ = ["Metric", "metric_for", "predictions"]
+__all__ = ["Metric", "metric_for", "named", "predictions", "scores_of"]
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,35 @@ class Metric:
     Attributes:
         name: what the command line and the reports call it.
         decide: from logits [n, num_labels] (or [n] for a score) to predictions, see `predictions`.
-        score: from labels and predictions of one shape to -1..1.
+        score: from labels and predictions of one shape to -1..1; where there are ``parts``, ``score`` is made of them.
         is_mean: whether `score` is the mean over examples of being right in all labels.
+        parts: from labels and predictions to numbers [n, k] whose sums over examples decide the score, and ``finish``
+            from such sums [..., k] to the score: what makes a bootstrap fast.
+        right: from labels and predictions to which examples are right [n]; None where that is plain from their values.
     """
 
     name: str
     decide: Callable[[Array], Array]
     score: Callable[[Array, Array], float]
     is_mean: bool = False
+    parts: Callable[[Array, Array], Array] | None = None
+    finish: Callable[[Array], Array] | None = None
+    right: Callable[[Array, Array], Array] | None = None
+
+    @classmethod
+    def of_parts(
+        cls,
+        name: str,
+        parts: Callable[[Array, Array], Array],
+        finish: Callable[[Array], Array],
+        right: Callable[[Array, Array], Array] | None = None,
+    ) -> Metric:
+        """A metric over answers that are decided already, made of sums over examples."""
+
+        def score(truth: Array, answers: Array) -> float:
+            return float(finish(parts(truth, answers).sum(0)))
+
+        return cls(name, np.asarray, score, parts=parts, finish=finish, right=right)
 
     def __call__(self, logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         """Points of `logits` against `labels` ([n], or [n, num_labels] for multi-label and for several scores).
@@ -95,17 +117,19 @@ def metric_for(config: PreTrainedConfig, name: str | None = None) -> Metric:
         WordelimError: there is no such metric for the problem.
     """
     kind = problem_type(config)
-    scores = _scores(kind, outputs_of(config))
-    if name is None:
-        name = next(iter(scores))
-    if name not in scores:
-        raise WordelimError(
-            f"There is no metric {name!r} for {kind.replace('_', ' ')}; choose one of {', '.join(scores)}."
-        )
-    return Metric(name, partial(predictions, config=config), scores[name], is_mean=name == "accuracy")
+    name, score = named(scores_of(kind, outputs_of(config)), name, kind.replace("_", " "))
+    return Metric(name, partial(predictions, config=config), score, is_mean=name == "accuracy")
 
 
-def _scores(kind: str, outputs: int) -> dict[str, Callable[[Array, Array], float]]:
+def named(known: Mapping[str, T], name: str | None, task: str) -> tuple[str, T]:
+    """The metric of this name, or the first one; WordelimError where a task has none of this name."""
+    name = next(iter(known)) if name is None else name
+    if name not in known:
+        raise WordelimError(f"There is no metric {name!r} for {task}; choose one of {', '.join(known)}.")
+    return name, known[name]
+
+
+def scores_of(kind: str, outputs: int) -> dict[str, Callable[[Array, Array], float]]:
     """Every metric for a kind of problem, the usual one first."""
     if kind == "regression":
         return {"spearman": partial(_correlate, spearmanr), "pearson": partial(_correlate, pearsonr)}

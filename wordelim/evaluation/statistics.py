@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,7 @@ def paired_bootstrap(
     resamples: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
+    clusters: npt.ArrayLike | None = None,
 ) -> Interval:
     """The drop from dense to compressed in points, with a percentile bootstrap interval over examples.
 
@@ -63,6 +65,8 @@ def paired_bootstrap(
         resamples: how many times to draw.
         seed: of the draws.
         confidence: the share of resamples inside the interval.
+        clusters: [n] ids of what examples belong to, such as documents, of a metric that is made of parts: these are
+            drawn then, each with all that belongs to it, for examples of one cluster aren't independent.
 
     Raises:
         WordelimError: the arrays are empty or don't fit each other, `confidence` is not between 0 and 1, or
@@ -81,6 +85,20 @@ def paired_bootstrap(
         values, counts = np.unique(costs, return_counts=True)
         drawn = random.multinomial(len(truth), counts / len(truth), size=resamples)
         drops = 100 * (drawn @ values) / len(truth)
+    elif metric.parts is not None and metric.finish is not None:
+        sides = [metric.parts(truth, answers) for answers in (dense, compressed)]
+        if clusters is not None:
+            _, of = np.unique(np.asarray(clusters), return_inverse=True)
+            sides = [np.stack([np.bincount(of, column) for column in side.T], axis=1) for side in sides]
+        finish, evenly = metric.finish, np.full(len(sides[0]), 1 / len(sides[0]))
+
+        def resampled(draws: int) -> Array:
+            drawn = random.multinomial(len(evenly), evenly, size=draws)
+            before, after = (finish(drawn @ side) for side in sides)
+            return 100 * (before - after)
+
+        # A hundred at a time, for a draw takes a number for each example.
+        drops = np.concatenate([resampled(min(100, resamples - done)) for done in range(0, resamples, 100)])
     else:
         drops = np.empty(resamples)
         for index in range(resamples):
@@ -92,12 +110,19 @@ def paired_bootstrap(
 
 
 def flips(
-    dense_predictions: npt.ArrayLike, compressed_predictions: npt.ArrayLike, labels: npt.ArrayLike
+    dense_predictions: npt.ArrayLike,
+    compressed_predictions: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    right: Callable[[Array, Array], Array] | None = None,
 ) -> Flips | None:
     """Counts the examples that the two models decide differently.
 
     Predictions and labels are [n] class ids, or [n, num_labels] 0/1 vectors, where an example is right if all its
     labels are. Scores (predictions of a floating type) decide nothing: None.
+
+    Args:
+        right: from labels and predictions to which examples are right, where equality doesn't say it.
 
     Raises:
         WordelimError: the arrays differ in shape.
@@ -110,7 +135,9 @@ def flips(
         )
     if np.issubdtype(before.dtype, np.floating) or np.issubdtype(after.dtype, np.floating):
         return None
-    was_right, is_right = _right(before, truth), _right(after, truth)
+    was_right, is_right = (
+        right(truth, answers) if right is not None else _right(answers, truth) for answers in (before, after)
+    )
     return Flips(
         total=len(truth),
         changed=int((~_right(before, after)).sum()),

@@ -14,7 +14,7 @@ from wordelim.labels import problem_type
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-__all__ = ["worst_flips"]
+__all__ = ["worst_flips", "worst_units"]
 
 Array = npt.NDArray[Any]
 
@@ -63,9 +63,43 @@ def worst_flips(
         decided = [each.argmax(1) for each in logits]
         chosen = _broken([each == labels for each in decided], chances, limit)
         said, measure = [[_name(config, int(i)) for i in each] for each in (labels, *decided)], chances
+    return _shown(chosen, range(len(labels)), texts_of, said, measure)
+
+
+def worst_units(
+    quality: Sequence[Array],
+    texts_of: Callable[[int], Sequence[str]],
+    *,
+    said: Sequence[Sequence[str]],
+    among: Array | None = None,
+    rows: Sequence[int] | Array | None = None,
+    limit: int = _SHOWN,
+) -> list[dict[str, Any]]:
+    """The same of units whose answers are good or bad to a degree: those that lost most of it first.
+
+    Args:
+        quality: how good each unit's answer is, [units], above is better: the dense model's, the compressed one's.
+        texts_of: from a unit to its texts.
+        said: what is right, what the dense model said and what the compressed one said, of each unit.
+        among: the units to look at, [units] bool; None for all.
+        rows: the row of the data that each unit is shown with; None where units are rows.
+    """
+    lost = quality[0] - quality[1]
+    chosen = np.flatnonzero((lost > 0) & (True if among is None else among))
+    order = [int(i) for i in chosen[np.argsort(-lost[chosen], kind="stable")][:limit]]
+    return _shown(order, range(len(lost)) if rows is None else rows, texts_of, said, quality)
+
+
+def _shown(
+    chosen: Sequence[int],
+    rows: Sequence[int] | Array,
+    texts_of: Callable[[int], Sequence[str]],
+    said: Sequence[Sequence[str]],
+    measure: Sequence[Array],
+) -> list[dict[str, Any]]:
     return [
         {
-            "row": i + 1,
+            "row": int(rows[i]) + 1,
             "texts": [text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …" for text in texts_of(i)],
             **{name: answers[i] for name, answers in zip(("label", "dense", "compressed"), said, strict=True)},
             "before": round(float(measure[0][i]), 3),

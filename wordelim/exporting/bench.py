@@ -15,7 +15,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from ..checkpoint import load, load_dense
-from ..data import describe, encode, find_columns
+from ..data import describe
 from ..environment import environment
 from ..errors import ExportError, WordelimError
 from ..evaluation.latency import Forward, forward_of, workload
@@ -26,6 +26,7 @@ from ..labels import names_of
 from ..opening import check_tokenizer, open_tokenizer
 from ..retention import Retention
 from ..stages import Progress
+from ..tasks import task_for
 from .runtime import EXPORT_FILE, ExportedModel, is_exported
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ def bench_programs(
     check_tokenizer(tokenizer)
     if tokenizer.get_vocab() != open_tokenizer(compressed).get_vocab():
         raise WordelimError(f"The tokenizers of {base} and {compressed} have different words.")
-    found = find_columns(data, **dict(columns), need_label=False)
-    encoded = encode(data, tokenizer, found, dense.config, max_length=settings.max_length)
+    task = task_for(_class(dense.config), dense.config, tokenizer, data)
+    found = task.find_columns(data, **columns, need_label=False)
+    encoded = task.encode(data, found, max_length=settings.max_length)
     forwards, cost = {"dense": _forward(dense), "compressed": _forward(fast)}, _cost(dense.config, retention)
     longest = settings.max_length or max(encoded.lengths)
     measured: dict[str, Any] = {}

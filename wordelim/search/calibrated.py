@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import datasets
 import numpy as np
@@ -15,12 +14,13 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from ..data import lengths_of
 from ..environment import has_fast_bf16
 from ..evaluation.inference import logits_of
 from ..graph.cost import Cost, cost_of
 from ..graph.model import eliminate_, restore_
-from ..labels import problem_type
 from ..retention import Retention
+from ..tasks import Task
 from .frontier import Candidate, frontier
 
 __all__ = ["SPEEDS", "calibrated_search", "divergence"]
@@ -31,6 +31,7 @@ SPEEDS = (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 _MEASURED = (0.5, 0.2, 0.05)
 _LEVELS = np.concatenate([np.linspace(1.0, 0.1, 19), [0.07, 0.05]])
 # Lengths, and so FLOPs, are those of the whole sample; divergence is measured on its first texts.
+_NOWHERE = -1e4  # the logit of a position that isn't there
 _CONFIRMED_EXAMPLES, _PROBED_EXAMPLES = 256, 128
 
 
@@ -40,8 +41,11 @@ def divergence(dense: NDArray[np.float32], other: NDArray[np.float32], kind: str
     Kullback-Leibler divergence in nats of the class distributions, or of each label's where labels are independent; for
     a regression the squared difference over the variance of the dense scores.
 
+    Of heads that answer for each token, [examples, tokens, outputs] with NaN for padding: of each token's classes,
+    averaged over tokens (``"tokens"``), or of where the answer starts and ends, summed (``"spans"``).
+
     Args:
-        kind: a ``problem_type`` of transformers.
+        kind: of the task.
     """
     a, b = torch.from_numpy(dense).double(), torch.from_numpy(other).double()
     if kind == "regression":
@@ -49,6 +53,12 @@ def divergence(dense: NDArray[np.float32], other: NDArray[np.float32], kind: str
     if kind == "multi_label_classification":
         p = a.sigmoid()
         return float((_binary_entropy(p, b) - _binary_entropy(p, a)).sum(-1).mean())
+    if kind == "tokens":
+        real = ~a[..., 0].isnan()
+        a, b = a[real], b[real]
+    elif kind == "spans":
+        a, b = (of.nan_to_num(nan=-torch.inf).clamp_min(_NOWHERE).transpose(1, 2) for of in (a, b))
+        return float(functional.kl_div(b.log_softmax(-1), a.log_softmax(-1), log_target=True, reduction="sum") / len(a))
     return float(functional.kl_div(b.log_softmax(-1), a.log_softmax(-1), log_target=True, reduction="batchmean"))
 
 
@@ -58,7 +68,7 @@ def _binary_entropy(probability: Tensor, logits: Tensor) -> Tensor:
 
 def calibrated_search(
     model: PreTrainedModel,
-    tokenizer: Any,
+    task: Task,
     sample: datasets.Dataset,
     *,
     cost: Cost | None = None,
@@ -76,8 +86,8 @@ def calibrated_search(
     3. For each speed the nearest schedule is measured as it is.
 
     Args:
-        model: a dense classifier of a known family; it is the same after as before.
-        tokenizer: pads the batches.
+        model: a dense model of a known family; it is the same after as before.
+        task: what its head is asked.
         sample: encoded texts in random order (no labels needed). The cost is counted for the lengths of all of them; at
             most 128 measure D, and at most 256 the schedules.
         cost: what an encoder costs, in FLOPs or in time; None counts the model's FLOPs.
@@ -87,18 +97,18 @@ def calibrated_search(
     Returns:
         The frontier, from slow to fast. Speeds out of reach are left out.
     """
-    kind = problem_type(model.config)
+    kind = task.kind
     bf16 = has_fast_bf16(model.device)
 
     def run(texts: datasets.Dataset) -> NDArray[np.float32]:
-        return logits_of(model, texts, tokenizer, batch_size=batch_size, bf16=bf16)
+        return logits_of(model, texts, task, batch_size=batch_size, bf16=bf16)
 
     eliminate_(model, Retention.keep_all(model.config.num_hidden_layers))
     try:
         cost = cost or cost_of(model)
         if cost.first_token and cost.layers == 1:
             cut = Retention((0.0,))
-            ratio = cost.flops_ratio(sample["length"], cut)
+            ratio = cost.flops_ratio(lengths_of(sample), cut)
             return (Candidate(cut, ratio, 0.0),) if ratio >= min(speeds) else ()
         confirmed, probed = (
             sample.select(range(min(most, len(sample)))) for most in (_CONFIRMED_EXAMPLES, _PROBED_EXAMPLES)
@@ -119,7 +129,7 @@ def calibrated_search(
             table[layer] = PchipInterpolator(-np.log([1.0, *_MEASURED]), rising)(-np.log(_LEVELS))
         # Dropping later can't be worse.
         table = np.minimum.accumulate(table, axis=0)
-        lengths = np.asarray(sample["length"])
+        lengths = np.asarray(lengths_of(sample))
         schedules = _schedules(table, cost, lengths)
         candidates = []
         for done, speed in enumerate(sorted(speeds)):

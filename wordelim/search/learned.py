@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..data import lengths_of
 from ..elimination.soft_extract import Form, SoftRetention
 from ..environment import has_fast_bf16
 from ..evaluation.inference import logits_of
 from ..graph.cost import Cost
 from ..graph.model import eliminate_, restore_
 from ..graph.soft import soften_
-from ..labels import problem_type
 from ..retention import Retention
+from ..tasks import Task
 from ..training.distillation import DistillationTrainer
 from ..training.fit import Fit, Stateful, fit
 from .calibrated import SPEEDS, divergence
@@ -83,7 +84,7 @@ class Found:
 def learned_search(
     model: PreTrainedModel,
     teacher: PreTrainedModel,
-    tokenizer: Any,
+    task: Task,
     train: datasets.Dataset,
     sample: datasets.Dataset,
     cost: Cost,
@@ -101,6 +102,7 @@ def learned_search(
     Args:
         model: dense, of a head that reads the first token; dense with its own weights again when this returns.
         teacher: the dense model again, to distil from.
+        task: what its head is asked.
         train: encoded texts with labels.
         sample: encoded texts in random order; at most 256 of them measure candidates, under hard extraction.
         cost: what an encoder costs, in FLOPs or in time; ``speeds`` are ratios of it.
@@ -110,7 +112,7 @@ def learned_search(
         UnsupportedModelError: the model's head reads more than the first token.
         TrainingError: the loss or a parameter became NaN.
     """
-    lengths = np.asarray(train["length"])
+    lengths = np.asarray(lengths_of(train))
     longest = int(lengths.max())
     soft = soften_(model, how.form, ranks=longest)
     try:
@@ -118,7 +120,7 @@ def learned_search(
         history = fit(
             partial(_SearchTrainer, teacher=teacher, temperature=how.temperature, objective=objective),
             model,
-            tokenizer,
+            task,
             train,
             how,
             callbacks=[objective],
@@ -128,11 +130,11 @@ def learned_search(
     finally:
         restore_(model)
         model.load_state_dict(teacher.state_dict())
-    kind, bf16 = problem_type(model.config), has_fast_bf16(model.device)
+    kind, bf16 = task.kind, has_fast_bf16(model.device)
     sample = sample.select(range(min(_CONFIRMED, len(sample))))
 
     def run() -> Any:
-        return logits_of(model, sample, tokenizer, batch_size=how.batch_size, bf16=bf16)
+        return logits_of(model, sample, task, batch_size=how.batch_size, bf16=bf16)
 
     candidates, dense = [], run()
     try:

@@ -14,21 +14,37 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..errors import TrainingError
 from ..graph.model import eliminate_
-from ..labels import problem_type
 from ..retention import Retention
+from ..tasks import Task
 
 __all__ = ["DistillationTrainer", "distillation_loss"]
 
+_NOWHERE = -1e4  # the logit of a position that isn't there
 
-def distillation_loss(student: Tensor, teacher: Tensor, kind: str, temperature: float) -> Tensor:
+
+def distillation_loss(
+    student: Tensor, teacher: Tensor, kind: str, temperature: float, mask: Tensor | None = None
+) -> Tensor:
     """How far the student's logits are from the teacher's, both [batch, outputs]; 0 when they agree.
 
     Kullback-Leibler divergence at ``temperature``, scaled by its square (Hinton et al., 2015); for independent labels
-    the binary one; for a regression the squared difference.
+    the binary one; for a regression the squared difference. Of heads that answer for each token, [batch, tokens,
+    outputs]: averaged over real tokens (``"tokens"``), or of where an answer starts and ends (``"spans"``).
 
     Args:
-        kind: a ``problem_type`` of transformers.
+        kind: of the task.
+        mask: [batch, tokens], non-zero on real tokens, for these heads.
     """
+    if kind in ("tokens", "spans"):
+        assert mask is not None
+        real = mask.bool()
+        if kind == "tokens":
+            student, teacher = student[real], teacher[real]
+        else:
+            nowhere = ~real[..., None]
+            student, teacher = (
+                logits.masked_fill(nowhere, _NOWHERE).transpose(1, 2).flatten(0, 1) for logits in (student, teacher)
+            )
     if kind == "regression":
         return functional.mse_loss(student, teacher)
     student, teacher = student / temperature, teacher / temperature
@@ -43,15 +59,15 @@ def distillation_loss(student: Tensor, teacher: Tensor, kind: str, temperature: 
     return divergence * temperature**2
 
 
-class _FirstTokenState:
-    """Remembers the first token's last hidden state [batch, width] of each forward pass of a model."""
+class _LastHiddenState:
+    """Remembers the last hidden states [sequences, tokens, width] of each forward pass of a model."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self.value: Tensor | None = None
+        self.value = torch.empty(0)
         self.hook = model.base_model.register_forward_hook(self._remember)
 
     def _remember(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.value = output[0][:, 0]
+        self.value = output[0]
 
 
 class _ByLength(LengthGroupedSampler):
@@ -70,10 +86,12 @@ class _ByLength(LengthGroupedSampler):
 class DistillationTrainer(Trainer):
     """Trains a compressed model with extraction in place.
 
-    loss = task + distillation of the dense model's logits + squared distance, relative to its size, from the dense
-    model's last hidden state of the first token.
+    loss = task + distillation of the dense model's logits + squared distance, relative to its size, from what the head
+    reads of the dense model's last hidden states. What is evaluated is left to ``judge``.
 
     Args:
+        task: what the model's head is asked.
+        judge: how good the model is, in points.
         teacher: the dense model; it is neither trained nor changed.
         retentions: several to train at, of which each step takes one at random, so that one set of weights serves all
             of them; with one or none the model stays as it is.
@@ -84,7 +102,9 @@ class DistillationTrainer(Trainer):
         self,
         model: PreTrainedModel,
         *args: Any,
+        task: Task,
         teacher: PreTrainedModel,
+        judge: Callable[[], float] | None = None,
         retentions: Sequence[Retention] = (),
         temperature: float = 2.0,
         **kwargs: Any,
@@ -94,8 +114,8 @@ class DistillationTrainer(Trainer):
         self.teacher = teacher
         self.retentions = list(retentions)
         self.temperature = temperature
-        self.kind = problem_type(teacher.config)
-        self.states = (_FirstTokenState(model), _FirstTokenState(teacher))
+        self.task, self.judge = task, judge
+        self.states = (_LastHiddenState(model), _LastHiddenState(teacher))
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -110,25 +130,30 @@ class DistillationTrainer(Trainer):
         steps = -(-len(lengths) // texts)
         return _ByLength(texts, lengths, self.args.seed, lambda: self.state.global_step // steps)
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        assert self.judge is not None
+        metrics = {"eval_points": self.judge()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
     def compute_loss(  # type: ignore[override]
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
     ) -> Any:
-        if not model.training:
-            return super().compute_loss(model, inputs, return_outputs=return_outputs, **kwargs)
         step = self.state.global_step
         if len(self.retentions) > 1:
             eliminate_(self.compressed, random.Random(f"{self.args.seed} {step}").choice(self.retentions))
-        outputs = model(**inputs)
-        known = {name: value for name, value in inputs.items() if name != "labels"}
+        task = self.task
+        known = {name: value for name, value in inputs.items() if name not in task.targets}
+        outputs = model(**(known if task.own_loss else inputs))
         with torch.no_grad(), self.accelerator.autocast():
-            target = self.teacher(**known).logits.float()
-        student_state, teacher_state = (state.value for state in self.states)
-        assert student_state is not None and teacher_state is not None
-        teacher_state = teacher_state.float()
+            target = task.logits(self.teacher(**known), known).float()
+        student_state, teacher_state = (task.state(state.value, known).float() for state in self.states)
+        said, mask = task.logits(outputs, known).float(), known.get("attention_mask")
         loss = (
-            outputs.loss
-            + distillation_loss(outputs.logits.float(), target, self.kind, self.temperature)
-            + functional.mse_loss(student_state.float(), teacher_state) / teacher_state.pow(2).mean()
+            task.loss(outputs, inputs)
+            + distillation_loss(said, target, task.kind, self.temperature, mask)
+            + functional.mse_loss(student_state, teacher_state) / teacher_state.pow(2).mean()
         )
         if not bool(loss.isfinite()):
             raise TrainingError(

@@ -13,7 +13,6 @@ import datasets
 import numpy as np
 from safetensors import SafetensorError
 from transformers import (
-    DataCollatorWithPadding,
     PreTrainedModel,
     PrinterCallback,
     Trainer,
@@ -22,11 +21,13 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from ..data import INPUTS
 from ..distributed import from_main, wait
 from ..environment import has_fast_bf16
 from ..errors import CheckpointError, TrainingError
-from ..evaluation.inference import INPUTS
+from ..evaluation.inference import logits_of
 from ..evaluation.metrics import Metric
+from ..tasks import Task
 
 __all__ = ["Fit", "Stateful", "fit", "last_checkpoint", "unwrap_"]
 
@@ -110,7 +111,7 @@ def unwrap_(model: PreTrainedModel) -> None:
 def fit(
     trainer_class: Callable[..., Trainer],
     model: PreTrainedModel,
-    tokenizer: Any,
+    task: Task,
     train: datasets.Dataset,
     how: Fit,
     *,
@@ -123,6 +124,7 @@ def fit(
     """Train a model in place; see :class:`Fit`.
 
     Args:
+        task: what the model's head is asked.
         validation: with ``metric``, it is evaluated some times an epoch, as ``eval_points``.
         options: more of the trainer's arguments.
 
@@ -137,11 +139,14 @@ def fit(
     watched = validation is not None and metric is not None
     unwrap_(model)
 
-    def points(evaluated: Any) -> dict[str, float]:
-        if not np.isfinite(evaluated.predictions).all():
+    def judge() -> float:
+        assert validation is not None and metric is not None
+        bf16 = has_fast_bf16(model.device)
+        logits = logits_of(model, validation, task, batch_size=2 * how.batch_size, bf16=bf16)
+        known = logits if logits.ndim < 3 else logits[np.arange(logits.shape[1]) < np.c_[list(validation["length"])]]
+        if not np.isfinite(known).all():
             raise _diverged("output", trainer.state.global_step)
-        assert metric is not None
-        return {"points": metric(evaluated.predictions, evaluated.label_ids)}
+        return task.points(metric, logits, validation)
 
     verbosity = logging.get_verbosity()
     # The Trainer, and the first loss, write into the config what would end up on the disk.
@@ -156,10 +161,11 @@ def fit(
             trainer = trainer_class(
                 model,
                 arguments,
-                train_dataset=_inputs(train),
-                eval_dataset=_inputs(validation) if validation is not None and watched else None,
-                data_collator=DataCollatorWithPadding(tokenizer),
-                compute_metrics=points if watched else None,
+                task=task,
+                judge=(lambda: from_main(judge)) if watched else None,
+                train_dataset=(texts := _inputs(train, task)),
+                eval_dataset=texts if watched else None,  # the Trainer wants one; the judge has its own
+                data_collator=task.collate,
                 callbacks=[_Report(progress), *callbacks, _Complete(model, kept)],
                 **options,
             )
@@ -229,5 +235,5 @@ def _diverged(what: str, step: int) -> TrainingError:
     )
 
 
-def _inputs(encoded: datasets.Dataset) -> datasets.Dataset:
-    return encoded.select_columns([name for name in (*INPUTS, "labels", "length") if name in encoded.column_names])
+def _inputs(encoded: datasets.Dataset, task: Task) -> datasets.Dataset:
+    return encoded.select_columns([name for name in (*INPUTS, *task.targets, "length") if name in encoded.column_names])

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from ..evaluation.metrics import Metric
 from ..graph.model import eliminate_
 from ..retention import Retention
+from ..tasks import Task
 from .distillation import DistillationTrainer
 from .fit import Fit, Stateful, fit
 
@@ -78,7 +79,7 @@ class _KeepBest(Stateful):
 def retrain_(
     model: PreTrainedModel,
     teacher: PreTrainedModel,
-    tokenizer: Any,
+    task: Task,
     train: datasets.Dataset,
     retentions: Sequence[Retention],
     settings: Retraining,
@@ -92,6 +93,7 @@ def retrain_(
     Args:
         model: compressed already; its weights are changed.
         teacher: the dense model.
+        task: what its head is asked.
         train: encoded texts with labels.
         retentions: one, or several that share the weights (each step takes one at random).
         validation: with ``metric``, the best weights on it are kept and training stops early when they grow no better.
@@ -110,7 +112,7 @@ def retrain_(
     history = fit(
         trainer,
         model,
-        tokenizer,
+        task,
         train,
         settings,
         validation=validation,

@@ -1,0 +1,115 @@
+"""Sentence embeddings, judged by how well their cosines order pairs of texts (STS)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import datasets
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+from torch.nn import functional
+
+from ..data import INPUTS, Columns, Encoded, column_values, encode
+from ..errors import DataError
+from ..evaluation.metrics import Metric, named, scores_of
+from ..evaluation.worst import worst_units
+from .task import Array, Task, flatten_rows
+
+__all__ = ["Pooling", "Similarity"]
+
+Pooling = Literal["mean", "cls"]
+"""How an embedding is made of the last hidden states: their mean over real tokens, or that of the first token."""
+
+
+class Similarity(Task):
+    """Each text of a pair is a sequence of its own; the student learns the teacher's embeddings, and no scores.
+
+    Args:
+        pooling: how the embedding is made.
+    """
+
+    title = "embeddings"
+    own_loss = True
+
+    def __init__(self, config: Any, tokenizer: Any, pooling: Pooling = "mean") -> None:
+        super().__init__(config, tokenizer)
+        self.pooling = pooling
+
+    @property
+    def kind(self) -> str:
+        return "regression"
+
+    @property
+    def names(self) -> Sequence[str]:
+        return ()
+
+    def encode(self, data: datasets.Dataset, columns: Columns, *, max_length: int | None = None) -> Encoded:
+        if columns.text_pair is None and columns.label is None:
+            return super().encode(data, columns, max_length=max_length)
+        if columns.text_pair is None:
+            raise DataError("Embeddings are compared in pairs: name the columns with --text and --text-pair.")
+        parts = [
+            encode(data, self.tokenizer, Columns(name), self.config, max_length=max_length)
+            for name in (columns.text, columns.text_pair)
+        ]
+        names = [name for name in INPUTS if name in parts[0].dataset.column_names]
+        pairs = {name: zip(*(part.dataset[name] for part in parts), strict=True) for name in names}
+        rows: dict[str, list[Any]] = {name: [list(pair) for pair in values] for name, values in pairs.items()}
+        if columns.label is not None:
+            rows["labels"] = [_score(v, row) for row, v in enumerate(column_values(data, columns.label), 1)]
+        lengths = [list(pair) for pair in zip(*(part.lengths for part in parts), strict=True)]
+        rows |= {"lengths": lengths, "length": [sum(pair) for pair in lengths]}
+        flat = [length for pair in lengths for length in pair]
+        return Encoded(datasets.Dataset.from_dict(rows), sum(part.truncated for part in parts), flat)
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        nested = isinstance(rows[0]["input_ids"][0], Sequence)
+        return self.pad(flatten_rows(rows) if nested else rows)
+
+    def embeddings(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
+        """Of hidden states [sequences, tokens, width], as unit vectors [sequences, width]."""
+        if self.pooling == "cls":
+            return functional.normalize(hidden_states[:, 0], dim=-1)
+        real = mask[..., None].to(hidden_states.dtype)
+        return functional.normalize((hidden_states * real).sum(1) / real.sum(1), dim=-1)
+
+    def logits(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+        found = self.embeddings(output[0], inputs["attention_mask"])
+        return (found[0::2] * found[1::2]).sum(-1, keepdim=True)
+
+    def state(self, hidden_states: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        return self.embeddings(hidden_states, inputs["attention_mask"])
+
+    def loss(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+        return torch.zeros((), device=output[0].device)
+
+    def metric(self, name: str | None = None) -> Metric:
+        name, score = named(scores_of("regression", 1), name, self.title)
+        return Metric(name, partial(np.reshape, shape=-1), score)
+
+    def worst(
+        self,
+        metric: Metric,
+        dense: Array,
+        compressed: Array,
+        encoded: datasets.Dataset,
+        texts_of: Callable[[int], Sequence[str]],
+    ) -> list[dict[str, Any]]:
+        labels = self.truth(encoded)
+        cosines = [each.reshape(-1) for each in (dense, compressed)]
+        ranks = [rankdata(each) / len(labels) for each in (labels, *cosines)]
+        said = [[f"{value:.3g}" for value in each] for each in (labels, *cosines)]
+        return worst_units([1 - np.abs(each - ranks[0]) for each in ranks[1:]], texts_of, said=said)
+
+
+def _score(value: Any, row: int) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"Row {row} has the label {value!r}, which is no number: give how similar the two texts are."
+        ) from None

@@ -1,0 +1,198 @@
+"""Token classification: a tag for each word, such as named entities."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import INPUTS, Columns, Encoded, column_values, find_columns, length_limit
+from ..errors import DataError, WordelimError
+from ..evaluation.metrics import Metric, named
+from ..evaluation.worst import worst_units
+from ..labels import encode_labels, names_of
+from .task import Array, Task
+
+__all__ = ["Tagging"]
+
+# What a token has as its label that has none: a special token, or one that goes on with a word (transformers' own).
+_NONE = -100
+_TOKENS = ("tokens", "words")
+_TAGS = ("tags", "ner_tags", "labels", "label")
+
+
+class Tagging(Task):
+    """The first token of each word answers for it; a unit is a sentence."""
+
+    title = "token classification"
+
+    @property
+    def kind(self) -> str:
+        return "tokens"
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [self._names.get(index, str(index)) for index in range(self.config.num_labels)]
+
+    @property
+    def _names(self) -> dict[int, str]:
+        return {index: name for name, index in names_of(self.config).items()}
+
+    def find_columns(self, data: datasets.Dataset, **names: Any) -> Columns:
+        existing = {name.casefold(): name for name in reversed(data.column_names)}
+        for name, usual in (("text", _TOKENS), ("label", _TAGS)):
+            if names.get(name) is None:
+                names[name] = next((existing[column] for column in usual if column in existing), None)
+        found = find_columns(data, **names)
+        if found.text_pair is not None:
+            raise DataError(
+                f"The text may be {found.text}/{found.text_pair}, but a tagger reads one text: name the column of "
+                "words with --text."
+            )
+        return found
+
+    def encode(self, data: datasets.Dataset, columns: Columns, *, max_length: int | None = None) -> Encoded:
+        sentences = [_list(value, row, "words") for row, value in enumerate(column_values(data, columns.text), 1)]
+        limit = length_limit(self.tokenizer, self.config, max_length, pair=False)
+        tags = None if columns.label is None else self._tags(data, columns.label, sentences)
+        options: dict[str, Any] = {"is_split_into_words": True, "verbose": False}
+        whole = self._tokenize(sentences, **options)
+        lengths = [len(ids) for ids in whole["input_ids"]]
+        truncated = 0 if limit is None else sum(length > limit for length in lengths)
+        encoded = self._tokenize(sentences, truncation=True, max_length=limit, **options) if truncated else whole
+        rows: dict[str, list[Any]] = {name: encoded[name] for name in INPUTS if name in encoded}
+        if getattr(self.config, "type_vocab_size", 0) < 2:
+            rows.pop("token_type_ids", None)
+        if tags is not None:
+            rows["labels"] = [
+                [
+                    _NONE if word is None or word == before else of[word]
+                    for before, word in zip([None, *words], words, strict=False)
+                ]
+                for words, of in ((encoded.word_ids(row), of) for row, of in enumerate(tags))
+            ]
+        rows["length"] = [len(ids) for ids in rows["input_ids"]]
+        return Encoded(datasets.Dataset.from_dict(rows), truncated, rows["length"])
+
+    def _tokenize(self, sentences: Sequence[list[str]], **options: Any) -> Any:
+        if not self.tokenizer.is_fast:
+            raise DataError(
+                "The tokenizer doesn't say which word a token is of: save a fast one beside the model (AutoTokenizer)."
+            )
+        try:
+            return self.tokenizer(list(sentences), **options)
+        except AssertionError as error:
+            raise DataError(
+                "The tokenizer takes no words: save it beside the model as the model was trained, with "
+                "add_prefix_space=True."
+            ) from error
+
+    def _tags(self, data: datasets.Dataset, column: str, sentences: Sequence[list[str]]) -> list[list[int]]:
+        given = [_list(value, row, "tags", of=object) for row, value in enumerate(column_values(data, column), 1)]
+        for row, (words, tags) in enumerate(zip(sentences, given, strict=True), 1):
+            if len(words) != len(tags):
+                raise DataError(f"Row {row} has {len(words)} words, but {len(tags)} tags: give each word one tag.")
+        feature = getattr(data.features[column], "feature", None)
+        ids: Iterator[Any] = iter(encode_labels(list(chain.from_iterable(given)), self.config, feature=feature))
+        return [[int(next(ids)) for _ in tags] for tags in given]
+
+    def require(self, encoded: datasets.Dataset, part: str) -> None:
+        found = {tag for tags in encoded["labels"] for tag in tags if tag != _NONE}
+        if part != "test" and len(found) < 2:
+            raise DataError("All tags are the same: give sentences with every kind of tag that the model tells apart.")
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        batch = super().collate([{name: row[name] for name in INPUTS if name in row} for row in rows])
+        if "labels" in rows[0]:
+            width = batch["input_ids"].shape[1]
+            padded = [[*row["labels"], *[_NONE] * (width - len(row["labels"]))] for row in rows]
+            batch["labels"] = torch.tensor(padded)
+        return batch
+
+    def metric(self, name: str | None = None) -> Metric:
+        name, (parts, finish) = named({"f1": (self._entities, _f1), "accuracy": (_same, _mean)}, name, self.title)
+        return Metric.of_parts(name, parts, finish)
+
+    def _entities(self, truth: Array, answers: Array) -> Array:
+        """Entities found rightly, found, and there, of each sentence: as seqeval counts them."""
+        try:
+            from seqeval.metrics.sequence_labeling import get_entities
+        except ImportError as error:
+            raise WordelimError("The F1 of entities needs seqeval: pip install 'wordelim[tagging]'.") from error
+        names, parts = self._names, np.zeros((len(truth), 3), dtype=np.int64)
+        for row, (right, said) in enumerate(zip(truth, answers, strict=True)):
+            tagged = right != _NONE
+            true, found = (set(get_entities([names[int(i)] for i in tags[tagged]])) for tags in (right, said))
+            parts[row] = len(true & found), len(found), len(true)
+        return parts
+
+    def truth(self, encoded: datasets.Dataset) -> Array:
+        labels = encoded["labels"]
+        table = np.full((len(labels), max(map(len, labels))), _NONE)
+        for row, tags in enumerate(labels):
+            table[row, : len(tags)] = tags
+        return table
+
+    def answers(self, metric: Metric, logits: Array, encoded: datasets.Dataset) -> Array:
+        truth = self.truth(encoded)
+        known = logits[:, : truth.shape[1]]
+        if np.isnan(known[truth != _NONE]).any():
+            raise WordelimError("The model's output is not a number for some tokens; check the weights and the dtype.")
+        return np.where(truth == _NONE, _NONE, np.nan_to_num(known).argmax(-1))
+
+    def worst(
+        self,
+        metric: Metric,
+        dense: Array,
+        compressed: Array,
+        encoded: datasets.Dataset,
+        texts_of: Callable[[int], Sequence[str]],
+    ) -> list[dict[str, Any]]:
+        truth = self.truth(encoded)
+        answers = [self.answers(metric, logits, encoded) for logits in (dense, compressed)]
+        shares = [_mean(_same(truth, each)) for each in answers]
+        differ = [sorted({int(tag) for tag in row[row != _NONE]}) for row in truth]
+        said = [[self._said(row, truth[i], differ[i]) for i, row in enumerate(each)] for each in (truth, *answers)]
+        return worst_units(shares, texts_of, said=said)
+
+    def _said(self, tags: Array, truth: Array, shown: Sequence[int]) -> str:
+        """The tags other than the first, at the words that have them."""
+        words = tags[truth != _NONE]
+        found = [f"{word + 1}: {self._names[int(tag)]}" for word, tag in enumerate(words) if int(tag) != 0]
+        return ", ".join(found) or self._names[0]
+
+    def state(self, hidden_states: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        return hidden_states[inputs["attention_mask"].bool()]
+
+    def shown(self, columns: Columns, row: Mapping[str, Any]) -> list[str]:
+        return [" ".join(row[columns.text])]
+
+
+def _list(value: Any, row: int, what: str, *, of: type = str) -> list[Any]:
+    if isinstance(value, str):  # a text, or a list as it stands in a CSV file
+        value = json.loads(value) if value.lstrip().startswith("[") else value.split()
+    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(item, of) for item in value):
+        raise DataError(f"Row {row} has no list of {what}: {reprlib.repr(value)}.")
+    return list(value)
+
+
+def _f1(sums: Array) -> Array:
+    right, found, there = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
+    return np.asarray(np.divide(2 * right, found + there, out=np.zeros_like(right), where=found + there > 0))
+
+
+def _same(truth: Array, answers: Array) -> Array:
+    """Words tagged rightly, and words, of each sentence."""
+    tagged = truth != _NONE
+    return np.stack([((truth == answers) & tagged).sum(1), tagged.sum(1)], axis=1)
+
+
+def _mean(sums: Array) -> Array:
+    return np.asarray(sums[..., 0] / np.maximum(sums[..., 1], 1))

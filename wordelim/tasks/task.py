@@ -1,0 +1,177 @@
+"""What a head is asked, and what every kind of head shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import datasets
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..data import INPUTS, Columns, Encoded, encode, find_columns
+from ..errors import DataError
+from ..evaluation.metrics import Metric, metric_for
+from ..evaluation.worst import worst_flips
+from ..labels import outputs_of, problem_type
+
+__all__ = ["Array", "Task", "batches", "flatten_rows", "spread_over"]
+
+Array: TypeAlias = NDArray[Any]
+
+
+class Task:
+    """How data is read for a head, what the head answers, how that is judged, and what a student learns of a teacher.
+
+    This is a single- or multi-label classification or a regression of texts, by the problem type of the config; other
+    heads change what is different with them.
+
+    Args:
+        config: of the model.
+        tokenizer: of the model.
+    """
+
+    title = "classification"
+    targets: tuple[str, ...] = ("labels",)
+    """Columns of encoded examples that a model is trained to answer."""
+    own_loss = False
+    """Whether the loss is this task's own, so that the model is not given the targets."""
+
+    def __init__(self, config: Any, tokenizer: Any) -> None:
+        self.config, self.tokenizer = config, tokenizer
+
+    @property
+    def kind(self) -> str:
+        """A problem type of transformers, which decides the losses of search and training."""
+        return problem_type(self.config)
+
+    # --- data
+
+    def find_columns(self, data: datasets.Dataset, **names: Any) -> Columns:
+        """The columns that are used; ``names`` as in :func:`wordelim.data.find_columns`."""
+        return find_columns(data, **names)
+
+    def encode(self, data: datasets.Dataset, columns: Columns, *, max_length: int | None = None) -> Encoded:
+        """Examples as the model takes them, without padding; see :func:`wordelim.data.encode`."""
+        return encode(data, self.tokenizer, columns, self.config, max_length=max_length)
+
+    def require(self, encoded: datasets.Dataset, part: str) -> None:
+        """Refuse encoded examples that can't serve as the ``train``, ``validation`` or ``test`` part: DataError."""
+        labels = encoded["labels"]
+        if part != "test" and len(labels) > 1 and all(label == labels[0] for label in labels):
+            raise DataError(
+                f"All {len(labels)} labels are the same: give texts of every kind that the model shall tell apart."
+            )
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """A padded batch of encoded examples, with their targets where they have some."""
+        batch = self.pad([{name: row[name] for name in INPUTS if name in row} for row in rows])
+        for name in self.targets:
+            if name in rows[0]:
+                batch[name] = torch.tensor([row[name] for row in rows])
+        return batch
+
+    def pad(self, sequences: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Sequences padded to the longest."""
+        return dict(self.tokenizer.pad(list(sequences), return_tensors="pt"))
+
+    # --- answers
+
+    def logits(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What the model says to examples, [examples, outputs], or to each token, [examples, tokens, outputs]."""
+        return output.logits  # type: ignore[no-any-return]
+
+    def metric(self, name: str | None = None) -> Metric:
+        """The metric of this name, or the usual one; WordelimError where there is none of this name."""
+        return metric_for(self.config, name)
+
+    def answers(self, metric: Metric, logits: Array, encoded: datasets.Dataset) -> Array:
+        """What was decided, one row for each unit that is judged: an example, a question, or a query."""
+        return metric.decide(logits)
+
+    def truth(self, encoded: datasets.Dataset) -> Array:
+        """What is right, in the form of the answers."""
+        return np.asarray(encoded["labels"])
+
+    def points(self, metric: Metric, logits: Array, encoded: datasets.Dataset) -> float:
+        """How good logits are, by a metric."""
+        return metric.of_answers()(self.answers(metric, logits, encoded), self.truth(encoded))
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the labels that recall is told of, by id."""
+        if self.kind == "regression":
+            return ()
+        names: Mapping[Any, Any] = self.config.id2label or {}
+        return [str(names.get(index, index)) for index in range(outputs_of(self.config))]
+
+    def units(self, encoded: datasets.Dataset) -> Array:
+        """The unit that each encoded row belongs to, as a number [rows]: units are numbered as they appear."""
+        return np.arange(len(encoded))
+
+    def unit_lengths(self, encoded: datasets.Dataset) -> Sequence[int]:
+        """Tokens of each unit that is judged."""
+        return list(encoded["length"])
+
+    def clusters(self, encoded: datasets.Dataset) -> Array | None:
+        """What units belong to that aren't independent of each other; None where they all are."""
+        return None
+
+    def worst(
+        self,
+        metric: Metric,
+        dense: Array,
+        compressed: Array,
+        encoded: datasets.Dataset,
+        texts_of: Callable[[int], Sequence[str]],
+    ) -> list[dict[str, Any]]:
+        """Where the compressed model fell behind most; see :func:`wordelim.evaluation.worst.worst_flips`.
+
+        Args:
+            dense, compressed: logits.
+            texts_of: from a row of the data to its texts.
+        """
+        return worst_flips(self.config, dense, compressed, self.truth(encoded), texts_of)
+
+    # --- training
+
+    def state(self, hidden_states: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What of the last hidden states [sequences, tokens, width] a student shall share with its teacher."""
+        return hidden_states[:, 0]
+
+    def loss(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The task's own loss on a batch with targets."""
+        return output.loss  # type: ignore[no-any-return]
+
+    def shown(self, columns: Columns, row: Mapping[str, Any]) -> list[str]:
+        """The texts of a row of the data, for people."""
+        return [str(row[name]) for name in (columns.text, columns.text_pair) if name is not None]
+
+
+def batches(rows: datasets.Dataset, task: Task, order: Sequence[int], batch_size: int) -> Iterator[dict[str, Tensor]]:
+    """Padded batches of model inputs, taken in ``order``."""
+    inputs = rows.select_columns([name for name in INPUTS if name in rows.column_names])
+    for start in range(0, len(order), batch_size):
+        yield task.collate(inputs.select(list(order[start : start + batch_size])).to_list())
+
+
+def flatten_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of several sequences each as sequences, one behind the other."""
+    return [
+        {name: row[name][part] for name in INPUTS if name in row}
+        for row in rows
+        for part in range(len(row["input_ids"]))
+    ]
+
+
+def spread_over(units: Array, values: Array, fill: float) -> Array:
+    """Values [rows] as a table [units, most rows of a unit], with ``fill`` behind the last of each."""
+    order = np.argsort(units, kind="stable")
+    counts = np.bincount(units)
+    table = np.full((len(counts), counts.max()), fill, dtype=np.float64)
+    table[np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(count) for count in counts])] = values[
+        order
+    ]
+    return table
