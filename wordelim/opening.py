@@ -139,7 +139,9 @@ def check_tokenizer(tokenizer: Any) -> None:
 
 def check_vocabulary(encoded: datasets.Dataset, model: PreTrainedModel) -> None:
     """Refuse token ids that the model doesn't know: DataError."""
-    largest = pyarrow.compute.max(pyarrow.compute.list_flatten(encoded.data.column("input_ids"))).as_py()
+    largest = pyarrow.compute.max(
+        pyarrow.compute.list_flatten(encoded.data.column("input_ids"), recursive=True)
+    ).as_py()
     known = model.get_input_embeddings().num_embeddings
     if largest >= known:
         raise DataError(

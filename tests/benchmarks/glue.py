@@ -18,14 +18,16 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import datasets
 import torch
 from render import RESULTS
 from render import main as render
@@ -33,52 +35,71 @@ from timing import time_again
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    DataCollatorWithPadding,
     Trainer,
     TrainingArguments,
     set_seed,
 )
 
 import wordelim
-from wordelim.data import carve, encode, find_columns
+from wordelim.data import carve
 from wordelim.elimination.attention import attend, merge_heads
 from wordelim.elimination.tokens import gather
 from wordelim.reading import read
+from wordelim.tasks import Task, task_for
 
 PARTS = ("calibrated", "learned", "attention", "random", "first")
 BY_KEEP = ("attention", "random", "first")
 
 
 @dataclass(frozen=True)
-class Task:
-    """A task: its name, the paper's length and speed-up, its metric, and epochs of fine-tuning."""
+class Benchmark:
+    """A task: its name, length, the paper's speed-up (None where it has none), metric, and epochs of fine-tuning."""
 
     name: str
     max_length: int
-    paper: float
+    paper: float | None
     metric: str
     epochs: float
-    names: tuple[str, ...] = ()  # of the classes; () for numbers as they are
-    score: bool = False
+    names: tuple[str, ...] = ()  # of the classes or tags; () for numbers as they are
+    outputs: int | None = None  # logits; None for as many as there are names, or 2
+    head: Any = AutoModelForSequenceClassification
+    more: Mapping[str, Any] = field(default_factory=dict)  # settings of the compression
 
 
 TASKS = {
-    "rte": Task("RTE", 256, 3.4, "accuracy", 5, ("entailment", "not_entailment")),
-    "mrpc": Task("MRPC", 128, 2.7, "f1", 5),
-    "cola": Task("CoLA", 64, 4.5, "mcc", 4),
-    "stsb": Task("STS-B", 64, 2.0, "spearman", 4, score=True),
-    "sst2": Task("SST-2", 64, 2.4, "accuracy", 1),
-    "imdb": Task("IMDB", 256, 2.7, "accuracy", 1),
+    "rte": Benchmark("RTE", 256, 3.4, "accuracy", 5, ("entailment", "not_entailment")),
+    "mrpc": Benchmark("MRPC", 128, 2.7, "f1", 5),
+    "cola": Benchmark("CoLA", 64, 4.5, "mcc", 4),
+    "stsb": Benchmark("STS-B", 64, 2.0, "spearman", 4, outputs=1),
+    "sst2": Benchmark("SST-2", 64, 2.4, "accuracy", 1),
+    "imdb": Benchmark("IMDB", 256, 2.7, "accuracy", 1),
 }
 
 
 def main() -> None:
     """Run the parts that were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=TASKS)
+    run(__doc__ or "", TASKS, PARTS, "glue", _sets)
+
+
+def run(
+    about: str,
+    tasks: Mapping[str, Benchmark],
+    parts: Sequence[str],
+    kind: str,
+    read_sets: Callable[[str, Path], dict[str, datasets.Dataset]],
+) -> None:
+    """The command line of a script that fine-tunes, compresses and reports.
+
+    Args:
+        about: its help.
+        kind: what the files of results begin with.
+        read_sets: from a task's key and the folder of its texts to train, validation and test.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=tasks)
     parser.add_argument("--model", required=True, help="encoder to fine-tune: a directory, or a hub name")
     parser.add_argument("--data", type=Path, required=True, help="folder of the task's texts")
-    parser.add_argument("--part", action="append", choices=PARTS, help="run this part alone; may be repeated")
+    parser.add_argument("--part", action="append", choices=parts, help="run this part alone; may be repeated")
     parser.add_argument("--cache", type=Path, default=Path("glue-cache"), help="where fine-tuned models are kept")
     parser.add_argument("--train", type=int, help="use this many training texts")
     parser.add_argument("--epochs", type=float, default=4.0, help="epochs of retraining, in all")
@@ -87,16 +108,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time-only", action="store_true", help="time the models in --cache again, nothing else")
     arguments = parser.parse_args()
-    task = TASKS[arguments.task]
+    task = tasks[arguments.task]
     RESULTS.mkdir(parents=True, exist_ok=True)
     model = Path(arguments.model).name
-    sets = _sets(arguments, task)
+    sets = read_sets(arguments.task, arguments.data)
+    if arguments.train:
+        _, sets["train"] = carve(sets["train"], arguments.train, seed=0)
     dense = arguments.cache / f"{arguments.task}-{model}-{len(sets['train'])}-seed{arguments.seed}"
-    if not (dense / "config.json").exists():
-        _fine_tune(arguments, task, sets, dense)
-    for part in arguments.part or PARTS:
-        place = RESULTS / f"glue-{arguments.task}-{model}-{part}.json"
-        output = dense.with_name(f"{dense.name}-{part}")
+    if task.epochs == 0:
+        dense = Path(arguments.model)
+    elif not (dense / "config.json").exists():
+        fine_tune(arguments.model, task, sets["train"], dense, arguments.seed)
+    for part in arguments.part or parts:
+        place = RESULTS / f"{kind}-{arguments.task}-{model}-{part}.json"
+        output = arguments.cache / f"{arguments.task}-{model}-{len(sets['train'])}-seed{arguments.seed}-{part}"
         if arguments.time_only:
             if place.exists() and output.exists():
                 result = json.loads(place.read_text())
@@ -104,7 +129,7 @@ def main() -> None:
                 place.write_text(json.dumps(result, indent=1) + "\n")
                 print(part, result["speed"], flush=True)
             continue
-        keep = _calibrated_keep(place.with_name(f"glue-{arguments.task}-{model}-calibrated.json"), part)
+        keep = _calibrated_keep(place.with_name(f"{kind}-{arguments.task}-{model}-calibrated.json"), part)
         with deciding(part):
             found = wordelim.compress(
                 dense,
@@ -119,11 +144,12 @@ def main() -> None:
                 method="learned" if part == "learned" else "calibrated",
                 keep=keep,
                 seed=arguments.seed,
+                **task.more,
             )
         if not found.met:
             found.model.save_pretrained(output)
         names = ("retention", "metric", "validation", "test", "speed", "seconds", "settings", "versions", "warnings")
-        command = f"python tests/benchmarks/glue.py {arguments.task} --model MODEL --data DATA --part {part}"
+        script = f"tests/benchmarks/{Path(sys.argv[0]).name}"
         result = {
             "task": task.name,
             "paper": task.paper,
@@ -131,7 +157,7 @@ def main() -> None:
             "part": part,
             "train": len(sets["train"]),
             "met": found.met,
-            "command": command,
+            "command": f"python {script} {arguments.task} --model MODEL --data DATA --part {part}",
             **{name: found.report[name] for name in names},
         }
         place.write_text(json.dumps(result, indent=1) + "\n")
@@ -139,45 +165,56 @@ def main() -> None:
     render()
 
 
-def _sets(arguments: argparse.Namespace, task: Task) -> dict[str, Any]:
+def _sets(key: str, folder: Path) -> dict[str, datasets.Dataset]:
     """Train, validation carved from it, and dev (IMDB: test) to report on."""
-    suffix = ".jsonl.gz" if arguments.task == "imdb" else ".jsonl"
-    train = read(arguments.data / f"train{suffix}")
-    test = read(arguments.data / f"{'test' if arguments.task == 'imdb' else 'dev'}{suffix}")
+    suffix = ".jsonl.gz" if key == "imdb" else ".jsonl"
+    train = read(folder / f"train{suffix}")
+    test = read(folder / f"{'test' if key == 'imdb' else 'dev'}{suffix}")
     train, validation = carve(train, min(1500, len(train) // 10), seed=0)
-    if arguments.train:
-        _, train = carve(train, arguments.train, seed=0)
     if len(test) > 5000:
         _, test = carve(test, 5000, seed=0)
     return {"train": train, "validation": validation, "test": test}
 
 
-def _fine_tune(arguments: argparse.Namespace, task: Task, sets: dict[str, Any], place: Path) -> None:
-    set_seed(arguments.seed)
-    labels = 1 if task.score else len(task.names) or 2
-    model = AutoModelForSequenceClassification.from_pretrained(
-        arguments.model, num_labels=labels, dtype=torch.float32, problem_type="regression" if task.score else None
-    )
-    if task.names:
-        model.config.id2label = dict(enumerate(task.names))
-        model.config.label2id = {name: index for index, name in enumerate(task.names)}
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    columns = find_columns(sets["train"])
-    train = encode(sets["train"], tokenizer, columns, model.config, max_length=task.max_length).dataset
+class _Trainer(Trainer):
+    """Trains a dense model on what its head is asked."""
+
+    def __init__(self, *args: Any, task: Task, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.task = task
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
+        known = {name: values for name, values in inputs.items() if name not in self.task.targets}
+        return self.task.loss(model(**(known if self.task.own_loss else inputs)), inputs)
+
+
+def fine_tune(encoder: str, benchmark: Benchmark, texts: datasets.Dataset, place: Path, seed: int) -> None:
+    """Fine-tune an encoder on a task, and leave the model in ``place``."""
+    set_seed(seed)
+    labels = benchmark.outputs or len(benchmark.names) or 2
+    regression = {"problem_type": "regression"} if benchmark.metric == "spearman" else {}
+    model = benchmark.head.from_pretrained(encoder, num_labels=labels, dtype=torch.float32, **regression)
+    if benchmark.names:
+        model.config.id2label = dict(enumerate(benchmark.names))
+        model.config.label2id = {name: index for index, name in enumerate(benchmark.names)}
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    task = task_for(type(model).__name__, model.config, tokenizer, texts, metric=benchmark.metric)
+    train = task.encode(texts, task.find_columns(texts), max_length=benchmark.max_length).dataset
     with tempfile.TemporaryDirectory() as scratch:
         settings = TrainingArguments(
             scratch,
-            num_train_epochs=task.epochs,
+            num_train_epochs=benchmark.epochs,
             learning_rate=5e-5,
             warmup_steps=0.06,
             per_device_train_batch_size=32,
             train_sampling_strategy="group_by_length",
             save_strategy="no",
             report_to="none",
+            disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
-            seed=arguments.seed,
+            seed=seed,
         )
-        Trainer(model, settings, train_dataset=train, data_collator=DataCollatorWithPadding(tokenizer)).train()
+        _Trainer(model, settings, train_dataset=train, data_collator=task.collate, task=task).train()
     part = place.with_name(f"{place.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     model.save_pretrained(part)

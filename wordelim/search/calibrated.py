@@ -53,6 +53,9 @@ def divergence(dense: NDArray[np.float32], other: NDArray[np.float32], kind: str
     if kind == "multi_label_classification":
         p = a.sigmoid()
         return float((_binary_entropy(p, b) - _binary_entropy(p, a)).sum(-1).mean())
+    if kind in ("tokens", "spans"):
+        width = min(a.shape[1], b.shape[1])  # behind it there is padding alone
+        a, b = a[:, :width], b[:, :width]
     if kind == "tokens":
         real = ~a[..., 0].isnan()
         a, b = a[real], b[real]
