@@ -39,6 +39,7 @@ class Family:
         run: called with the encoder, the embeddings and the mask in place of the encoder's forward, while it is traced.
         counts_positions: attention counts positions by itself, so that a caller's position_ids would be passed over:
             they are refused.
+        normalises_after: the base model normalises what its encoder returns, so that a mean made inside isn't its mean.
         output: makes the encoder's output of ``last_hidden_state``, where its base model expects more.
     """
 
@@ -50,4 +51,5 @@ class Family:
     own_attention: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     run: Callable[..., Any] | None = None
     counts_positions: bool = False
+    normalises_after: bool = False
     output: Callable[..., Any] | None = None

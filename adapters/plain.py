@@ -19,7 +19,7 @@ FAMILIES = (
     Family("electra", pooling={"summary_type": {"first": "first"}}),
     Family("ernie"),
     Family("roberta"),
-    Family("roberta-prelayernorm"),
+    Family("roberta-prelayernorm", normalises_after=True),
     Family("roc_bert"),
     Family("xlm-roberta"),
     Family("xlm-roberta-xl"),

@@ -104,12 +104,14 @@ FAMILIES = (
         "EuroBertAttention",
         _separate_projections,
         pooling={"classifier_pooling": {"bos": "first", "mean": "all"}},
+        normalises_after=True,
     ),
     _family(
         "modernbert",
         "ModernBertAttention",
         _one_projection,
         pooling={"classifier_pooling": {"cls": "first", "mean": "all"}},
+        normalises_after=True,
     ),
     _family("nomic_bert", "NomicBertAttention", _separate_projections),
 )

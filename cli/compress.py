@@ -60,6 +60,10 @@ def command(
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate of the retraining.")] = 5e-5,
     batch_size: Annotated[int, typer.Option(help="Texts a step.")] = 32,
     cost: Annotated[str, typer.Option(help="What speeds are ratios of: flops, or latency measured here.")] = "flops",
+    protect: Annotated[
+        list[str] | None,
+        typer.Option(help="Never drop these: first:N, separators, query, words:FILE; may be repeated."),
+    ] = None,
     metric: Annotated[str | None, typer.Option(help="Metric; the task's usual one unless given.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Cut texts at this many tokens.")] = None,
     text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
@@ -105,6 +109,7 @@ def command(
         "learning_rate": learning_rate,
         "batch_size": batch_size,
         "cost": cost,
+        "protect": protect or [],
         "metric": metric,
         "max_length": max_length,
         "seed": seed,

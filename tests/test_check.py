@@ -163,7 +163,7 @@ def test_models_that_cant_be_compared_are_refused(pair, make_model_dir, make_tex
     bare = wordelim.load(same)
     wordelim.restore_(bare).bert.save_pretrained(dense.parent / "bare")
     open_tokenizer(same).save_pretrained(dense.parent / "bare")
-    with pytest.raises(WordelimError, match="is a BertModel, but .* a BertForSequenceClassification: .* with one head"):
+    with pytest.raises(WordelimError, match=r"is a BertModel, but .* with one head"):
         check(dense.parent / "bare", same, data=texts)
 
 

@@ -115,6 +115,43 @@ def test_a_dropped_word_vector_has_the_value_that_it_had_when_it_was_dropped(mak
     assert not torch.allclose(got[0], last[0], atol=1e-3)
 
 
+@pytest.mark.every_family
+@pytest.mark.parametrize("layout", ["padded", "packed", "compiled"])
+def test_the_mean_of_all_is_that_of_those_left_where_they_come_back_as_it(
+    make_model, family, make_batch, layout, monkeypatch
+):
+    model = make_model(family, head="none")
+    batch = make_batch(model, [12, 7, 12, 1])
+    real = batch["attention_mask"].bool()
+    dense = outputs(model, batch)
+    everything = Retention.fractions([1.0] * LAYERS, restore="mean")
+    if family in ("eurobert", "modernbert", "roberta-prelayernorm"):
+        with pytest.raises(UnsupportedModelError, match="normalises what its encoder returns"):
+            wordelim.eliminate_(model, everything)
+        return
+    wordelim.eliminate_(model, everything)
+    encoder = eliminating_encoder(model)
+    encoder.layout = "padded" if layout == "compiled" else layout
+    if layout == "compiled":
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    near(outputs(model, batch)[real], dense[real])
+    # The same with their own values back: those that are left are those that changed in the last layer.
+    keep = [0.7, 0.5, 0.34]
+    own = wordelim.eliminate_(make_model(family, head="none"), Retention.fractions(keep))
+    restored = outputs(own, batch)
+    wordelim.eliminate_(model, Retention.fractions(keep))
+    assert wordelim.retention_of(model).restore == "mean"
+    found = outputs(model, batch)
+    for example, length in enumerate([12, 7, 12, 1]):
+        count = wordelim.retention_of(model).path(length)[-1]
+        same = (found[example, :length] - restored[example, :length]).abs().amax(1) < 1e-4
+        assert same[0]
+        assert same.sum() == count
+        left = restored[example, :length][same].mean(0)
+        near(found[example, :length].mean(0), left)
+        near(found[example, :length][~same], left.expand(length - count, -1))
+
+
 @pytest.mark.parametrize("head", RESTORING)
 def test_every_head_that_reads_all_is_the_dense_one_when_all_is_kept(make_model, family, make_batch, head):
     model = make_model(family, head=head)

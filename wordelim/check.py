@@ -23,6 +23,7 @@ from .evaluation.statistics import paired_bootstrap
 from .graph.cost import cost_of
 from .graph.model import is_marked, retention_of
 from .opening import Data, open_data, open_device
+from .protection import sizes_of
 from .settings import Settings
 from .stages import Progress
 from .subject import Subject, encode_for, open_subject, require_same_task, task_of
@@ -209,7 +210,7 @@ def _flops(base: Subject | None, compressed: Subject, encoded: Encoded) -> dict[
     if model is None or not is_marked(model.config):
         return {}
     retention = retention_of(model)
-    saved = {"flops_ratio": round(cost_of(model).ratio(encoded.lengths, retention), 3)}
+    saved = {"flops_ratio": round(cost_of(model).ratio(sizes_of(encoded.dataset, retention), retention), 3)}
     return {"retention": retention.to_dict(), **({} if base and is_marked(base.config) else saved)}
 
 

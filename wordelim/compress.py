@@ -27,11 +27,12 @@ from .files import write_whole
 from .graph.cost import Cost, cost_of
 from .graph.model import eliminate_, is_marked, restore_, retention_of
 from .opening import Data, check_tokenizer, check_vocabulary, move, open_data, open_device, open_tokenizer
+from .protection import protect_rules
 from .report.html import render_html
 from .retention import Retention
 from .settings import Settings
 from .stages import Progress, Ready, Stages
-from .tasks import task_for
+from .tasks import task_for, template_for
 from .training.fit import unwrap_
 from .work import Work, digest, is_saving
 
@@ -375,16 +376,16 @@ def prepare(
     Raises:
         WordelimError: something doesn't fit; the message says what.
     """
-    fixed = None
-    if settings.keep is not None:
-        counts = any(value > 1 for value in settings.keep) and all(value % 1 == 0 for value in settings.keep)
-        fixed = Retention(tuple(settings.keep), "count" if counts else "fraction")
-    cost = _try_out(model, fixed)
     check_tokenizer(tokenizer)
     first = next(iter(sets.values()))
     task = task_for(
         type(model).__name__, model.config, tokenizer, first, metric=settings.metric, pooling=settings.pooling
     )
+    template = template_for(model, task, protect_rules(settings.protect, tokenizer))
+    if settings.keep is not None:
+        counts = any(value > 1 for value in settings.keep) and all(value % 1 == 0 for value in settings.keep)
+        template = replace(template, keep=tuple(settings.keep), kind="count" if counts else "fraction")
+    template, cost = _try_out(model, template)
     encoded = {}
     columns = None
     for name, data in sets.items():
@@ -400,11 +401,16 @@ def prepare(
         except DataError as error:
             raise DataError(f"In the {name} data: {error}") from error
     assert columns is not None
-    return Ready(task, columns, sets, encoded, task.metric(settings.metric), cost, fixed)
+    fixed = None if settings.keep is None else template
+    return Ready(task, columns, sets, encoded, task.metric(settings.metric), cost, template, fixed)
 
 
-def _try_out(model: PreTrainedModel, retention: Retention | None) -> Cost:
-    """Splice and undo, so that a model which can't be served is refused before anything is read or run."""
+def _try_out(model: PreTrainedModel, retention: Retention) -> tuple[Retention, Cost]:
+    """Splice and undo, so that a model which can't be served is refused before anything is read or run.
+
+    Returns:
+        The retention as the model has it, and what the model costs.
+    """
     if is_marked(getattr(model, "config", None)):
         raise UnsupportedModelError(
             f"{type(model).__name__} is compressed already: call wordelim.restore_(model) to start from dense again."
@@ -412,9 +418,8 @@ def _try_out(model: PreTrainedModel, retention: Retention | None) -> Cost:
     for name, parameter in model.named_parameters():
         if not bool(parameter.isfinite().all()):
             raise WordelimError(f"The weight {name} holds NaN or infinity: train or load the model again.")
-    layers = getattr(model.config, "num_hidden_layers", 0)
-    eliminate_(model, retention or Retention.keep_all(max(1, layers)))
+    eliminate_(model, retention)
     try:
-        return cost_of(model)
+        return retention_of(model), cost_of(model)
     finally:
         restore_(model)

@@ -29,7 +29,7 @@ from .search.calibrated import calibrated_search
 from .search.frontier import Candidate
 from .settings import Settings
 from .stages import Progress
-from .tasks import task_for
+from .tasks import task_for, template_for
 from .tasks.similarity import Pooling
 
 __all__ = ["ProbeSettings", "Verdict", "judge", "probe", "probe_model"]
@@ -167,7 +167,7 @@ def probe_model(
     check_vocabulary(encoded.dataset, model)
     metric = task.metric(chosen.metric)
     model.float().eval()
-    fast = eliminate_(copy.deepcopy(model), Retention.keep_all(max(1, getattr(model.config, "num_hidden_layers", 0))))
+    fast = eliminate_(copy.deepcopy(model), template_for(model, task))
     keep_all, cost = eliminating_encoder(fast).retention, cost_of(fast)
     random = np.random.default_rng(chosen.seed)
     units = task.units(encoded.dataset)
@@ -184,6 +184,7 @@ def probe_model(
             model,
             task,
             sample,
+            template=keep_all,
             batch_size=chosen.batch_size,
             progress=lambda stage, share: progress(f"search: {stage}", share),
         )

@@ -6,9 +6,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .errors import RetentionError
+import datasets
+import torch
+from torch.nn.utils.rnn import pad_sequence
 
-__all__ = ["protect_rules"]
+from .data import lengths_of, sequences_of
+from .elimination.protect import protected_rows
+from .errors import RetentionError
+from .graph.cost import Text
+from .retention import Retention
+
+__all__ = ["protect_rules", "sizes_of"]
+
+_BATCH = 512
 
 
 def protect_rules(rules: Iterable[str], tokenizer: Any) -> tuple[str, ...]:
@@ -43,6 +53,20 @@ def protect_rules(rules: Iterable[str], tokenizer: Any) -> tuple[str, ...]:
                 f"protect rule {rule!r} is unknown: use first, first:N, separators, query or words:FILE."
             )
     return tuple(ready)
+
+
+def sizes_of(encoded: datasets.Dataset, retention: Retention) -> list[Text]:
+    """Tokens of each sequence of encoded examples, and where rules name tokens how many of them are never dropped."""
+    lengths = lengths_of(encoded)
+    if not retention.protects_by_token:
+        return list(lengths)
+    protected: list[int] = []
+    ids = sequences_of(encoded)["input_ids"][:]
+    for start in range(0, len(ids), _BATCH):
+        batch = pad_sequence([torch.tensor(row) for row in ids[start : start + _BATCH]], batch_first=True)
+        real = torch.arange(batch.shape[1]) < torch.tensor(lengths[start : start + _BATCH])[:, None]
+        protected += protected_rows(retention.protect, batch, real).sum(1).tolist()
+    return list(zip(lengths, protected, strict=True))
 
 
 def _sequences(path: Path, tokenizer: Any) -> list[str]:

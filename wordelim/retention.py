@@ -28,7 +28,8 @@ class Retention:
     ``"first:N"`` for the first N of each text; ``"separators:ID"`` for the separators, ``"query:ID"`` for the first
     text of a pair, ``"tokens:ID,ID-ID"`` for tokens and sequences of tokens (``wordelim.protect_rules`` makes these
     with the tokenizer). No example keeps fewer than are protected. ``restore`` says that dropped word vectors come back
-    at the encoder's exit with the value that they had when dropped; ``wordelim.eliminate_`` sets it as the head needs.
+    at the encoder's exit with the value that they had when dropped, or as the mean of those that are left (``"mean"``);
+    ``wordelim.eliminate_`` sets it as the head needs.
 
     Raises:
         RetentionError: a value is out of range, grows with depth, or has the wrong type.
@@ -38,7 +39,7 @@ class Retention:
     kind: Literal["fraction", "count"] = "fraction"
     min_tokens: int = 1
     protect: tuple[str, ...] = ("first",)
-    restore: bool = False
+    restore: bool | Literal["mean"] = False
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -60,8 +61,8 @@ class Retention:
                 )
         if not isinstance(self.min_tokens, int) or isinstance(self.min_tokens, bool) or self.min_tokens < 1:
             raise RetentionError(f"min_tokens is {self.min_tokens!r}: give a whole number of at least 1.")
-        if not isinstance(self.restore, bool):
-            raise RetentionError(f"restore is {self.restore!r}: give true or false.")
+        if not isinstance(self.restore, bool) and self.restore != "mean":
+            raise RetentionError(f"restore is {self.restore!r}: give true, false or 'mean'.")
         if not isinstance(self.protect, (tuple, list)) or not all(isinstance(rule, str) for rule in self.protect):
             raise RetentionError(f"protect is {self.protect!r}: give a list of names such as ['first'].")
         object.__setattr__(self, "protect", tuple(self.protect))

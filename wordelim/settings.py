@@ -40,6 +40,8 @@ class Settings:
         form: what the learned search learns of a layer: ``"ramp"``, ``"table"``, or the paper's ``"count"``.
         cost: what the search saves and speeds are ratios of: ``"flops"``, or ``"latency"``, milliseconds that are
             measured first, on the device and with the threads of this run.
+        protect: word vectors that are never dropped beside the first: ``"first:N"``, ``"separators"``, ``"query"`` (the
+            first text of a pair) and ``"words:FILE"``; see :func:`wordelim.protect_rules`.
         metric: its name; None for the task's usual one.
         pooling: how a model without a head makes an embedding: ``"mean"`` of all tokens, or ``"cls"``, the first one.
         retrain: adapt the weights to the elimination.
@@ -68,6 +70,7 @@ class Settings:
     price: float | None = None
     form: Form = "ramp"
     cost: str = "flops"
+    protect: Sequence[str] = ()
     metric: str | None = None
     pooling: Pooling = "mean"
     retrain: bool = True
@@ -122,6 +125,8 @@ class Settings:
             raise WordelimError(f"max_length is {self.max_length}: give a whole number of tokens.")
         if not _is_whole(self.seed) or not 0 <= self.seed <= _LARGEST_SEED:
             raise WordelimError(f"seed is {self.seed}: give a whole number from 0 to {_LARGEST_SEED}.")
+        protect = (self.protect,) if isinstance(self.protect, str) else tuple(self.protect)
+        object.__setattr__(self, "protect", protect)
         named = (self.report_to,) if isinstance(self.report_to, str) else tuple(self.report_to)
         object.__setattr__(self, "report_to", named)
         for tracker in named:
@@ -145,7 +150,7 @@ class Settings:
         """As plain data, for a report."""
         lists = {
             name: list(getattr(self, name))
-            for name in ("keep", "speeds", "report_to")
+            for name in ("keep", "speeds", "protect", "report_to")
             if getattr(self, name) is not None
         }
         return {**asdict(self), **lists}

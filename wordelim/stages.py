@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import datasets
@@ -24,6 +24,7 @@ from .evaluation.latency import measure_speed
 from .evaluation.metrics import Metric
 from .graph.cost import Cost
 from .graph.model import eliminate_, retention_of
+from .protection import sizes_of
 from .retention import Retention
 from .search.calibrated import SPEEDS, calibrated_search
 from .search.frontier import Candidate
@@ -58,6 +59,7 @@ class Ready:
     encoded: Mapping[str, Encoded]
     metric: Metric
     cost: Cost
+    template: Retention
     fixed: Retention | None
 
 
@@ -83,6 +85,7 @@ class Stages:
         self.stage = "found"
         self.encoded, self.metric, self.cost = self.ready.encoded, self.ready.metric, self.ready.cost
         self.task = self.ready.task
+        self.texts = {name: sizes_of(part.dataset, self.ready.template) for name, part in self.encoded.items()}
         self.validation = self.encoded["validation"].dataset
         units = self.task.units(self.validation)
         chosen = np.random.default_rng(self.settings.seed).permutation(int(units.max()) + 1)[:_SCREENED]
@@ -90,9 +93,9 @@ class Stages:
 
     def search(self) -> Sequence[Candidate]:
         """The retentions to choose from, from slow to fast."""
-        train, fixed = self.encoded["train"], self.ready.fixed
+        fixed = self.ready.fixed
         if fixed is not None:
-            return (Candidate(fixed, self.cost.ratio(train.lengths, fixed), float("nan")),)
+            return (Candidate(fixed, self.cost.ratio(self.texts["train"], fixed), float("nan")),)
         start = time.perf_counter()
         self.price = self._measure_price()
         known = self.work.known("search")
@@ -114,9 +117,9 @@ class Stages:
         asked, aim = self.settings.speeds, self.settings.aim
         speeds = asked or (SPEEDS if aim is None else (aim,))
         least = max(speeds) if asked else min(speeds)
-        lengths = self.encoded["train"].lengths
-        nothing = Retention((0.0,) * self.cost.layers)
-        most = self.price.ratio(lengths, nothing)
+        texts = self.texts["train"]
+        nothing = replace(self.ready.template, keep=(0.0,) * self.cost.layers)
+        most = self.price.ratio(texts, nothing)
         found: Sequence[Candidate] = ()
         if most >= least:
             speeds = [speed for speed in speeds if speed <= most]
@@ -129,13 +132,12 @@ class Stages:
             raise NotMetError(
                 f"A {self.unit} of {least:g} is out of reach: one word vector left in each layer gives "
                 f"{most:.2f} on these texts; ask for less, or use longer texts or a model with more layers.",
-                best={"retention": nothing.to_dict(), "flops_ratio": self.cost.ratio(lengths, nothing)},
+                best={"retention": nothing.to_dict(), "flops_ratio": self.cost.ratio(texts, nothing)},
             )
         return found if aim is None else found[-1:]
 
     def _slowest_of(self, found: Sequence[Candidate], speed: float) -> Candidate | None:
-        lengths = self.encoded["train"].lengths
-        return next((c for c in found if self.price.ratio(lengths, c.retention) >= speed), None)
+        return next((c for c in found if self.price.ratio(self.texts["train"], c.retention) >= speed), None)
 
     def _measure_price(self) -> Cost:
         """What the search saves: FLOPs, or milliseconds on this machine, the same in every process and when resumed."""
@@ -154,7 +156,13 @@ class Stages:
 
     def _calibrate(self, speeds: Sequence[float]) -> Sequence[Candidate]:
         return calibrated_search(
-            self.model, self.task, self._sample(), cost=self.price, speeds=speeds, progress=self._searching
+            self.model,
+            self.task,
+            self._sample(),
+            cost=self.price,
+            template=self.ready.template,
+            speeds=speeds,
+            progress=self._searching,
         )
 
     def _learn(self, speeds: Sequence[float]) -> Sequence[Candidate]:
@@ -179,6 +187,7 @@ class Stages:
                 retention_rate=settings.retention_lr,
                 price=settings.price,
             ),
+            template=self.ready.template,
             speeds=speeds,
             progress=self._searching,
         )
@@ -235,7 +244,7 @@ class Stages:
         """Points that are lost on validation when this is kept, noted for the report."""
         eliminate_(self.model, retention)
         drop = self.dense_screen - self._points(self.model, self.screen)
-        ratio = self.cost.ratio(self.encoded["validation"].lengths, retention)
+        ratio = self.cost.ratio(self.texts["validation"], retention)
         tried = {"keep": list(retention.keep), "flops_ratio": round(ratio, 3), "drop": round(drop, 3)}
         self.tried.append({"stage": self.stage, **tried})
         return drop
@@ -319,7 +328,7 @@ class Stages:
                 self.progress(f"verify: {name}", 1.0)
         target = self.settings.aim
         lost = measured["validation"]["drop"]
-        won = self.price.ratio(self.encoded["validation"].lengths, retention)
+        won = self.price.ratio(self.texts["validation"], retention)
         unmet = None
         if lost > self.settings.max_drop + 1e-9:
             unmet = (
@@ -376,7 +385,7 @@ class Stages:
         columns, rows = self.ready.columns, self.ready.sets[name]
         return {
             **compare(task, self.metric, answers[0], answers[1], encoded.dataset, seed=self.settings.seed),
-            "flops_ratio": round(self.cost.ratio(encoded.lengths, retention), 3),
+            "flops_ratio": round(self.cost.ratio(self.texts[name], retention), 3),
             "lengths": encoded.spread,
             "worst_flips": task.worst(
                 self.metric, logits[0], logits[1], encoded.dataset, lambda row: task.shown(columns, rows[row])

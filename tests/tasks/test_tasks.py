@@ -15,7 +15,10 @@ from wordelim.search.calibrated import divergence
 from wordelim.tasks import task_for
 from wordelim.training.distillation import distillation_loss
 
-WORDS = "good bad film the a plot is it was not very one two three great poor acting story long short".split()
+WORDS = (
+    *("good", "bad", "film", "the", "a", "plot", "is", "it", "was", "not", "very"),
+    *("one", "two", "three", "great", "poor", "acting", "story", "long", "short"),
+)
 QUICK = {"measure_speed": False, "batch_size": 8, "epochs": 1, "max_drop": 200}
 TAGS = {"id2label": {0: "O", 1: "B-X", 2: "I-X"}, "label2id": {"O": 0, "B-X": 1, "I-X": 2}}
 
@@ -330,3 +333,60 @@ def test_the_learned_search_says_which_heads_it_serves(make_model_dir):
     options, rows, _ = HEADS["tagging"]
     with pytest.raises(UnsupportedModelError, match="use --method calibrated"):
         wordelim.compress(make_model_dir(**options), train=rows(8), validation=rows(8), method="learned", **QUICK)
+
+
+# --- protection ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_protected_is_kept_and_counted(make_model_dir, make_tokenizer, tmp_path):
+    directory, tokenizer = make_model_dir(labels=1), make_tokenizer("bert")
+    sets = {"train": ranked(16), "validation": ranked(16, 1)}
+    kept = {"keep": (0.5, 0.2, 0.0), "retrain": False, **QUICK}
+    plain, found = (
+        wordelim.compress(directory, **sets, output=tmp_path / str(len(protect)), protect=protect, **kept)
+        for protect in ([], ["query", "separators"])
+    )
+    rules = (f"query:{tokenizer.sep_token_id}", f"separators:{tokenizer.sep_token_id}")
+    assert found.retention.protect == ("first", *rules)
+    assert found.report["settings"]["protect"] == ["query", "separators"]
+    assert found.report["validation"]["flops_ratio"] < 0.95 * plain.report["validation"]["flops_ratio"]
+    model = wordelim.load(tmp_path / "2")
+    alive = []
+    wordelim.graph.model.eliminating_encoder(model).extract_1.register_forward_hook(
+        lambda module, args, out: alive.append(sum(run.examples * run.alive for run in out.tokens.runs))
+    )
+    counts = []
+    for row in sets["validation"]:
+        inputs = tokenizer(row["query"], row["document"], return_tensors="pt")
+        model(**inputs)
+        length, query = inputs["input_ids"].shape[1], len(row["query"].split())
+        counts.append(max(-(-length // 5), query + 3))  # [CLS], the query and two [SEP]
+    assert alive == counts
+    assert wordelim.check(directory, tmp_path / "2", data=sets["validation"], max_drop=200).report["result"][
+        "flops_ratio"
+    ] == pytest.approx(found.report["validation"]["flops_ratio"])
+
+
+@pytest.mark.parametrize("method", ["calibrated", "learned"])
+def test_a_search_reaches_its_speed_with_what_is_protected(method, make_model_dir):
+    found = wordelim.compress(
+        make_model_dir(labels=1),
+        train=ranked(32),
+        validation=ranked(32),
+        protect="query",
+        target_speedup=1.6,
+        method=method,
+        retrain=False,
+        **QUICK,
+    )
+    assert found.report["validation"]["flops_ratio"] >= 1.6 * 0.98
+    assert found.retention.protect[1].startswith("query:")
+    with pytest.raises(wordelim.errors.NotMetError):
+        wordelim.compress(
+            make_model_dir(name="again", labels=1),
+            train=ranked(16),
+            validation=ranked(16),
+            protect=["query", "first:12"],
+            target_speedup=3,
+            **QUICK,
+        )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .tokens import Tokens
 
-__all__ = ["put_aside", "put_back"]
+__all__ = ["fill_with_mean", "put_aside", "put_back"]
 
 
 def put_aside(aside: Tensor | None, stream: Tensor, tokens: Tokens, rows: Tensor | None) -> Tensor | None:
@@ -33,6 +34,26 @@ def put_back(aside: Tensor | None, hidden_states: Tensor, tokens: Tokens) -> Ten
     """
     assert tokens.entered is not None
     return _write(aside, hidden_states, tokens)[:-1].view(*tokens.entered, -1)
+
+
+def fill_with_mean(hidden_states: Tensor, tokens: Tokens) -> Tensor:
+    """The encoder's exit for a mean over all word vectors: [batch, tokens, width], so that it is that of those alive.
+
+    Where a word vector was dropped, and where there is padding, the mean of those that are alive stands.
+    """
+    assert tokens.entered is not None
+    if tokens.runs is not None and tokens.places is not None:
+        parts = hidden_states[0].split([run.examples * run.alive for run in tokens.runs])
+        by_run = [part.view(run.examples, run.alive, -1).mean(1) for part, run in zip(parts, tokens.runs, strict=True)]
+        mean = torch.cat(by_run).index_select(0, tokens.places)
+    elif tokens.mask is None:
+        mean = hidden_states.mean(1)
+    else:
+        real = tokens.mask[..., None].to(hidden_states.dtype)
+        mean = (hidden_states * real).sum(1) / real.sum(1)
+    batch, width = tokens.entered
+    filled = mean[:, None].expand(batch, width, mean.shape[-1]).flatten(0, 1)
+    return _write(torch.cat([filled, mean[:1]]), hidden_states, tokens)[:-1].view(batch, width, -1)
 
 
 def _write(aside: Tensor | None, values: Tensor, tokens: Tokens) -> Tensor:

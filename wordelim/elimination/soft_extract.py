@@ -76,12 +76,13 @@ class SoftRetention(nn.Module):
         # Where a share is 1 no rank is below 1, where it is 0 none is above 0.
         return ((kept - self.knots) / self.width + kept).clamp(0, 1)
 
-    def factor(self, layer: int, rank: Tensor, lengths: Tensor) -> Tensor:
+    def factor(self, layer: int, rank: Tensor, lengths: Tensor, protected: Tensor | None = None) -> Tensor:
         """Factors of word vectors.
 
         Args:
             rank: [batch, tokens] their ranks by significance, from 0, among the real ones of their text.
             lengths: [batch] real tokens of each text when it entered the encoder.
+            protected: [batch] how many word vectors are never dropped; None for ``protected_first``.
 
         Returns:
             [batch, tokens], 1 for the protected ones, which have the first ranks.
@@ -94,7 +95,7 @@ class SoftRetention(nn.Module):
             below = place.floor().clamp_max(len(table) - 2)
             part, below = (place - below).to(table.dtype), below.long()
             factor = torch.lerp(table[below], table[below + 1], part)
-        return factor.masked_fill(rank < self.protected_first, 1.0)
+        return factor.masked_fill(rank < (self.protected_first if protected is None else protected[:, None]), 1.0)
 
     @torch.no_grad()
     def clip_(self) -> None:
@@ -136,10 +137,10 @@ class SoftExtract(nn.Module):
         probabilities = (scores + logarithms[:, None, None, :]).softmax(-1)  # the logarithms make them fp32
         with torch.no_grad():
             significance = (logarithms.exp()[:, None, :, None] * probabilities).sum((1, 2))
-            rank = self._rank(significance, logarithms)
+            rank, protected = self._rank(significance, logarithms, tokens.protected)
         dropped = nn.functional.dropout(probabilities.to(value.dtype), self.dropout, self.training)
         lengths = torch.tensor(tokens.lengths, device=query.device)
-        factor = retention.factor(self.layer, rank, lengths)
+        factor = retention.factor(self.layer, rank, lengths, protected)
         weaker = (factor + (1 - factor) * _FAINT).log()
         return Extracted(merge_heads(dropped @ value), None, tokens._replace(mask=logarithms + weaker))
 
@@ -150,11 +151,15 @@ class SoftExtract(nn.Module):
         logarithms = torch.zeros(query.shape[0], query.shape[2], dtype=dtype, device=query.device)
         return logarithms if tokens.mask is None else logarithms.masked_fill(~tokens.mask, float("-inf"))
 
-    def _rank(self, significance: Tensor, logarithms: Tensor) -> Tensor:
-        """Ranks [batch, tokens], from 0: the protected ones first, padding last; ties go to the earlier."""
+    def _rank(self, significance: Tensor, logarithms: Tensor, protected: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Ranks [batch, tokens], from 0: the protected ones first, padding last; ties go to the earlier.
+
+        And how many of each text are protected, [batch].
+        """
         real = logarithms != float("-inf")
         order = significance.masked_fill(~real, float("-inf"))
         first = real & (real.cumsum(1) <= self._retention[0].protected_first)
+        first = first if protected is None else first | (real & protected)
         ranked = order.masked_fill(first, float("inf")).sort(dim=1, descending=True, stable=True).indices
         places = torch.arange(ranked.shape[1], device=ranked.device).expand_as(ranked)
-        return torch.empty_like(ranked).scatter_(1, ranked, places)
+        return torch.empty_like(ranked).scatter_(1, ranked, places), first.sum(1)

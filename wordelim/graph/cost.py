@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,10 @@ from ..retention import Retention
 from .linear import linear_of
 from .model import eliminating_encoder
 
-__all__ = ["Cost", "Count", "cost_of"]
+__all__ = ["Cost", "Count", "Text", "cost_of"]
+
+Text: TypeAlias = int | tuple[int, int]
+"""Tokens of a text, or these and how many of them are never dropped, where rules name tokens."""
 
 Count = TypeVar("Count", float, NDArray[np.float64], torch.Tensor)
 
@@ -61,27 +64,28 @@ class Cost:
             total, entered = total + self.layer(layer, entered, left), left
         return total  # type: ignore[no-any-return]
 
-    def flops(self, lengths: Iterable[int], retention: Retention | None = None) -> float:
-        """FLOPs for texts of these ``lengths`` without padding; of the dense encoder where ``retention`` is None."""
+    def flops(self, texts: Iterable[Text], retention: Retention | None = None) -> float:
+        """FLOPs for these texts without padding; of the dense encoder where ``retention`` is None."""
         total = 0.0
-        for length, times in Counter(lengths).items():
-            path = (length,) * self.layers if retention is None else self.path(length, retention)
+        for text, times in Counter(texts).items():
+            length, protected = text if isinstance(text, tuple) else (text, 0)
+            path = (length,) * self.layers if retention is None else self.path(length, retention, protected)
             total += times * self.total(float(length), [float(kept) for kept in path])
         return total
 
-    def path(self, length: int, retention: Retention) -> tuple[int, ...]:
+    def path(self, length: int, retention: Retention, protected: int = 0) -> tuple[int, ...]:
         """Word vectors that leave each layer, the cut of the last layer included."""
-        path = retention.path(length)
+        path = retention.path(length, protected)
         return (*path[:-1], min(1, length)) if self.first_token else path
 
-    def ratio(self, lengths: Iterable[int], retention: Retention) -> float:
+    def ratio(self, texts: Iterable[Text], retention: Retention) -> float:
         """FLOPs of the dense encoder over those of the compressed one, both without padding."""
-        lengths = list(lengths)
-        return self.flops(lengths) / self.flops(lengths, retention)
+        texts = list(texts)
+        return self.flops(texts) / self.flops(texts, retention)
 
-    def flops_ratio(self, lengths: Iterable[int], retention: Retention) -> float:
+    def flops_ratio(self, texts: Iterable[Text], retention: Retention) -> float:
         """The same, also where the cost is another than FLOPs."""
-        return self.ratio(lengths, retention)
+        return self.ratio(texts, retention)
 
 
 def cost_of(model: PreTrainedModel) -> Cost:

@@ -73,7 +73,7 @@ class EliminatingEncoder(fx.GraphModule):
         if attention_nodes(self.graph):  # the cut takes the only layer of a model that has one
             SpliceElimination(retention)(self)
         if retention.restore:
-            RestoreAtExit()(self)
+            RestoreAtExit(mean=retention.restore == "mean")(self)
         call_linears(self)
         _take_any_arguments(self.graph, family.output or output)
         self.recompile()
@@ -183,10 +183,11 @@ def eliminate_(model: Model, retention: Retention) -> Model:
 
     Its class, its parameters and their names stay as they are. Called on a compressed model it changes the retention.
 
-    The head decides what is done with dropped word vectors, whatever ``retention.restore`` says. Where it reads the
+    The head decides what is done with dropped word vectors. Where it reads the
     first token alone (sequence classification, multiple choice), they stay away, and the last layer keeps the first
     token and nothing else, which loses nothing. Where it reads all (token classification, question answering, a model
-    without a head, as for mean pooling), they come back at the exit with the value that they had when dropped.
+    without a head), they come back at the exit with the value that they had when dropped; with ``retention.restore``
+    ``"mean"``, as the mean of those that are left, for heads and pipelines that read nothing but the mean of all.
 
     Args:
         model: a model of a known family (``wordelim.adapters.families()``) with such a head, or without any.
@@ -207,7 +208,13 @@ def eliminate_(model: Model, retention: Retention) -> Model:
         _mark(model, encoder.retention)
         return model
     _require_supported(model)
-    retention = replace(retention, restore=_reads(model, family) == "all")
+    reads_all = _reads(model, family) == "all"
+    if retention.restore == "mean" and family.normalises_after:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} normalises what its encoder returns, so that the mean of those left can't stand "
+            "for the others: set the retention's restore to true."
+        )
+    retention = replace(retention, restore=("mean" if retention.restore == "mean" else True) if reads_all else False)
     config = model.config
     before = config._attn_implementation
     setattr(base, family.encoder, _rebuild(encoder.training, "auto", encoder, config, family, before, retention))

@@ -15,7 +15,7 @@ from torch import fx, nn
 from ..elimination.attention import split_heads
 from ..elimination.extract import Extracted, FirstToken, HardExtract
 from ..elimination.positional import PositionalExtract, PositionalFirstToken
-from ..elimination.restore import put_aside, put_back
+from ..elimination.restore import fill_with_mean, put_aside, put_back
 from ..elimination.tokens import Enter, Tokens, first_rows, follow, gather, leave
 from ..errors import UnsupportedModelError
 from ..retention import Retention
@@ -124,7 +124,13 @@ class RestoreAtExit(Pass):
     """Put dropped word vectors back at the exit, for a head that reads them all.
 
     Each comes back with the value that it had when it was dropped: as it entered that layer on the residual branch.
+
+    Args:
+        mean: for a head that reads nothing but their mean: each comes back as the mean of those that are left.
     """
+
+    def __init__(self, *, mean: bool = False) -> None:
+        self.mean = mean
 
     @property
     def preserves_computation(self) -> bool:
@@ -141,6 +147,14 @@ class RestoreAtExit(Pass):
         exit_node = next(node for node in graph.nodes if node.target is leave)
         rows, tokens = exit_node.args
         assert isinstance(rows, fx.Node) and isinstance(tokens, fx.Node)
+        if self.mean:
+            for node in nodes:
+                _carry_origins(module, node)
+            with graph.inserting_before(exit_node):
+                filled = graph.call_function(fill_with_mean, exit_node.args)
+            exit_node.replace_all_uses_with(filled)
+            graph.erase_node(exit_node)
+            return
         streams = [_stream(node, rows) for node in nodes]
         aside: fx.Node | None = None
         for node, stream in zip(nodes, streams, strict=True):

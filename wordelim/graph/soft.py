@@ -19,13 +19,16 @@ SOFT = "soft_retention"
 """Name of the retention parameters' module in the encoder."""
 
 
-def soften_(model: PreTrainedModel, form: Form = "ramp", *, ranks: int = 1) -> SoftRetention:
+def soften_(
+    model: PreTrainedModel, form: Form = "ramp", *, ranks: int = 1, template: Retention | None = None
+) -> SoftRetention:
     """Splice soft extraction into a dense model, in place: the graph of :func:`eliminate_`, with soft modules in it.
 
     :func:`restore_` takes it out again. The last layer, which keeps the first token alone, has no parameters.
 
     Args:
         form, ranks: see :class:`SoftRetention`.
+        template: a retention that says what is protected; None protects the first token alone.
 
     Returns:
         The retention parameters, which are the encoder's now.
@@ -33,7 +36,7 @@ def soften_(model: PreTrainedModel, form: Form = "ramp", *, ranks: int = 1) -> S
     Raises:
         UnsupportedModelError: the model isn't supported, or its head reads more than the first token.
     """
-    eliminate_(model, Retention.keep_all(model.config.num_hidden_layers))
+    eliminate_(model, template or Retention.keep_all(model.config.num_hidden_layers))
     encoder = eliminating_encoder(model)
     hard = {name: module for name, module in encoder.named_children() if isinstance(module, HardExtract)}
     if not hard or not any(isinstance(module, FirstToken) for module in encoder.children()):
@@ -43,7 +46,8 @@ def soften_(model: PreTrainedModel, form: Form = "ramp", *, ranks: int = 1) -> S
             "model with two layers or more: use --method calibrated."
         )
     encoder.layout = "padded"
-    soft = SoftRetention(len(hard), form, ranks=ranks).to(model.device, model.dtype)
+    first = encoder.retention.protected_first
+    soft = SoftRetention(len(hard), form, ranks=ranks, protected_first=first).to(model.device, model.dtype)
     encoder.add_module(SOFT, soft)
     for name, module in hard.items():
         extract = SoftExtract(soft, module.layer, module.scaling, module.dropout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import datasets
@@ -14,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from ..data import lengths_of
 from ..environment import has_fast_bf16
 from ..evaluation.inference import logits_of
-from ..graph.cost import Cost, cost_of
+from ..graph.cost import Cost, Text, cost_of
 from ..graph.model import eliminate_, restore_
+from ..protection import sizes_of
 from ..retention import Retention
 from ..tasks import Task
 from .frontier import Candidate, frontier
@@ -75,6 +76,7 @@ def calibrated_search(
     sample: datasets.Dataset,
     *,
     cost: Cost | None = None,
+    template: Retention | None = None,
     speeds: Sequence[float] = SPEEDS,
     batch_size: int = 32,
     progress: Callable[[str, float], None] = lambda stage, share: None,
@@ -94,6 +96,7 @@ def calibrated_search(
         sample: encoded texts in random order (no labels needed). The cost is counted for the lengths of all of them; at
             most 128 measure D, and at most 256 the schedules.
         cost: what an encoder costs, in FLOPs or in time; None counts the model's FLOPs.
+        template: a retention whose ``protect`` and ``restore`` those found have; None protects the first token alone.
         speeds: ratios of it, against the dense encoder without padding.
         progress: called with the stage and the share of it that is done.
 
@@ -106,12 +109,13 @@ def calibrated_search(
     def run(texts: datasets.Dataset) -> NDArray[np.float32]:
         return logits_of(model, texts, task, batch_size=batch_size, bf16=bf16)
 
-    eliminate_(model, Retention.keep_all(model.config.num_hidden_layers))
+    template = template or Retention.keep_all(model.config.num_hidden_layers)
+    eliminate_(model, template)
     try:
         cost = cost or cost_of(model)
         if cost.first_token and cost.layers == 1:
-            cut = Retention((0.0,))
-            ratio = cost.flops_ratio(lengths_of(sample), cut)
+            cut = replace(template, keep=(0.0,))
+            ratio = cost.flops_ratio(sizes_of(sample, template), cut)
             return (Candidate(cut, ratio, 0.0),) if ratio >= min(speeds) else ()
         confirmed, probed = (
             sample.select(range(min(most, len(sample)))) for most in (_CONFIRMED_EXAMPLES, _PROBED_EXAMPLES)
@@ -124,7 +128,7 @@ def calibrated_search(
             measured = []
             for done, fraction in enumerate(_MEASURED):
                 keep = (1.0,) * layer + (fraction,) * (cost.layers - layer)
-                eliminate_(model, Retention(keep))
+                eliminate_(model, replace(template, keep=keep))
                 measured.append(divergence(dense_probed, run(probed), kind))
                 progress("measuring layers", (layer + (done + 1) / len(_MEASURED)) / len(searched))
             # More dropped can't be better: what looks so is noise.
@@ -132,14 +136,14 @@ def calibrated_search(
             table[layer] = PchipInterpolator(-np.log([1.0, *_MEASURED]), rising)(-np.log(_LEVELS))
         # Dropping later can't be worse.
         table = np.minimum.accumulate(table, axis=0)
-        lengths = np.asarray(lengths_of(sample))
-        schedules = _schedules(table, cost, lengths)
+        texts = sizes_of(sample, template)
+        schedules = _schedules(table, cost, texts, template)
         candidates = []
         for done, speed in enumerate(sorted(speeds)):
-            nearest = _nearest(schedules, cost, lengths, speed)
+            nearest = _nearest(schedules, cost, texts, speed)
             if nearest is not None:
                 eliminate_(model, nearest)
-                ratio = cost.flops_ratio(lengths.tolist(), nearest)
+                ratio = cost.flops_ratio(texts, nearest)
                 candidates.append(Candidate(nearest, ratio, divergence(dense, run(confirmed), kind)))
             progress("confirming", (done + 1) / len(speeds))
         return frontier(candidates)
@@ -147,17 +151,19 @@ def calibrated_search(
         restore_(model)
 
 
-def _retention(keep: Sequence[float], cost: Cost) -> Retention:
+def _retention(keep: Sequence[float], cost: Cost, template: Retention) -> Retention:
     rounded = [round(float(value), 3) for value in keep]
-    return Retention((*rounded, 0.0) if cost.first_token else tuple(rounded))
+    return replace(template, keep=(*rounded, 0.0) if cost.first_token else tuple(rounded))
 
 
-def _schedules(table: NDArray[np.float64], cost: Cost, lengths: NDArray[np.int64]) -> list[Retention]:
+def _schedules(table: NDArray[np.float64], cost: Cost, texts: Sequence[Text], template: Retention) -> list[Retention]:
     """The cheapest schedule at each price of a FLOP, from no price to a high one."""
     layers, levels = table.shape
-    counts = np.ceil(_LEVELS[:, None] * lengths - 1e-9).clip(1)
+    lengths, protected = np.array([text if isinstance(text, tuple) else (text, 0) for text in texts]).T
+    least = np.minimum(lengths, np.maximum(protected, template.protected_first))
+    counts = np.maximum(np.ceil(_LEVELS[:, None] * lengths - 1e-9), least)
     # flops[layer][before, after], as a share of the dense encoder
-    total = cost.flops(lengths.tolist())
+    total = cost.flops(texts)
     flops = [np.array([[np.sum(cost.layer(j, a, b)) for b in counts] for a in counts]) / total for j in range(layers)]
     if cost.first_token:
         flops[-1] = flops[-1] + np.array([np.sum(cost.layer(layers, b, np.ones_like(b))) for b in counts]) / total
@@ -177,13 +183,13 @@ def _schedules(table: NDArray[np.float64], cost: Cost, lengths: NDArray[np.int64
         for choice in reversed(choices):
             keep.append(_LEVELS[level])
             level = int(choice[level])
-        found[_retention(keep[::-1], cost)] = None
+        found[_retention(keep[::-1], cost, template)] = None
     return list(found)
 
 
-def _nearest(schedules: Sequence[Retention], cost: Cost, lengths: NDArray[np.int64], speed: float) -> Retention | None:
+def _nearest(schedules: Sequence[Retention], cost: Cost, texts: Sequence[Text], speed: float) -> Retention | None:
     """The slowest schedule of at least this speed, pulled to it along the line to the next slower schedule."""
-    rated = sorted((cost.ratio(lengths.tolist(), schedule), schedule.keep, schedule) for schedule in schedules)
+    rated = sorted((cost.ratio(texts, schedule), schedule.keep, schedule) for schedule in schedules)
     for (slow_ratio, _, slow), (fast_ratio, _, fast) in pairwise([(1.0, (), rated[0][2]), *rated]):
         if fast_ratio >= speed:
             if slow_ratio >= fast_ratio or slow is fast:
@@ -192,9 +198,8 @@ def _nearest(schedules: Sequence[Retention], cost: Cost, lengths: NDArray[np.int
             for _ in range(12):
                 middle = (low + high) / 2
                 keep = [a + (b - a) * middle for a, b in zip(slow.keep, fast.keep, strict=True)]
-                low, high = (
-                    (low, middle) if cost.ratio(lengths.tolist(), Retention(tuple(keep))) >= speed else (middle, high)
-                )
+                fast_enough = cost.ratio(texts, replace(slow, keep=tuple(keep))) >= speed
+                low, high = (low, middle) if fast_enough else (middle, high)
             keep = [a + (b - a) * high for a, b in zip(slow.keep, fast.keep, strict=True)]
-            return Retention(tuple(round(value, 3) for value in keep))
+            return replace(slow, keep=tuple(round(value, 3) for value in keep))
     return None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..graph.cost import Cost, Count, cost_of
+from ..graph.cost import Cost, Count, Text, cost_of
 from ..graph.model import eliminate_, restore_
 from ..retention import Retention
 
@@ -50,8 +50,8 @@ class Latency(Cost):
         """Milliseconds that a text takes however short it is."""
         return self.base + 0.0 * lengths
 
-    def flops_ratio(self, lengths: Iterable[int], retention: Retention) -> float:
-        return Cost(self.per_token, self.width, self.first_token).ratio(lengths, retention)
+    def flops_ratio(self, texts: Iterable[Text], retention: Retention) -> float:
+        return Cost(self.per_token, self.width, self.first_token).ratio(texts, retention)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], cost: Cost) -> Latency:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from ..data import lengths_of
 from ..elimination.soft_extract import Form, SoftRetention
 from ..environment import has_fast_bf16
 from ..evaluation.inference import logits_of
-from ..graph.cost import Cost
+from ..graph.cost import Cost, Text
 from ..graph.model import eliminate_, restore_
 from ..graph.soft import soften_
+from ..protection import sizes_of
 from ..retention import Retention
 from ..tasks import Task
 from ..training.distillation import DistillationTrainer
@@ -90,6 +91,7 @@ def learned_search(
     cost: Cost,
     how: Learning,
     *,
+    template: Retention | None = None,
     speeds: Sequence[float] = SPEEDS,
     progress: Callable[[str, float], None] = lambda stage, share: None,
 ) -> Found:
@@ -106,17 +108,18 @@ def learned_search(
         train: encoded texts with labels.
         sample: encoded texts in random order; at most 256 of them measure candidates, under hard extraction.
         cost: what an encoder costs, in FLOPs or in time; ``speeds`` are ratios of it.
+        template: a retention whose ``protect`` those found have; None protects the first token alone.
         progress: called with the stage and the share of it that is done.
 
     Raises:
         UnsupportedModelError: the model's head reads more than the first token.
         TrainingError: the loss or a parameter became NaN.
     """
-    lengths = np.asarray(lengths_of(train))
-    longest = int(lengths.max())
-    soft = soften_(model, how.form, ranks=longest)
+    template = template or Retention.keep_all(model.config.num_hidden_layers)
+    texts = sizes_of(train, template)
+    soft = soften_(model, how.form, ranks=max(lengths_of(train)), template=template)
     try:
-        objective = _Objective(soft, cost, lengths, sorted(speeds), how)
+        objective = _Objective(soft, cost, texts, template, sorted(speeds), how)
         history = fit(
             partial(_SearchTrainer, teacher=teacher, temperature=how.temperature, objective=objective),
             model,
@@ -140,7 +143,7 @@ def learned_search(
     try:
         for done, retention in enumerate(found):
             eliminate_(model, retention)
-            ratio = cost.flops_ratio(lengths.tolist(), retention)
+            ratio = cost.flops_ratio(texts, retention)
             candidates.append(Candidate(retention, ratio, divergence(dense, run(), kind)))
             progress("confirming", (done + 1) / len(found))
     finally:
@@ -194,13 +197,26 @@ class _Objective(Stateful):
     """What the retention parameters are pulled to, step by step, and the schedules met on the way."""
 
     def __init__(
-        self, soft: SoftRetention, cost: Cost, lengths: np.ndarray[Any, Any], speeds: Sequence[float], how: Learning
+        self,
+        soft: SoftRetention,
+        cost: Cost,
+        texts: Sequence[Text],
+        template: Retention,
+        speeds: Sequence[float],
+        how: Learning,
     ) -> None:
-        self.soft, self.cost, self.all_lengths, self.speeds, self.how = soft, cost, lengths, speeds, how
-        # A few lengths stand for all.
-        quantiles = np.quantile(lengths, (np.arange(_LENGTHS) + 0.5) / _LENGTHS)
+        self.soft, self.cost, self.texts, self.template = soft, cost, texts, template
+        self.speeds, self.how = speeds, how
+        sizes = np.array([text if isinstance(text, tuple) else (text, 0) for text in texts], dtype=np.float64)
+        # A few texts stand for all: their lengths, and what of them is protected on average in texts like them.
+        ordered = sizes[np.argsort(sizes[:, 0], kind="stable")]
+        quantiles = np.quantile(ordered[:, 0], (np.arange(_LENGTHS) + 0.5) / _LENGTHS)
+        protected = [part[:, 1].mean() for part in np.array_split(ordered, min(_LENGTHS, len(ordered)))]
+        protected = np.interp(np.linspace(0, 1, _LENGTHS), np.linspace(0, 1, len(protected)), protected)
         self.lengths = torch.tensor(quantiles, dtype=torch.float32, device=soft.share.device)
-        self.longest = int(lengths.max())
+        least = np.minimum(quantiles, np.maximum(protected, template.protected_first))
+        self.least = torch.tensor(least, dtype=torch.float32, device=soft.share.device)
+        self.longest = int(sizes[:, 0].max())
         self.goal, self.steps = 1.0, 1
         self.passed: dict[float, list[float]] = {}
         self.start = self._reached()  # by the cut of the last layer alone
@@ -233,7 +249,7 @@ class _Objective(Stateful):
     def _speed(self) -> Tensor:
         one = torch.ones_like(self.lengths)
         dense = self.cost.total(self.lengths, [self.lengths] * self.cost.layers)
-        kept = [torch.maximum(row, one) for row in self._kept()]
+        kept = [torch.maximum(row, self.least) for row in self._kept()]
         return dense.sum() / self.cost.total(self.lengths, [*kept, one]).sum()
 
     @torch.no_grad()
@@ -276,12 +292,11 @@ class _Objective(Stateful):
     def _retention(self, fractions: Sequence[float]) -> Retention:
         if self.soft.form == "count":
             counts = [int(np.ceil(round(fraction * self.longest, 3))) for fraction in fractions]
-            return Retention.counts([*counts, 0])
-        return Retention.fractions([*(round(fraction, 3) for fraction in fractions), 0.0])
+            return replace(self.template, keep=(*counts, 0), kind="count")
+        return replace(self.template, keep=(*(round(fraction, 3) for fraction in fractions), 0.0))
 
     def _pulled(self, fractions: Sequence[float], speed: float) -> Retention | None:
         """The schedule with each fraction raised to the one power at which it has this speed; None if none has."""
-        lengths = self.all_lengths.tolist()
         # One that has hardly moved has a direction all the same.
         fractions = [min(fraction, (1 - 1e-6) ** (layer + 1)) for layer, fraction in enumerate(fractions)]
 
@@ -289,13 +304,13 @@ class _Objective(Stateful):
             return self._retention([fraction**power for fraction in fractions])
 
         low, high = 0.0, 1.0
-        while self.cost.ratio(lengths, raised(high)) < speed:
+        while self.cost.ratio(self.texts, raised(high)) < speed:
             low, high = high, 2 * high
             if high > 2**24:
                 return None
         for _ in range(20):
             middle = (low + high) / 2
-            low, high = (low, middle) if self.cost.ratio(lengths, raised(middle)) >= speed else (middle, high)
+            low, high = (low, middle) if self.cost.ratio(self.texts, raised(middle)) >= speed else (middle, high)
         return raised(high)
 
     def warnings(self, candidates: Sequence[Candidate]) -> tuple[str, ...]:
@@ -323,4 +338,4 @@ class _Objective(Stateful):
 
     def _cut_alone(self) -> float:
         """The ratio of FLOPs with nothing dropped but by the last layer's cut."""
-        return self.cost.flops_ratio(self.all_lengths.tolist(), Retention((1.0,) * self.cost.layers))
+        return self.cost.flops_ratio(self.texts, Retention((1.0,) * self.cost.layers))

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import datasets
+from transformers import PreTrainedModel
+
+from wordelim.adapters import family_of
 
 from ..errors import UnsupportedModelError
 from ..labels import outputs_of
+from ..retention import Retention
 from .answering import Answering
 from .choice import Choice
 from .ranking import Ranking
@@ -15,7 +19,7 @@ from .similarity import Pooling, Similarity
 from .tagging import Tagging
 from .task import Task, batches
 
-__all__ = ["Task", "batches", "task_for"]
+__all__ = ["Task", "batches", "task_for", "template_for"]
 
 _HEADS: dict[str, type[Task]] = {
     "ForSequenceClassification": Task,
@@ -58,3 +62,17 @@ def task_for(
         f"{name} has no head that can be trained and measured: use one of {', '.join(f'*{head}' for head in _HEADS)}, "
         "or a model without a head, for embeddings."
     )
+
+
+def template_for(model: PreTrainedModel, task: Task, protect: tuple[str, ...] = ("first",)) -> Retention:
+    """A retention that drops nothing, to fill in: what it protects, and what becomes of the dropped where all is read.
+
+    Where the mean alone is read, a dropped word vector comes back as the mean of those that are left, so that the mean
+    of all is theirs: what it was when it was dropped, layers before, would be a stranger among them.
+
+    Raises:
+        UnsupportedModelError: the model's family isn't supported.
+    """
+    layers = max(1, getattr(model.config, "num_hidden_layers", 0))
+    mean = task.reads_mean and not family_of(model).normalises_after
+    return Retention((1.0,) * layers, protect=protect, restore="mean" if mean else False)

@@ -40,6 +40,10 @@ class Similarity(Task):
         self.pooling = pooling
 
     @property
+    def reads_mean(self) -> bool:  # type: ignore[override]
+        return self.pooling == "mean"
+
+    @property
     def kind(self) -> str:
         return "regression"
 

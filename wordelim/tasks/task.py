@@ -36,6 +36,8 @@ class Task:
     title = "classification"
     targets: tuple[str, ...] = ("labels",)
     """Columns of encoded examples that a model is trained to answer."""
+    reads_mean = False
+    """Whether nothing is read of the last hidden states but their mean."""
     own_loss = False
     """Whether the loss is this task's own, so that the model is not given the targets."""
 
