@@ -18,7 +18,7 @@ from .environment import environment
 from .errors import WordelimError
 from .evaluation.compare import compare
 from .evaluation.latency import measure_speed
-from .evaluation.metrics import Metric
+from .evaluation.metrics import ComputeMetrics, Metric
 from .evaluation.statistics import paired_bootstrap
 from .graph.cost import cost_of
 from .graph.model import is_marked, retention_of
@@ -41,7 +41,7 @@ class CheckSettings:
             None measures no speed.
         strict: judge the upper end of the drop's interval, not the drop itself.
         confidence: of that interval.
-        metric: its name; None for the task's usual one.
+        metric: as in :class:`wordelim.Settings`.
         max_length: tokens at which texts are cut; None for what the tokenizer and the model allow.
         batch_size: texts a step.
         seed: of the bootstrap, and of the texts that speed is measured on.
@@ -54,7 +54,7 @@ class CheckSettings:
     min_speedup: float | None = None
     strict: bool = False
     confidence: float = 0.95
-    metric: str | None = None
+    metric: str | ComputeMetrics | None = None
     max_length: int | None = None
     batch_size: int = 32
     seed: int = 0
@@ -179,7 +179,7 @@ def check(
         **({} if speed is None else {"speed": speed}),
         "labels": task_of(subject.config)[1],
         "data": {**describe(rows, columns, encoded), "longest": max(encoded.lengths), "inputs": inputs},
-        "settings": asdict(chosen),
+        "settings": {**asdict(chosen), "metric": metric.name if callable(chosen.metric) else chosen.metric},
         "seconds": round(time.perf_counter() - started, 1),
         **environment(place),
         "answers": {name: answers[name].tolist() for name in ("base", "compressed")},

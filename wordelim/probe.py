@@ -20,6 +20,7 @@ from .environment import environment
 from .errors import WordelimError
 from .evaluation.inference import logits_of
 from .evaluation.latency import Batch, Forward, forward_of, interleave, workload
+from .evaluation.metrics import ComputeMetrics
 from .evaluation.statistics import paired_bootstrap
 from .graph.cost import cost_of
 from .graph.model import eliminate_, eliminating_encoder, is_marked
@@ -48,7 +49,7 @@ class ProbeSettings:
 
     Args:
         max_drop: points of the metric that may be lost.
-        metric: its name; None for the task's usual one.
+        metric: as in :class:`wordelim.Settings`.
         examples: random texts that are searched and measured on.
         max_length: tokens at which texts are cut; None for what the tokenizer and the model allow.
         batch_size: texts a batch.
@@ -60,7 +61,7 @@ class ProbeSettings:
     """
 
     max_drop: float = 1.0
-    metric: str | None = None
+    metric: str | ComputeMetrics | None = None
     examples: int = 512
     max_length: int | None = None
     batch_size: int = 32
@@ -236,7 +237,7 @@ def probe_model(
         "as_it_is": _fastest(headroom, chosen.max_drop),
         "in_reach": _fastest(headroom, chosen.max_drop + RECOVERABLE),
         "data": {**describe(validation, found, encoded), "measured": len(sample)},
-        "settings": asdict(chosen),
+        "settings": {**asdict(chosen), "metric": metric.name if callable(chosen.metric) else chosen.metric},
         "seconds": round(time.perf_counter() - started, 1),
         **environment(model.device),
     }

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from .elimination.soft_extract import Form
 from .errors import WordelimError
+from .evaluation.metrics import ComputeMetrics, Metric
 from .tasks.similarity import Pooling
 
 __all__ = ["Settings"]
@@ -42,7 +43,8 @@ class Settings:
             measured first, on the device and with the threads of this run.
         protect: word vectors that are never dropped beside the first: ``"first:N"``, ``"separators"``, ``"query"`` (the
             first text of a pair) and ``"words:FILE"``; see :func:`wordelim.protect_rules`.
-        metric: its name; None for the task's usual one.
+        metric: its name; None for the task's usual one. Or a function such as transformers' Trainer takes for its
+            ``compute_metrics``, whose first value, a share of 1, is the metric.
         pooling: how a model without a head makes an embedding: ``"mean"`` of all tokens, or ``"cls"``, the first one.
         retrain: adapt the weights to the elimination.
         seeds: how often the last retraining is done, with one seed after the other; the best on the validation texts is
@@ -71,7 +73,7 @@ class Settings:
     form: Form = "ramp"
     cost: str = "flops"
     protect: Sequence[str] = ()
-    metric: str | None = None
+    metric: str | ComputeMetrics | None = None
     pooling: Pooling = "mean"
     retrain: bool = True
     seeds: int = 1
@@ -153,7 +155,10 @@ class Settings:
             for name in ("keep", "speeds", "protect", "report_to")
             if getattr(self, name) is not None
         }
-        return {**asdict(self), **lists}
+        metric = (
+            self.metric if self.metric is None or isinstance(self.metric, str) else Metric.computed(self.metric).name
+        )
+        return {**asdict(self), **lists, "metric": metric}
 
 
 def _check_tracker(name: str) -> None:

@@ -19,6 +19,7 @@ from .companions import companions, pooling_of
 from .data import Columns, Encoded
 from .errors import WordelimError
 from .evaluation.inference import logits_of
+from .evaluation.metrics import ComputeMetrics
 from .exporting.runtime import ExportedModel, is_exported
 from .labels import problem_type
 from .opening import check_tokenizer, check_vocabulary, move, open_tokenizer
@@ -92,7 +93,7 @@ def encode_for(
     rows: datasets.Dataset,
     names: Mapping[str, str | None],
     max_length: int | None,
-    metric: str | None = None,
+    metric: str | ComputeMetrics | None = None,
 ) -> tuple[Task, Columns, Encoded]:
     """What a subject is asked, and labelled texts as it reads them; WordelimError where they don't fit its task."""
     task = task_for(subject.head, subject.config, subject.tokenizer, rows, metric=metric, pooling=subject.pooling)

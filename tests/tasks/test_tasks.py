@@ -390,3 +390,42 @@ def test_a_search_reaches_its_speed_with_what_is_protected(method, make_model_di
             target_speedup=3,
             **QUICK,
         )
+
+
+# --- metrics of the user's own ------------------------------------------------------------------------------------
+
+
+def share_of_label_1(evaluated):
+    """As transformers' Trainer takes it."""
+    said = evaluated.predictions.argmax(-1)
+    known = evaluated.label_ids != -100
+    return {"share": float((said == 1)[known].mean()), "other": 0.0}
+
+
+@pytest.mark.parametrize("name", ["sequence", "tagging", "choice"])
+def test_a_metric_may_be_a_function(name, make_model_dir, make_texts, tmp_path):
+    options, rows, _ = HEADS.get(name, ({"labels": 2}, make_texts, None))
+    directory = make_model_dir(**options)
+    found = wordelim.compress(
+        directory,
+        train=rows(16),
+        validation=rows(16, 1),
+        metric=share_of_label_1,
+        keep=(0.7, 0.5, 0.3),
+        output=tmp_path / "out",
+        **QUICK,
+    )
+    assert found.report["metric"] == found.report["settings"]["metric"] == "share_of_label_1"
+    part = found.report["validation"]
+    assert 0 <= part["compressed"] <= 100
+    assert part["flips"]["total"] == 16
+    result = wordelim.check(directory, tmp_path / "out", data=rows(16, 1), metric=share_of_label_1, max_drop=100)
+    assert result.report["result"]["drop"] == part["drop"]
+
+
+def test_a_function_of_what_has_no_logits_and_labels_is_refused(make_model_dir):
+    options, rows, _ = HEADS["answering"]
+    with pytest.raises(WordelimError, match="question answering is chosen by its name"):
+        wordelim.compress(
+            make_model_dir(**options), train=rows(8), validation=rows(8), metric=share_of_label_1, **QUICK
+        )

@@ -37,7 +37,8 @@ def compare(
     """
     judged, labels, lengths = metric.of_answers(), task.truth(encoded), task.unit_lengths(encoded)
     interval = paired_bootstrap(judged, dense, compressed, labels, seed=seed, clusters=task.clusters(encoded))
-    changed = flips(dense, compressed, labels, right=metric.right)
+    decided = [task.decided(metric, answers) for answers in (dense, compressed)]
+    changed = flips(decided[0], decided[1], labels, right=metric.right)
     return {
         "examples": len(labels),
         "dense": round(judged(dense, labels), 3),
@@ -48,7 +49,7 @@ def compare(
         "mcnemar_p": None if changed is None else round(mcnemar(changed), 6),
         "slices": [
             *_by_length(judged, dense, compressed, labels, np.asarray(lengths)),
-            *_by_label(task, dense, compressed, labels),
+            *_by_label(task, decided[0], decided[1], labels),
         ],
     }
 

@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from transformers import EvalPrediction
 
 from wordelim.errors import WordelimError
 from wordelim.labels import outputs_of, problem_type
@@ -19,10 +20,12 @@ from wordelim.labels import outputs_of, problem_type
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-__all__ = ["Metric", "metric_for", "named", "predictions", "scores_of"]
+__all__ = ["ComputeMetrics", "Metric", "metric_for", "named", "predictions", "scores_of"]
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
+ComputeMetrics: TypeAlias = Callable[[EvalPrediction], Mapping[str, float]]
+"""As transformers' Trainer takes it: from logits and labels to numbers by name."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Metric:
         is_mean: whether `score` is the mean over examples of being right in all labels.
         parts: from labels and predictions to numbers [n, k] whose sums over examples decide the score, and ``finish``
             from such sums [..., k] to the score: what makes a bootstrap fast.
+        of_logits: whether predictions are the logits as they are, of any shape, which ``score`` decides by itself.
         right: from labels and predictions to which examples are right [n]; None where that is plain from their values.
     """
 
@@ -46,6 +50,20 @@ class Metric:
     parts: Callable[[Array, Array], Array] | None = None
     finish: Callable[[Array], Array] | None = None
     right: Callable[[Array, Array], Array] | None = None
+    of_logits: bool = False
+
+    @classmethod
+    def computed(cls, compute_metrics: ComputeMetrics) -> Metric:
+        """The first value of what a ``compute_metrics`` of transformers' Trainer says, as a share of 1."""
+
+        def score(truth: Array, logits: Array) -> float:
+            values = compute_metrics(EvalPrediction(logits, truth))
+            if not isinstance(values, Mapping) or not values:
+                raise WordelimError(f"The metric {name} gave {values!r}: it must return a dictionary of numbers.")
+            return float(next(iter(values.values())))
+
+        name = getattr(compute_metrics, "__name__", type(compute_metrics).__name__)
+        return cls(name, np.asarray, score, of_logits=True)
 
     @classmethod
     def of_parts(
@@ -69,7 +87,7 @@ class Metric:
             WordelimError: there are no examples, the labels' shape is not the predictions', or a logit is not a number.
         """
         predicted, truth = self.decide(np.asarray(logits)), np.asarray(labels)
-        if not len(truth) or predicted.shape != truth.shape:
+        if not len(truth) or (predicted.shape != truth.shape and not self.of_logits):
             raise WordelimError(
                 f"The metric {self.name} needs labels of the same shape as the predictions, and at least one: the "
                 f"labels have the shape {truth.shape}, the predictions {predicted.shape}."

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from wordelim.adapters import family_of
 
 from ..errors import UnsupportedModelError
+from ..evaluation.metrics import ComputeMetrics
 from ..labels import outputs_of
 from ..retention import Retention
 from .answering import Answering
@@ -36,7 +37,7 @@ def task_for(
     tokenizer: Any,
     data: datasets.Dataset | None = None,
     *,
-    metric: str | None = None,
+    metric: str | ComputeMetrics | None = None,
     pooling: Pooling = "mean",
 ) -> Task:
     """What a model's head is asked.

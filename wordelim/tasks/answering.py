@@ -34,6 +34,7 @@ class Answering(Task):
     """A context longer than the model reads is several windows, a row each; a unit is a question."""
 
     title = "question answering"
+    takes_metrics = False
     targets = ("start_positions", "end_positions")
 
     @property
@@ -108,7 +109,7 @@ class Answering(Task):
     def logits(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         return torch.stack([output.start_logits, output.end_logits], -1)
 
-    def metric(self, name: str | None = None) -> Metric:
+    def named_metric(self, name: str | None) -> Metric:
         known = {"f1": 1, "exact_match": 0}
         name, column = named(known, name, self.title)
         return Metric.of_parts(

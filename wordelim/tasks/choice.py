@@ -113,7 +113,7 @@ class Choice(Task):
             batch["labels"] = torch.tensor([row["labels"] for row in rows])
         return batch
 
-    def metric(self, name: str | None = None) -> Metric:
+    def named_metric(self, name: str | None) -> Metric:
         name, score = named({"accuracy": accuracy_score}, name, self.title)
         return Metric(name, _highest, score, is_mean=True)
 

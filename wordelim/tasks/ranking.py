@@ -30,6 +30,7 @@ class Ranking(Task):
     """One logit a pair; a unit is a query with its documents."""
 
     title = "ranking"
+    takes_metrics = False
     own_loss = True
 
     @staticmethod
@@ -74,7 +75,7 @@ class Ranking(Task):
                 "better than another: leave it out."
             )
 
-    def metric(self, name: str | None = None) -> Metric:
+    def named_metric(self, name: str | None) -> Metric:
         known = {"mrr": _reciprocal_rank, "map": _average_precision, "ndcg": _ndcg}
         name, of_query = named(known, name, self.title)
         return Metric.of_parts(name, partial(_by_query, of_query), _mean)

@@ -33,6 +33,7 @@ class Similarity(Task):
     """
 
     title = "embeddings"
+    takes_metrics = False
     own_loss = True
 
     def __init__(self, config: Any, tokenizer: Any, pooling: Pooling = "mean") -> None:
@@ -91,7 +92,7 @@ class Similarity(Task):
     def loss(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         return torch.zeros((), device=output[0].device)
 
-    def metric(self, name: str | None = None) -> Metric:
+    def named_metric(self, name: str | None) -> Metric:
         name, score = named(scores_of("regression", 1), name, self.title)
         return Metric(name, partial(np.reshape, shape=-1), score)
 

@@ -116,7 +116,7 @@ class Tagging(Task):
             batch["labels"] = torch.tensor(padded)
         return batch
 
-    def metric(self, name: str | None = None) -> Metric:
+    def named_metric(self, name: str | None) -> Metric:
         name, (parts, finish) = named({"f1": (self._entities, _f1), "accuracy": (_same, _mean)}, name, self.title)
         return Metric.of_parts(name, parts, finish)
 
@@ -145,7 +145,11 @@ class Tagging(Task):
         known = logits[:, : truth.shape[1]]
         if np.isnan(known[truth != _NONE]).any():
             raise WordelimError("The model's output is not a number for some tokens; check the weights and the dtype.")
-        return np.where(truth == _NONE, _NONE, np.nan_to_num(known).argmax(-1))
+        known = np.nan_to_num(known)
+        return known if metric.of_logits else np.where(truth == _NONE, _NONE, known.argmax(-1))
+
+    def decided(self, metric: Metric, answers: Array) -> Array:
+        return answers.argmax(-1) if metric.of_logits else answers
 
     def worst(
         self,
@@ -156,7 +160,8 @@ class Tagging(Task):
         texts_of: Callable[[int], Sequence[str]],
     ) -> list[dict[str, Any]]:
         truth = self.truth(encoded)
-        answers = [self.answers(metric, logits, encoded) for logits in (dense, compressed)]
+        own = self.named_metric("accuracy")
+        answers = [self.answers(own, logits, encoded) for logits in (dense, compressed)]
         shares = [_mean(_same(truth, each)) for each in answers]
         differ = [sorted({int(tag) for tag in row[row != _NONE]}) for row in truth]
         said = [[self._said(row, truth[i], differ[i]) for i, row in enumerate(each)] for each in (truth, *answers)]

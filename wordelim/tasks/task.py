@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import INPUTS, Columns, Encoded, encode, find_columns
-from ..errors import DataError
-from ..evaluation.metrics import Metric, metric_for
+from ..errors import DataError, WordelimError
+from ..evaluation.metrics import ComputeMetrics, Metric, metric_for
 from ..evaluation.worst import worst_flips
 from ..labels import outputs_of, problem_type
 
@@ -85,9 +85,28 @@ class Task:
         """What the model says to examples, [examples, outputs], or to each token, [examples, tokens, outputs]."""
         return output.logits  # type: ignore[no-any-return]
 
-    def metric(self, name: str | None = None) -> Metric:
+    takes_metrics = True
+    """Whether a metric may be a function of logits and labels."""
+
+    def metric(self, metric: str | ComputeMetrics | None = None) -> Metric:
+        """The metric of this name, the usual one, or a function of the user's own.
+
+        Raises:
+            WordelimError: there is none of this name, or the task has no logits and labels that a function could take.
+        """
+        if metric is None or isinstance(metric, str):
+            return self.named_metric(metric)
+        if not self.takes_metrics:
+            raise WordelimError(f"A metric of {self.title} is chosen by its name: give no function.")
+        return Metric.computed(metric)
+
+    def named_metric(self, name: str | None) -> Metric:
         """The metric of this name, or the usual one; WordelimError where there is none of this name."""
         return metric_for(self.config, name)
+
+    def decided(self, metric: Metric, answers: Array) -> Array:
+        """Answers as labels, also where a metric takes logits."""
+        return self.named_metric(None).decide(answers) if metric.of_logits else answers
 
     def answers(self, metric: Metric, logits: Array, encoded: datasets.Dataset) -> Array:
         """What was decided, one row for each unit that is judged: an example, a question, or a query."""
