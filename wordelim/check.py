@@ -18,7 +18,7 @@ from .environment import environment
 from .errors import WordelimError
 from .evaluation.compare import compare
 from .evaluation.latency import measure_speed
-from .evaluation.metrics import ComputeMetrics, Metric
+from .evaluation.metrics import ComputeMetrics, Metric, name_of
 from .evaluation.statistics import paired_bootstrap
 from .graph.cost import cost_of
 from .graph.model import is_marked, retention_of
@@ -179,7 +179,7 @@ def check(
         **({} if speed is None else {"speed": speed}),
         "labels": task_of(subject.config)[1],
         "data": {**describe(rows, columns, encoded), "longest": max(encoded.lengths), "inputs": inputs},
-        "settings": {**asdict(chosen), "metric": metric.name if callable(chosen.metric) else chosen.metric},
+        "settings": {**asdict(chosen), "metric": name_of(chosen.metric)},
         "seconds": round(time.perf_counter() - started, 1),
         **environment(place),
         "answers": {name: answers[name].tolist() for name in ("base", "compressed")},

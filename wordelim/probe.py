@@ -20,7 +20,7 @@ from .environment import environment
 from .errors import WordelimError
 from .evaluation.inference import logits_of
 from .evaluation.latency import Batch, Forward, forward_of, interleave, workload
-from .evaluation.metrics import ComputeMetrics
+from .evaluation.metrics import ComputeMetrics, name_of
 from .evaluation.statistics import paired_bootstrap
 from .graph.cost import cost_of
 from .graph.model import eliminate_, eliminating_encoder, is_marked
@@ -237,7 +237,7 @@ def probe_model(
         "as_it_is": _fastest(headroom, chosen.max_drop),
         "in_reach": _fastest(headroom, chosen.max_drop + RECOVERABLE),
         "data": {**describe(validation, found, encoded), "measured": len(sample)},
-        "settings": {**asdict(chosen), "metric": metric.name if callable(chosen.metric) else chosen.metric},
+        "settings": {**asdict(chosen), "metric": name_of(chosen.metric)},
         "seconds": round(time.perf_counter() - started, 1),
         **environment(model.device),
     }

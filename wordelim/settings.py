@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from .elimination.soft_extract import Form
 from .errors import WordelimError
-from .evaluation.metrics import ComputeMetrics, Metric
+from .evaluation.metrics import ComputeMetrics, name_of
 from .tasks.similarity import Pooling
 
 __all__ = ["Settings"]
@@ -155,10 +155,7 @@ class Settings:
             for name in ("keep", "speeds", "protect", "report_to")
             if getattr(self, name) is not None
         }
-        metric = (
-            self.metric if self.metric is None or isinstance(self.metric, str) else Metric.computed(self.metric).name
-        )
-        return {**asdict(self), **lists, "metric": metric}
+        return {**asdict(self), **lists, "metric": name_of(self.metric)}
 
 
 def _check_tracker(name: str) -> None:

@@ -20,7 +20,7 @@ from wordelim.labels import outputs_of, problem_type
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-__all__ = ["ComputeMetrics", "Metric", "metric_for", "named", "predictions", "scores_of"]
+__all__ = ["ComputeMetrics", "Metric", "metric_for", "name_of", "named", "predictions", "scores_of"]
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Metric:
                 raise WordelimError(f"The metric {name} gave {values!r}: it must return a dictionary of numbers.")
             return float(next(iter(values.values())))
 
-        name = getattr(compute_metrics, "__name__", type(compute_metrics).__name__)
+        name = str(name_of(compute_metrics))
         return cls(name, np.asarray, score, of_logits=True)
 
     @classmethod
@@ -99,6 +99,11 @@ class Metric:
     def of_answers(self) -> Metric:
         """The same metric over answers that are decided already, instead of logits."""
         return replace(self, decide=np.asarray)
+
+
+def name_of(metric: str | ComputeMetrics | None) -> str | None:
+    """What a report calls a metric that was asked for."""
+    return metric if metric is None or isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
 
 
 def predictions(logits: npt.ArrayLike, config: PreTrainedConfig) -> Array:
