@@ -19,6 +19,7 @@ from wordelim import Retention
 from wordelim.data import Columns, encode
 from wordelim.evaluation.inference import logits_of
 from wordelim.speeds import offer_speeds_
+from wordelim.tasks import Task
 
 KEEP = (0.9, 0.7, 0.5, 0.3, 0.2, 0.0)
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,7 @@ ELSEWHERE = {
     "benchmarks.md": "its commands need real models and hours",
     "export.md": "tests/exporting/test_export.py runs its script and its commands",
     "ci-gate.md": "tests/cli/test_check.py runs it",
+    "heads.md": "tests/tasks/test_tasks.py runs it",
     "families.md": "tests/adapters/test_families.py runs its example",
     "distributed.md": "tests/test_scoring_docs.py runs it",
     "commands.md": "it is what --help prints",
@@ -48,7 +50,8 @@ def shop(make_model, make_tokenizer, make_texts, tmp_path_factory):
     model.config.id2label, model.config.label2id = {0: "neg", 1: "pos"}, {"neg": 0, "pos": 1}
 
     def logits(texts):
-        return logits_of(model, encode(texts, tokenizer, Columns("text"), model.config).dataset, tokenizer)
+        encoded = encode(texts, tokenizer, Columns("text"), model.config).dataset
+        return logits_of(model, encoded, Task(model.config, tokenizer))
 
     model.classifier.bias.data -= torch.from_numpy(np.median(logits(make_texts(32)), axis=0))  # it says both
     for seed, name in enumerate(("train", "dev", "test")):

@@ -1,12 +1,18 @@
 """Every kind of head, from its data to a directory that was checked, on models so small that it takes a second."""
 
+import re
+import shlex
+from pathlib import Path
+
 import datasets
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, ndcg_score
+from typer.testing import CliRunner
 
 import wordelim
+from wordelim.cli import app
 from wordelim.errors import DataError, UnsupportedModelError, WordelimError
 from wordelim.evaluation.inference import logits_of
 from wordelim.evaluation.metrics import Metric
@@ -122,16 +128,32 @@ def test_a_head_is_compressed_saved_and_checked(head, tmp_path):
     assert wordelim.check(directory, directory, data=sets["test"], max_drop=0, strict=True).passed
 
 
-@pytest.mark.parametrize("name", [name for name in HEADS if name != "similarity"])
-def test_a_head_is_searched_and_probed(name, make_model_dir):
-    options, rows, _ = HEADS[name]
-    directory = make_model_dir(**options)
-    found = wordelim.compress(
-        directory, train=rows(16), validation=rows(16, 1), target_speedup=1.4, retrain=False, **QUICK
-    )
-    assert found.report["validation"]["flops_ratio"] > 1.3
-    report = wordelim.probe(directory, validation=rows(16, 1), texts=8, rounds=1)
-    assert report["headroom"]
+PAGE = Path(__file__).parents[2] / "docs" / "heads.md"
+IN_PAGE = {
+    "my-tagger": ("tagging", "tags"),
+    "my-reranker": ("ranking", "pairs"),
+    "my-chooser": ("choice", "choices"),
+    "my-answerer": ("answering", "answers"),
+    "my-embedder": ("similarity", "similar"),
+}
+
+
+def test_the_page_on_heads_runs_as_it_stands(make_model_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, (kind, files) in IN_PAGE.items():
+        options, rows, _ = HEADS[kind]
+        make_model_dir(name=name, **options)
+        for seed, part in enumerate(("train", "dev")):
+            rows(16, seed).to_json(tmp_path / f"{files}-{part}.jsonl")
+    namespace = {}
+    for language, body in re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S):
+        if language == "python":
+            exec(compile(body, str(PAGE), "exec"), namespace)
+            continue
+        for command in body.splitlines():
+            _, *arguments = shlex.split(command)
+            done = CliRunner().invoke(app, [*arguments, "--max-drop", "200", "--epochs", "1"])
+            assert done.exit_code == 0, done.stderr
 
 
 def test_logits_of_tokens_are_nan_behind_the_text(make_model, make_tokenizer):
