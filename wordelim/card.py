@@ -66,10 +66,11 @@ def _data(report: Mapping[str, Any], parts: Mapping[str, Any]) -> ModelCardData:
     """The front matter; results are given where it is known what they were measured on."""
     name = report.get("model")
     sources = {part: (report.get("data") or {}).get(part, {}).get("source") for part in parts}
+    task = report.get("task", "text-classification")
     results = [
         EvalResult(
-            task_type="text-classification",
-            task_name="Text classification",
+            task_type=task,
+            task_name=task.replace("-", " ").capitalize(),
             dataset_type=source,
             dataset_name=source,
             dataset_split=part,
@@ -82,7 +83,7 @@ def _data(report: Mapping[str, Any], parts: Mapping[str, Any]) -> ModelCardData:
     ]
     return ModelCardData(
         library_name="transformers",
-        pipeline_tag="text-classification",
+        pipeline_tag=task,
         base_model=str(name) if _is_hub_name(name) else None,
         tags=_TAGS,
         model_name=f"{source_name(report) or 'model'}, compressed" if results else None,

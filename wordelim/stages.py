@@ -341,6 +341,7 @@ class Stages:
             "unmet": unmet,
             "retention": retention.to_dict(),
             "last_layer_cut_to_first_token": self.cost.first_token,
+            "task": self.task.pipeline_tag,
             "metric": self.metric.name,
             **measured,
         }

@@ -34,6 +34,7 @@ class Answering(Task):
     """A context longer than the model reads is several windows, a row each; a unit is a question."""
 
     title = "question answering"
+    pipeline_tag = "question-answering"
     takes_metrics = False
     targets = ("start_positions", "end_positions")
 

@@ -30,6 +30,7 @@ class Choice(Task):
     """Each choice is a sequence of its own: the text, and behind the separator the question with the choice."""
 
     title = "multiple choice"
+    pipeline_tag = "multiple-choice"
 
     @property
     def kind(self) -> str:

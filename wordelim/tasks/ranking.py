@@ -30,6 +30,7 @@ class Ranking(Task):
     """One logit a pair; a unit is a query with its documents."""
 
     title = "ranking"
+    pipeline_tag = "text-ranking"
     takes_metrics = False
     own_loss = True
 

@@ -33,6 +33,7 @@ class Similarity(Task):
     """
 
     title = "embeddings"
+    pipeline_tag = "sentence-similarity"
     takes_metrics = False
     own_loss = True
 

@@ -32,6 +32,7 @@ class Tagging(Task):
     """The first token of each word answers for it; a unit is a sentence."""
 
     title = "token classification"
+    pipeline_tag = "token-classification"
 
     @property
     def kind(self) -> str:

@@ -34,6 +34,8 @@ class Task:
     """
 
     title = "classification"
+    pipeline_tag = "text-classification"
+    """What the hub calls it."""
     targets: tuple[str, ...] = ("labels",)
     """Columns of encoded examples that a model is trained to answer."""
     reads_mean = False
