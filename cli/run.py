@@ -64,7 +64,10 @@ def guarded(command: Command) -> Command:
 
     # In a terminal a paragraph is as wide as the terminal is.
     run.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
-    run.__signature__ = with_shared_options(command)  # type: ignore[attr-defined]
+    signature = with_shared_options(command)
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    # Evaluated once; typer would evaluate the command's own, which are strings, several times.
+    run.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     return run  # type: ignore[return-value]
 
 
