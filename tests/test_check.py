@@ -33,9 +33,8 @@ def planted(monkeypatch, make_tokenizer, make_texts):
         answers = {"base": base, "compressed": compressed}
 
         def subject(name, **_):
-            return Subject(
-                name, "BertForSequenceClassification", config, tokenizer, lambda task, encoded: np.eye(2)[answers[name]]
-            )
+            head = "BertForSequenceClassification"
+            return Subject(name, head, config, tokenizer, lambda task, encoded, progress: np.eye(2)[answers[name]])
 
         monkeypatch.setattr(import_module("wordelim.check"), "open_subject", subject)
         return check("base", "compressed", data=texts, **options)
