@@ -104,7 +104,7 @@ def compression():
 CHECK = {
     "wordelim_check": 1,
     "passed": False,
-    "failures": ["the drop is 0.75 points of accuracy, more than 0.5"],
+    "failures": {"drop": "the drop is 0.75 points of accuracy, more than 0.5"},
     "warnings": [],
     "base": "a/my-bert",
     "compressed": "b/my-bert-fast",
