@@ -131,10 +131,12 @@ def check(
         runs["base"] = open_subject(base, device=place, batch_size=chosen.batch_size)
         require_same_task(runs["base"], subject, rows, task, columns, encoded, chosen.max_length)
 
+    logits: dict[str, NDArray[Any]] = {}
+
     def answers_of(name: str) -> NDArray[Any]:
         texts, stage = encoded.dataset, f"{name} model"
-        logits = runs[name].logits(task, texts, lambda done: progress(stage, done / len(texts)))
-        return task.answers(metric, logits, texts)
+        logits[name] = runs[name].logits(task, texts, lambda done: progress(stage, done / len(texts)))
+        return task.answers(metric, logits[name], texts)
 
     measured = chosen.min_speedup is not None
     expect(progress, check_stages(encoded.lengths, base=stored is None, speed=measured))
@@ -146,6 +148,10 @@ def check(
 
     before, after = answers["base"], answers["compressed"]
     result = compare(task, metric, before, after, encoded.dataset, seed=chosen.seed)
+    if "base" in logits:
+        result["worst_flips"] = task.worst(
+            metric, logits["base"], logits["compressed"], encoded.dataset, lambda row: task.shown(columns, rows[row])
+        )
     judged = result["drop"]
     if chosen.strict:
         interval = paired_bootstrap(
