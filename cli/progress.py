@@ -76,14 +76,14 @@ class Course:
 
     @property
     def left(self) -> float | None:
-        """Seconds until the end; None as long as there is nothing to tell it from."""
+        """Seconds until the end; None where there is nothing to tell it from, or they have run out."""
         since, before = self._began or (0.0, self._done)
         if self._done == before:
             return None
         pace, gained = (self._reported - since) / (self._done - before), self._part - self._first[1]
         whole = (self._reported - self._first[0]) / gained if gained >= _SETTLED else pace * self._weight
-        left = whole * (1 - self._part) + pace * sum(self._ahead.values())
-        return max(0.0, left - (self._clock() - self._reported))
+        left = whole * (1 - self._part) + pace * sum(self._ahead.values()) - (self._clock() - self._reported)
+        return left if left > 0 else None
 
 
 @contextmanager
