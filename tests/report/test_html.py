@@ -105,7 +105,7 @@ CHECK = {
     "wordelim_check": 1,
     "passed": False,
     "failures": {"drop": "the drop is 0.75 points of accuracy, more than 0.5"},
-    "warnings": [],
+    "warnings": ["5 of 80 texts were cut"],
     "base": "a/my-bert",
     "compressed": "b/my-bert-fast",
     "metric": "accuracy",
@@ -217,7 +217,7 @@ def test_a_check():
     for expected in (
         "Check of my-bert-fast",
         "Failed: the drop is 0.75",
-        "my-bert-fast against my-bert",
+        "my-bert-fast against my-bert. Warning: 5 of 80 texts were cut.",
         "Where it is lost",
     ):
         assert expected in text

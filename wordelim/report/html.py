@@ -96,7 +96,12 @@ def _check(report: Mapping[str, Any]) -> Page:
     verdict = (True, "Passed.") if report["passed"] else (False, f"Failed: {failures}.")
     lost = compared(metric, parts)
     models = f"{_name(report['compressed'])} against {_name(report['base'])}."
-    lost = Section(lost.name, lost.title, lost.blocks, [models, *report.get("warnings", []), *lost.intro])
+    lost = Section(
+        lost.name,
+        lost.title,
+        lost.blocks,
+        [models, *(f"Warning: {warning}." for warning in report["warnings"]), *lost.intro],
+    )
     sections = [
         lost,
         slices(parts),
