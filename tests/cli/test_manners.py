@@ -92,3 +92,13 @@ def test_shells_complete_commands_and_options():
 
     assert complete("wordelim che", "1") == ["check"]
     assert "--baseline-report" in complete("wordelim check --b", "2")
+
+
+@pytest.mark.parametrize(
+    ("option", "quiet"), [((), True), (("--verbose",), False), (("-v",), False), (("--debug",), False)]
+)
+def test_libraries_are_heard_when_asked(wordelim, here, monkeypatch, option, quiet):
+    silenced = []
+    monkeypatch.setattr(run, "_silence", lambda: silenced.append(True))
+    assert wordelim("inspect", "dense", *option).exit_code == 0
+    assert bool(silenced) is quiet
