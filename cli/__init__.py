@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from wordelim._version import __version__
 
@@ -18,8 +19,19 @@ __all__ = ["app", "main"]
 _NARROW = 60
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
+
+class _Group(TyperGroup):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # What is no bool goes through pydantic, which takes longer to import than all else: an unset flag is False.
+        for parameter in self.get_params(ctx):
+            if getattr(parameter, "is_flag", False) and parameter.default is None:
+                parameter.default = False
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     name="wordelim",
+    cls=_Group,
     help="Make fine-tuned BERT models faster by dropping word vectors layer by layer.",
     epilog="Begin with: wordelim probe my-bert --validation dev.csv. Examples: wordelim COMMAND --help.",
     no_args_is_help=True,

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .run import Config, Debug, Json, errors, print_json, progress
+from .progress import progress
+from .run import Config, Debug, Json, errors, print_json
 
 __all__ = ["command"]
 
@@ -51,10 +52,12 @@ def command(
     """
     from wordelim.bench import bench
     from wordelim.checkpoint import write_report
-    from wordelim.files import write_whole
+    from wordelim.files import require_writable, write_whole
     from wordelim.report.html import render_html
     from wordelim.report.terminal import print_bench
 
+    for asked in filter(None, (output, html)):
+        require_writable(asked)
     settings: dict[str, Any] = {
         "batch_size": batch_size,
         "texts": texts,

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .run import NOT_MET, Config, Debug, Json, errors, insist, print_json, progress
+from .progress import progress
+from .run import NOT_MET, Config, Debug, Json, errors, insist, print_json
 
 __all__ = ["command"]
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .run import Config, Debug, Json, finish, print_json, progress
+from .progress import progress
+from .run import Config, Debug, Json, finish, print_json
 
 __all__ = ["command"]
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .run import Debug, Json, errors, print_json, progress
+from .progress import progress
+from .run import Debug, Json, errors, print_json
 
 __all__ = ["command"]
 
@@ -36,9 +37,12 @@ def command(
     """
     if (text is None) == (audit is None):
         raise typer.BadParameter("give a text, or a data set with --audit.", param_hint="'TEXT'")
+    from wordelim.files import require_writable
     from wordelim.report.survival import render_audit, render_survival
     from wordelim.report.terminal_survival import print_audit, print_comparison, print_survival
 
+    if html is not None:
+        require_writable(html)
     if audit is not None:
         found = _audit(model_dir, audit, watch, limit, text_column, pair_column)
         print_json(found) if as_json else print_audit(found)

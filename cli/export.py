@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .run import Config, Debug, Json, errors, print_json, progress
+from .progress import progress
+from .run import Config, Debug, Json, errors, print_json
 
 __all__ = ["command"]
 

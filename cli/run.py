@@ -1,4 +1,4 @@
-"""What every command shares: quiet libraries, progress on stderr, errors as one sentence, exit codes."""
+"""What every command shares: quiet libraries, errors as one sentence, exit codes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import inspect
 import json
 import logging
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
@@ -24,7 +22,7 @@ from .shared import Config, Debug, Json, with_shared_options
 if TYPE_CHECKING:
     from wordelim.compress import CompressionResult
 
-__all__ = ["NOT_MET", "Config", "Debug", "Json", "errors", "finish", "guarded", "insist", "print_json", "progress"]
+__all__ = ["NOT_MET", "Config", "Debug", "Json", "errors", "finish", "guarded", "insist", "print_json"]
 
 FAILED, NOT_MET, INTERRUPTED = 1, 3, 130
 """Exit codes: an error; the drop or the speed-up asked for was not reached; Ctrl-C."""
@@ -64,7 +62,10 @@ def guarded(command: Command) -> Command:
 
     # In a terminal a paragraph is as wide as the terminal is.
     run.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
-    run.__signature__ = with_shared_options(command)  # type: ignore[attr-defined]
+    signature = with_shared_options(command)
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    # Evaluated once; typer would evaluate the command's own, which are strings, several times.
+    run.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     return run  # type: ignore[return-value]
 
 
@@ -126,47 +127,3 @@ def finish(result: CompressionResult) -> None:
         raise typer.Exit(NOT_MET)
     errors.print(f"Written: {result.output}")
     errors.print(f"The report, to open in a browser: {result.output}/{REPORT_PAGE}")
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[str, float], None]]:
-    """One progress display on stderr: a line for each stage, with the time that it took or has left.
-
-    Where stderr is no terminal, a stage is named when it begins, and no more.
-    """
-    if not sys.stderr.isatty() or errors.quiet:
-        seen: set[str] = set()
-
-        def say(stage: str, share: float) -> None:
-            if stage not in seen:
-                seen.add(stage)
-                errors.print(stage)
-
-        yield say
-        return
-    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
-    from rich.table import Column
-
-    class Time(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            left = None if task.finished else task.time_remaining
-            seconds = int((task.finished_time or task.elapsed or 0) if left is None else left)
-            return Text(f"{seconds // 60}:{seconds % 60:02}" + ("" if left is None else " left"), style="cyan")
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", table_column=Column(overflow="ellipsis", no_wrap=True, ratio=2)),
-        BarColumn(bar_width=None, table_column=Column(min_width=5, ratio=1)),
-        Time(table_column=Column(no_wrap=True, min_width=9)),
-    )
-    with Progress(*columns, console=errors, transient=True, expand=True) as display:
-        tasks: dict[str, TaskID] = {}
-
-        def show(stage: str, share: float) -> None:
-            if stage not in tasks:
-                for task in tasks.values():  # whatever ran before is over, be it at its end or not
-                    display.update(task, completed=1.0)
-                tasks[stage] = display.add_task(stage, total=1.0)
-            display.update(tasks[stage], completed=share)
-
-        yield show

@@ -33,9 +33,8 @@ def planted(monkeypatch, make_tokenizer, make_texts):
         answers = {"base": base, "compressed": compressed}
 
         def subject(name, **_):
-            return Subject(
-                name, "BertForSequenceClassification", config, tokenizer, lambda task, encoded: np.eye(2)[answers[name]]
-            )
+            head = "BertForSequenceClassification"
+            return Subject(name, head, config, tokenizer, lambda task, encoded, progress: np.eye(2)[answers[name]])
 
         monkeypatch.setattr(import_module("wordelim.check"), "open_subject", subject)
         return check("base", "compressed", data=texts, **options)
@@ -127,6 +126,9 @@ def test_models_on_disk(pair, make_texts, tmp_path):
     slow = check(dense, dropped, data=texts, max_drop=100, min_speedup=1e6)
     assert list(slow.report["failures"]) == ["speed"]
     assert slow.report["result"]["flops_ratio"] > kept.report["result"]["flops_ratio"]
+    shown = slow.report["result"]["worst_flips"]
+    assert len(shown) == min(20, slow.report["result"]["flips"]["broken"]) > 0
+    assert all(row["texts"] == [texts["text"][row["row"] - 1]] for row in shown)
     between = check(same, dropped, data=texts, max_drop=100).report  # the base may be compressed
     assert between["answers"] == slow.report["answers"]
     assert "flops_ratio" not in between["result"]
@@ -135,6 +137,7 @@ def test_models_on_disk(pair, make_texts, tmp_path):
     stored = write_report(kept.report, tmp_path / "baseline.json")
     again = check(None, dropped, data=texts, baseline_report=stored, max_drop=100).report
     assert again["answers"] == slow.report["answers"]
+    assert "worst_flips" not in again["result"]
     for name in ("drop", "drop_interval_95", "flips", "slices"):
         assert again["result"][name] == slow.report["result"][name]
 

@@ -8,7 +8,7 @@ import pytest
 
 import wordelim
 
-HEAVY = {"accelerate", "datasets", "numpy", "pandas", "scipy", "sklearn", "torch", "transformers"}
+HEAVY = {"accelerate", "datasets", "numpy", "pandas", "pydantic", "scipy", "sklearn", "torch", "transformers"}
 FIXTURE = Path(__file__).parent / "fixtures" / "v1-bert"
 
 

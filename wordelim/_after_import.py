@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -20,7 +19,7 @@ def after_import(name: str, do: Callable[[], object]) -> None:
         sys.meta_path.insert(0, _Watcher(name, do))
 
 
-class _Watcher(MetaPathFinder):
+class _Watcher:
     def __init__(self, name: str, do: Callable[[], object]) -> None:
         self.name, self.do, self.looking = name, do, False
 

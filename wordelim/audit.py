@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from .data import find_columns
 from .errors import DataError
+from .expected import expect
 from .explain import Explanation, explain
 from .graph.model import retention_of
 
@@ -68,6 +69,7 @@ def audit(
     protected = [0, 0]
     layers = 0
     names = [name for name in (columns.text, columns.text_pair) if name is not None]
+    expect(progress, {"following words": 1.0})
     for done, number in enumerate(chosen, start=1):
         row = data[number]
         texts = [_text(row[name], name, number, blank_allowed=name != columns.text) for name in names]

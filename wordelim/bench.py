@@ -20,6 +20,7 @@ from .environment import environment, has_fast_bf16
 from .errors import WordelimError
 from .evaluation.latency import forward_of, workload
 from .evaluation.speedups import speedups
+from .expected import expect
 from .exporting.bench import bench_programs
 from .exporting.runtime import is_exported
 from .graph.cost import cost_of
@@ -197,13 +198,18 @@ def bench_models(
         )
         for part, (batch_size, texts) in parts.items()
     }
+    dtypes, modes = settings.dtypes or _fast_dtypes(device), ("eager", "compiled")[: 1 + settings.compiled]
+    expect(
+        progress,
+        {f"{part}, {dtype}, {mode}": float(parts[part][1]) for dtype in dtypes for mode in modes for part in parts},
+    )
     measurements = []
-    for dtype in settings.dtypes or _fast_dtypes(device):
+    for dtype in dtypes:
         for model in models.values():
             move(model, getattr(torch, dtype))
-        for compiled in (False, True) if settings.compiled else (False,):
+        for mode in modes:
+            compiled = mode == "compiled"
             forwards = {name: forward_of(model, compiled=compiled) for name, model in models.items()}
-            mode = "compiled" if compiled else "eager"
             measured = {}
             for part, given in work.items():
                 stage = f"{part}, {dtype}, {mode}"

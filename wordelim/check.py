@@ -20,6 +20,7 @@ from .evaluation.compare import compare
 from .evaluation.latency import measure_speed
 from .evaluation.metrics import ComputeMetrics, Metric, name_of
 from .evaluation.statistics import paired_bootstrap
+from .expected import check_stages, expect
 from .graph.cost import cost_of
 from .graph.model import is_marked, retention_of
 from .opening import Data, open_data, open_device
@@ -130,21 +131,27 @@ def check(
         runs["base"] = open_subject(base, device=place, batch_size=chosen.batch_size)
         require_same_task(runs["base"], subject, rows, task, columns, encoded, chosen.max_length)
 
-    def answers_of(subject: Subject) -> NDArray[Any]:
-        return task.answers(metric, subject.logits(task, encoded.dataset), encoded.dataset)
+    logits: dict[str, NDArray[Any]] = {}
 
-    progress("compressed model", 0.0)
-    answers = {"compressed": answers_of(subject)}
-    progress("compressed model", 1.0)
+    def answers_of(name: str) -> NDArray[Any]:
+        texts, stage = encoded.dataset, f"{name} model"
+        logits[name] = runs[name].logits(task, texts, lambda done: progress(stage, done / len(texts)))
+        return task.answers(metric, logits[name], texts)
+
+    measured = chosen.min_speedup is not None
+    expect(progress, check_stages(encoded.lengths, base=stored is None, speed=measured))
+    answers = {"compressed": answers_of("compressed")}
     if stored is not None:
         answers["base"] = stored.answers(inputs, task, answers["compressed"])
     else:
-        progress("base model", 0.0)
-        answers["base"] = answers_of(runs["base"])
-        progress("base model", 1.0)
+        answers["base"] = answers_of("base")
 
     before, after = answers["base"], answers["compressed"]
     result = compare(task, metric, before, after, encoded.dataset, seed=chosen.seed)
+    if "base" in logits:
+        result["worst_flips"] = task.worst(
+            metric, logits["base"], logits["compressed"], encoded.dataset, lambda row: task.shown(columns, rows[row])
+        )
     judged = result["drop"]
     if chosen.strict:
         interval = paired_bootstrap(

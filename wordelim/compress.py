@@ -23,6 +23,7 @@ from .data import fingerprint
 from .distributed import from_main, is_main, join, processes, wait
 from .environment import environment
 from .errors import CheckpointError, DataError, NotMetError, UnsupportedModelError, WordelimError
+from .expected import compress_stages, expect
 from .files import write_whole
 from .graph.cost import Cost, cost_of
 from .graph.model import eliminate_, is_marked, restore_, retention_of
@@ -308,6 +309,10 @@ def _compress(
     unwrap_(model)
     stored, device = model.dtype, model.device
     ready = prepare(model, tokenizer, sets, names, chosen)
+    expect(
+        progress,
+        compress_stages(chosen, {name: part.lengths for name, part in ready.encoded.items()}, ready.cost.layers),
+    )
     sources = {
         name: {
             "examples": len(data),

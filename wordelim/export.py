@@ -23,6 +23,7 @@ from .environment import environment
 from .errors import ExportError
 from .evaluation.inference import batches
 from .evaluation.latency import Forward, interleave
+from .expected import expect
 from .exporting.formats import RETENTION_KEY, Format, format_named
 from .exporting.parity import compare
 from .exporting.program import OPSET, write_program
@@ -101,6 +102,8 @@ def export(
     if opset not in _OPSETS:
         raise ExportError(f"ONNX opset {opset} isn't served: use {_OPSETS.start} to {_OPSETS.stop - 1}.")
     refuse_existing(output, force=force)
+    stages = {"load": 1.0, "export": 4.0, "compare with the model": 2.0}
+    expect(progress, stages | ({"measure the speed": 8.0} if measure else {}))
     progress("load", 0.0)
     compressed = Path(model_dir).expanduser().is_dir() and is_compressed(model_dir)
     if speed is not None and not compressed:

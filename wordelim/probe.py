@@ -22,6 +22,7 @@ from .evaluation.inference import logits_of
 from .evaluation.latency import Batch, Forward, forward_of, interleave, workload
 from .evaluation.metrics import ComputeMetrics, name_of
 from .evaluation.statistics import paired_bootstrap
+from .expected import expect, probe_stages
 from .graph.cost import cost_of
 from .graph.model import eliminate_, eliminating_encoder, is_marked
 from .opening import Data, check_tokenizer, check_vocabulary, move, open_data, open_device, open_tokenizer
@@ -180,7 +181,9 @@ def probe_model(
         return task.answers(metric, logits_of(of, sample, task, batch_size=chosen.batch_size), sample)
 
     candidates: Sequence[Candidate] = ()
-    if cost.ratio(lengths, Retention((0.0,) * cost.layers)) > _WORTH:
+    searched = cost.ratio(lengths, Retention((0.0,) * cost.layers)) > _WORTH
+    expect(progress, probe_stages(encoded.lengths, len(sample), cost.layers, searched=searched))
+    if searched:
         candidates = calibrated_search(
             model,
             task,

@@ -237,8 +237,15 @@ class Stages:
         logits = self._logits(model, texts, bf16=has_fast_bf16(model.device))
         return self.task.points(self.metric, logits, texts)
 
-    def _logits(self, model: PreTrainedModel, texts: datasets.Dataset, *, bf16: bool) -> NDArray[np.float32]:
-        return logits_of(model, texts, self.task, batch_size=self.settings.batch_size, bf16=bf16)
+    def _logits(
+        self,
+        model: PreTrainedModel,
+        texts: datasets.Dataset,
+        *,
+        bf16: bool,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> NDArray[np.float32]:
+        return logits_of(model, texts, self.task, batch_size=self.settings.batch_size, bf16=bf16, progress=progress)
 
     def _drop(self, retention: Retention) -> float:
         """Points that are lost on validation when this is kept, noted for the report."""
@@ -323,9 +330,7 @@ class Stages:
         measured = {}
         for name in ("validation", "test"):
             if name in self.encoded:
-                self.progress(f"verify: {name}", 0.0)
-                measured[name] = self._compare(name, retention)
-                self.progress(f"verify: {name}", 1.0)
+                measured[name] = self._compare(f"verify: {name}", name, retention)
         target = self.settings.aim
         lost = measured["validation"]["drop"]
         won = self.price.ratio(self.texts["validation"], retention)
@@ -374,14 +379,27 @@ class Stages:
         for speed, served in self.served.items():
             eliminate_(self.model, served)
             found[f"{speed:g}"] = {"keep": list(served.keep)} | {
-                name: self._compare(name, served) for name in ("validation", "test") if name in self.encoded
+                name: self._compare(f"verify: {name} at {speed:g}x", name, served)
+                for name in ("validation", "test")
+                if name in self.encoded
             }
         eliminate_(self.model, retention)
         return found
 
-    def _compare(self, name: str, retention: Retention) -> dict[str, Any]:
+    def _compare(self, stage: str, name: str, retention: Retention) -> dict[str, Any]:
         encoded, task = self.encoded[name], self.task
-        logits = [self._logits(model, encoded.dataset, bf16=False) for model in (self.teacher, self.model)]
+        logits: list[NDArray[np.float32]] = []
+        whole = 2 * len(encoded.dataset)
+        for model in (self.teacher, self.model):
+            before = len(logits) * len(encoded.dataset)
+            logits.append(
+                self._logits(
+                    model,
+                    encoded.dataset,
+                    bf16=False,
+                    progress=lambda done, before=before: self.progress(stage, (before + done) / whole),  # type: ignore[misc]
+                )
+            )
         answers = [task.answers(self.metric, each, encoded.dataset) for each in logits]
         columns, rows = self.ready.columns, self.ready.sets[name]
         return {

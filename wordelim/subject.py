@@ -41,7 +41,8 @@ class Subject:
         head: the name of its class.
         config: its transformers configuration.
         tokenizer: its tokenizer.
-        logits: from a task and encoded texts to logits; see :func:`wordelim.evaluation.inference.logits_of`.
+        logits: from a task, encoded texts and what is told how many are done to logits; see
+            :func:`wordelim.evaluation.inference.logits_of`.
         pooling: how it makes an embedding, where it has no head.
         model: the PyTorch model, for its vocabulary, cost and speed; None where it isn't one.
     """
@@ -50,7 +51,7 @@ class Subject:
     head: str
     config: Any
     tokenizer: Any
-    logits: Callable[[Task, datasets.Dataset], NDArray[np.float32]]
+    logits: Callable[[Task, datasets.Dataset, Callable[[int], None]], NDArray[np.float32]]
     pooling: Pooling = "mean"
     model: PreTrainedModel | None = None
 
@@ -70,7 +71,7 @@ def open_subject(directory: str | os.PathLike[str], *, device: Any = None, batch
             str((program.config.architectures or [""])[0]),
             program.config,
             words,
-            lambda task, encoded: logits_of(program, encoded, task, batch_size=batch_size),
+            lambda task, encoded, progress: logits_of(program, encoded, task, batch_size=batch_size, progress=progress),
         )
     compressed = Path(directory).expanduser().exists() and is_compressed(directory)
     model = load(directory) if compressed else load_dense(directory)
@@ -82,7 +83,7 @@ def open_subject(directory: str | os.PathLike[str], *, device: Any = None, batch
         type(model).__name__,
         model.config,
         tokenizer,
-        lambda task, encoded: logits_of(model, encoded, task, batch_size=batch_size),
+        lambda task, encoded, progress: logits_of(model, encoded, task, batch_size=batch_size, progress=progress),
         pooling_of(companions(directory)),
         model,
     )

@@ -46,6 +46,12 @@ def test_tables(wordelim, fast):
     assert "throughput, float32, eager" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["-o", "--html"])
+def test_a_place_that_cant_be_written_is_refused_first(wordelim, fast, option):
+    done = wordelim("bench", "nowhere", "fast", "--data", "dev.csv", option, "dev.csv/report")
+    assert "dev.csv/report can't be written" in refused(done)
+
+
 def test_report(wordelim, fast):
     options = (*QUICK, "--max-length", 12, "--dtype", "float32,bfloat16", "-o", "bench.json", "--html", "bench.html")
     done = wordelim("bench", "dense", "fast", "--data", "dev.csv", *options, "--json")

@@ -63,10 +63,13 @@ def test_a_model_that_fails(wordelim, models, edit_json):
     # Names that would do something in XML, Markdown or HTML stay names.
     for name in ("fast", "next"):
         edit_json(models / "models" / name / "config.json", lambda c: c.update(id2label={"0": NASTY, "1": "pos"}))
-    done = wordelim(
-        "check", "models/fast", "models/next", "--data", "data/test.csv", "--junit", "c.xml", "--markdown", "c.md"
-    )
+    forms = ("--junit", "c.xml", "--markdown", "c.md", "--html", "c.html")
+    done = wordelim("check", "models/fast", "models/next", "--data", "data/test.csv", *forms)
     assert done.exit_code == 3
+    page = Path("c.html").read_text()
+    assert re.search(r"Failed: the drop is [\d.]+ points of accuracy, more than 1\.", page)
+    assert "Worst changes" in page
+    assert "<script" not in page
     assert re.search(r"^Failed: the drop is [\d.]+ points of accuracy, more than 1\.$", done.stderr, re.M)
     JUNIT.validate("c.xml")
     (suite,) = JUNIT.to_dict("c.xml")["testsuite"]
@@ -112,7 +115,7 @@ def test_what_cant_be_done_is_refused(wordelim, models, name):
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no directory here that even root can't write to")
 def test_a_folder_that_cant_be_written_is_refused_first(wordelim, models, monkeypatch):
     monkeypatch.setattr(import_module("wordelim.check"), "open_subject", lambda *a, **b: pytest.fail("work was begun"))
-    for option in ("--junit", "--markdown", "-o"):
+    for option in ("--junit", "--markdown", "--html", "-o"):
         done = wordelim(*CHECK, option, "/proc/check")
         assert done.exit_code == 1
         assert "/proc/check can't be written" in done.stderr

@@ -62,5 +62,5 @@ def test_an_audit(wordelim, fast):
 )
 def test_errors(wordelim, fast, arguments, code, said):
     done = wordelim("explain", *arguments)
-    assert done.exit_code == code
+    assert (done.exit_code, done.stdout) == (code, "")
     assert said in done.stderr

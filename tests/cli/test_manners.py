@@ -1,14 +1,11 @@
-"""What all commands share in a terminal: help, quiet, narrow windows, completion, configuration, progress."""
+"""What all commands share in a terminal: help, quiet, narrow windows, completion, configuration."""
 
-import io
 import os
 import re
 import subprocess
 import sys
-import types
 
 import pytest
-from rich.console import Console
 
 from wordelim.cli import app, main, run
 
@@ -97,25 +94,11 @@ def test_shells_complete_commands_and_options():
     assert "--baseline-report" in complete("wordelim check --b", "2")
 
 
-@pytest.mark.parametrize("width", [40, 100])
-def test_progress_is_one_display_that_fits(monkeypatch, width):
-    shown = io.StringIO()
-    console = Console(file=shown, force_terminal=True, width=width, color_system=None, legacy_windows=False)
-    monkeypatch.setattr(run, "errors", console)
-    monkeypatch.setattr(run, "sys", types.SimpleNamespace(stderr=types.SimpleNamespace(isatty=lambda: True)))
-    with run.progress() as show:
-        show("search: measuring layers", 0.0)
-        show("search: measuring layers", 0.5)
-        show("retrain: all speeds, and a name that is long", 0.1)
-    frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue()).replace("\r", "\n").splitlines()
-    assert max(map(len, frames)) <= width
-    assert any("search: meas" in line for line in frames)
-    assert any("retrain: all" in line for line in frames)
-    assert any(re.search(r"\d:\d\d", line) for line in frames)
-
-
-def test_progress_says_each_stage_once_where_there_is_no_terminal(capsys):
-    with run.progress() as show:
-        for share in (0.0, 0.5, 1.0):
-            show("search", share)
-    assert capsys.readouterr().err == "search\n"
+@pytest.mark.parametrize(
+    ("option", "quiet"), [((), True), (("--verbose",), False), (("-v",), False), (("--debug",), False)]
+)
+def test_libraries_are_heard_when_asked(wordelim, here, monkeypatch, option, quiet):
+    silenced = []
+    monkeypatch.setattr(run, "_silence", lambda: silenced.append(True))
+    assert wordelim("inspect", "dense", *option).exit_code == 0
+    assert bool(silenced) is quiet

@@ -71,3 +71,10 @@ def test_an_audits_page_is_valid(compressed):
     tree = parsed(render_audit(audit(*compressed, data), model="<b>m</b>", source="a&b"))
     assert tree.findall(".//script") == []
     assert "script" in ["".join(node.itertext()) for node in tree.iter("bdi")]
+
+
+def test_a_browser_finds_no_fault(compressed, look_at):
+    long = "the film is not good " * 12 + "هذا فيلم 这部电影不好 " + "x" * 200
+    look_at(render_survival(explain(*compressed, long, "good film"), explain(*compressed, "the film")), None)
+    data = datasets.Dataset.from_dict({"text": [EVIL, "x" * 200 + " film"] * 4})
+    look_at(render_audit(audit(*compressed, data), model="m", source="s"), None)

@@ -20,6 +20,7 @@ from ..environment import environment
 from ..errors import ExportError, WordelimError
 from ..evaluation.latency import Forward, forward_of, workload
 from ..evaluation.speedups import speedups
+from ..expected import expect
 from ..graph.cost import Cost, cost_of
 from ..graph.model import eliminate_, is_marked, retention_of
 from ..labels import names_of
@@ -75,10 +76,9 @@ def bench_programs(
     forwards, cost = {"dense": _forward(dense), "compressed": _forward(fast)}, _cost(dense.config, retention)
     longest = settings.max_length or max(encoded.lengths)
     measured: dict[str, Any] = {}
-    for part, (size, texts) in {
-        "throughput": (settings.batch_size, settings.texts),
-        "latency": (1, settings.latency_texts),
-    }.items():
+    parts = {"throughput": (settings.batch_size, settings.texts), "latency": (1, settings.latency_texts)}
+    expect(progress, {part: float(texts) for part, (_, texts) in parts.items()})
+    for part, (size, texts) in parts.items():
         if texts:
             given = workload(
                 encoded.dataset, tokenizer, max_length=longest, batch_size=size, texts=texts, seed=settings.seed

@@ -92,11 +92,16 @@ def _check(report: Mapping[str, Any]) -> Page:
         facts.append(Fact(f"{result['flops_ratio']:.2f}×", "fewer FLOPs", "in the encoder, without padding"))
     if speed:
         facts.append(Fact(f"{speed['dynamic']:.2f}×", "faster, measured", "in batches padded to their longest text"))
-    failures = "; ".join(report.get("failures", []))
+    failures = "; ".join(report["failures"].values())
     verdict = (True, "Passed.") if report["passed"] else (False, f"Failed: {failures}.")
     lost = compared(metric, parts)
     models = f"{_name(report['compressed'])} against {_name(report['base'])}."
-    lost = Section(lost.name, lost.title, lost.blocks, [models, *report.get("warnings", []), *lost.intro])
+    lost = Section(
+        lost.name,
+        lost.title,
+        lost.blocks,
+        [models, *(f"Warning: {warning}." for warning in report["warnings"]), *lost.intro],
+    )
     sections = [
         lost,
         slices(parts),
