@@ -76,6 +76,9 @@ def command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was killed, from OUTPUT.wordelim-work.")
     ] = False,
+    push: Annotated[
+        str | None, typer.Option(help="Upload the model to this repository of the hub, such as me/my-bert-fast.")
+    ] = None,
     report_to: Annotated[str | None, typer.Option(help="Tell a tracker: tensorboard, wandb or mlflow.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check model and data, say what would be done.")] = False,
     as_json: Json = False,
@@ -134,4 +137,8 @@ def command(
             **settings,
         )
     print_json(result.report) if as_json else print_result(result.report)
+    if push is not None and result.met:
+        from wordelim.publish import push as upload
+
+        typer.echo(upload(output, push), err=True)
     finish(result)

@@ -1,6 +1,7 @@
 """What is pushed to a hub loads from there, and holds nobody's texts or paths."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import HFValidationError
+from typer.testing import CliRunner
 
 import wordelim
+from wordelim.cli import app
 from wordelim.data import Columns, encode
 from wordelim.errors import CheckpointError
 from wordelim.evaluation.inference import logits_of
@@ -32,7 +35,9 @@ class Hub:
         for operation in operations:
             content = operation.path_or_fileobj
             data = content if isinstance(content, bytes) else Path(content).read_bytes()
-            (self.folder / name / operation.path_in_repo).write_bytes(data)
+            place = self.folder / name / operation.path_in_repo
+            place.parent.mkdir(exist_ok=True)
+            place.write_bytes(data)
         return SimpleNamespace(commit_url=f"https://hub/{name}/commit/1")
 
 
@@ -87,3 +92,25 @@ def test_a_hub_that_refuses_and_what_isnt_compressed(fast, tmp_path):
     with pytest.raises(CheckpointError, match="no compressed model"):
         push(fast.parent / "dense", "me/fast", api=hub)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_sentence_transformers_needs_is_pushed_too(fast, tmp_path):
+    folder = shutil.copytree(fast, tmp_path / "fast")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text("{}")
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "note").write_text("")
+    push(folder, "me/fast", api=Hub(tmp_path / "hub"))
+    assert (tmp_path / "hub" / "me" / "fast" / "1_Pooling" / "config.json").read_text() == "{}"
+    assert not (tmp_path / "hub" / "me" / "fast" / ".cache").exists()
+
+
+def test_compress_pushes_when_it_is_asked_to(fast, make_texts, tmp_path, monkeypatch):
+    monkeypatch.setattr("wordelim.publish.HfApi", lambda: Hub(tmp_path / "hub"))
+    make_texts(16).to_json(tmp_path / "texts.jsonl")
+    data = [part for name in ("train", "validation") for part in (f"--{name}", str(tmp_path / "texts.jsonl"))]
+    options = ["--keep", "1,1,0", "--no-retrain", "-o", str(tmp_path / "out"), "--push", "me/fast"]
+    done = CliRunner().invoke(app, ["compress", str(fast.parent / "dense"), *data, *options])
+    assert done.exit_code == 0, done.stderr
+    assert "https://hub/me/fast/commit/1" in done.stderr
+    assert wordelim.load(tmp_path / "hub" / "me" / "fast")

@@ -104,6 +104,8 @@ def test_a_speed_out_of_reach_is_reported(make_model_dir, make_texts, tmp_path):
     assert report["best"]["retention"]["keep"] == [0.0, 0.0, 0.0]
     assert 1 < report["best"]["flops_ratio"] < 50
     assert not (tmp_path / "out").exists()
+    page = (tmp_path / "out.report.html").read_text(encoding="utf-8")
+    assert "Not met: A FLOPs ratio of 50 is out of reach" in page
 
 
 @pytest.mark.parametrize("speeds", [(), "2", (1, 2), ("2",)])

@@ -140,15 +140,12 @@ def compress(
                     scratch=folder,
                 )
             else:
-                write_report(report, beside)
-                page = _beside(target, REPORT_PAGE)
-                assert page is not None
-                write_whole(render_html(report), page)
+                _write_beside(target, report)
         wait()
     except NotMetError as error:
         report = {"wordelim_report": 1, "model": str(model_dir), "met": False, "unmet": str(error), "best": error.best}
-        if beside is not None and is_main():
-            write_report({**report, "settings": chosen.to_dict(), **environment(place)}, beside)
+        if target is not None and is_main():
+            _write_beside(target, {**report, "settings": chosen.to_dict(), **environment(place)})
         wait()  # a launcher ends the others when the first one leaves
         for work in kept:
             work.remove()
@@ -169,6 +166,14 @@ def _beside(target: Path | None, ending: str) -> Path | None:
         return None
     named = target if target.name else target.absolute()
     return named.with_name(f"{named.name}.{ending}")
+
+
+def _write_beside(target: Path, report: Mapping[str, Any]) -> None:
+    """Write the report of a run whose goal wasn't met, and its page."""
+    place, page = _beside(target, REPORT_FILE), _beside(target, REPORT_PAGE)
+    assert place is not None and page is not None
+    write_report(report, place)
+    write_whole(render_html(report), page)
 
 
 def _data(name: str, source: Data | None) -> datasets.Dataset:
@@ -381,16 +386,18 @@ def prepare(
     Raises:
         WordelimError: something doesn't fit; the message says what.
     """
+    keep, kind = (1.0,) * max(1, getattr(model.config, "num_hidden_layers", 0)), "fraction"
+    if settings.keep is not None:
+        counts = any(value > 1 for value in settings.keep) and all(value % 1 == 0 for value in settings.keep)
+        keep, kind = tuple(settings.keep), "count" if counts else "fraction"
+    tried, cost = _try_out(model, Retention(keep, kind))  # type: ignore[arg-type]
     check_tokenizer(tokenizer)
     first = next(iter(sets.values()))
     task = task_for(
         type(model).__name__, model.config, tokenizer, first, metric=settings.metric, pooling=settings.pooling
     )
     template = template_for(model, task, protect_rules(settings.protect, tokenizer))
-    if settings.keep is not None:
-        counts = any(value > 1 for value in settings.keep) and all(value % 1 == 0 for value in settings.keep)
-        template = replace(template, keep=tuple(settings.keep), kind="count" if counts else "fraction")
-    template, cost = _try_out(model, template)
+    template = replace(tried, protect=template.protect, restore=template.restore or tried.restore)
     encoded = {}
     columns = None
     for name, data in sets.items():

@@ -47,7 +47,9 @@ def push(
         raise CheckpointError(f"{directory} holds no compressed model: compress one first.")
     folder = Path(directory).expanduser()
     files: dict[str, bytes | str] = {
-        path.name: str(path) for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")
+        path.relative_to(folder).as_posix(): str(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     }
     card, report = folder / "README.md", folder / REPORT_FILE
     if card.is_file():

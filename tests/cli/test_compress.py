@@ -174,7 +174,10 @@ MODELS = {
     "broken config": (lambda path: (path / "config.json").write_text("{"), "config.json can't be read"),
     "GPT-2": (lambda path: gpt2(path), r"GPT2ForSequenceClassification .*not supported: the families are albert, bert"),
     "T5": (lambda path: t5(path), "T5ForConditionalGeneration .*not supported"),
-    "bare encoder": (lambda path: bare(path), "BertModel is no .*ForSequenceClassification, .*eliminate_"),
+    "bare encoder": (
+        lambda path: bare(path),
+        "Embeddings are compared in pairs: name the columns with --text and --text-pair",
+    ),
     "lost head": (lambda path: lost_head(path), "lack 2 that BertForSequenceClassification needs"),
 }
 

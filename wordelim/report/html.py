@@ -42,6 +42,8 @@ def render_html(report: Mapping[str, Any]) -> str:
         title, verdict, facts, sections = _bench(report)
     elif "wordelim_check" in report:
         title, verdict, facts, sections = _check(report)
+    elif "best" in report:
+        title, verdict, facts, sections = _unreached(report)
     else:
         title, verdict, facts, sections = _compression(report)
     shown = [section for section in sections if section is not None and section.blocks]
@@ -78,6 +80,14 @@ def _compression(report: Mapping[str, Any]) -> Page:
         environment(report),
     ]
     return f"{_name(report.get('model'))}, compressed", verdict, facts, sections
+
+
+def _unreached(report: Mapping[str, Any]) -> Page:
+    """Of a compression whose speed is out of reach, so that nothing was retrained and measured."""
+    best = report["best"]
+    facts = [Fact(f"{best['flops_ratio']:.2f}×", "fewer FLOPs at most", "with what is left below in each layer")]
+    sections: list[Section | None] = [kept(best["retention"], False), environment(report)]
+    return f"{_name(report.get('model'))}, not compressed", (False, f"Not met: {report['unmet']}"), facts, sections
 
 
 def _check(report: Mapping[str, Any]) -> Page:
