@@ -43,6 +43,8 @@ Progress = Callable[[str, float], None]
 
 # How far, in points, a frontier point may be behind before retraining to be worth retraining at all.
 _RECOVERABLE = 12.0
+# The FLOPs ratio up to which those are retrained that answer for every token, whatever they lose before.
+_UNREAD = 2.0
 # Validation texts on which frontier points are compared.
 _SCREENED = 2000
 # A speed-up counts as reached when the validation texts' lengths, which the search didn't see, give this share of it.
@@ -271,7 +273,9 @@ class Stages:
         for position, candidate in enumerate(candidates):
             drop = self._drop(candidate.retention)
             first = position if drop <= self.settings.max_drop else first
-            last = position if drop <= self.settings.max_drop + _RECOVERABLE else last
+            # A head that has never read what comes back from early layers says nothing of what it will once it has.
+            unread = candidate.retention.restore is True and candidate.flops_ratio <= _UNREAD
+            last = position if unread or drop <= self.settings.max_drop + _RECOVERABLE else last
             self.progress("screening", (position + 1) / len(candidates))
         return candidates[first : last + 1]
 

@@ -22,6 +22,7 @@ from ..graph.model import eliminate_, restore_
 from ..protection import sizes_of
 from ..retention import Retention
 from ..tasks import Task
+from .exits import Exits
 from .frontier import Candidate, frontier
 
 __all__ = ["SPEEDS", "calibrated_search", "divergence"]
@@ -85,6 +86,7 @@ def calibrated_search(
 
     1. For each layer and a few fractions f, drop to f at that layer alone and measure the divergence from the dense
        logits: D_j(f), smooth between what was measured, for straight lines would draw every schedule to their corners.
+       Where each token is to answer, those that were dropped do so by exits (:class:`wordelim.search.exits.Exits`).
     2. A word vector of relative rank u is dropped at one layer and missed from there on. So a schedule is expected to
        cost the sum over layers of D_j(f_j) - D_j(f_(j-1)); dynamic programming finds, for a sweep of prices of a FLOP,
        the schedule that is cheapest in divergence plus price times FLOPs.
@@ -124,12 +126,20 @@ def calibrated_search(
         dense_probed = dense[: len(probed)]
         searched = range(cost.layers - 1 if cost.first_token else cost.layers)
         table = np.zeros((len(searched), len(_LEVELS)))
+        exits = None
+        if kind in ("tokens", "spans"):
+            eliminate_(model, template)
+            exits = Exits(model, task, probed, batch_size=batch_size, bf16=bf16)
         for layer in searched:
             measured = []
+            if exits is not None:
+                eliminate_(model, replace(template, keep=(1.0,) * layer + (0.0,) * (cost.layers - layer)))
+                exits.fit()
             for done, fraction in enumerate(_MEASURED):
                 keep = (1.0,) * layer + (fraction,) * (cost.layers - layer)
                 eliminate_(model, replace(template, keep=keep))
-                measured.append(divergence(dense_probed, run(probed), kind))
+                said = run(probed) if exits is None else exits.logits()
+                measured.append(divergence(dense_probed, said, kind))
                 progress("measuring layers", (layer + (done + 1) / len(_MEASURED)) / len(searched))
             # More dropped can't be better: what looks so is noise.
             rising = np.maximum.accumulate([0.0, *measured])
