@@ -25,7 +25,7 @@ def _numbers(value: str | None, option: str, example: str) -> list[float] | None
 
 
 def command(
-    model_dir: Annotated[str, typer.Argument(help="Fine-tuned classifier: a directory, or a hub name.")],
+    model_dir: Annotated[str, typer.Argument(help="Fine-tuned model: a directory, or a hub name.")],
     train: Annotated[str, typer.Option(help=f"Labelled texts to search and retrain on: {_DATA}.")],
     validation: Annotated[str, typer.Option(help="Labelled texts to choose on.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; must not exist.")],
@@ -85,7 +85,7 @@ def command(
     config: Config = None,
     debug: Debug = False,
 ) -> None:
-    """Make a fine-tuned classifier faster, and write it to a directory that loads as before.
+    """Make a fine-tuned model faster, and write it to a directory that loads as before.
 
     Exit code 3: no retention stays within the drop (or reaches the speed-up) asked for; the report is kept beside the
     output, and no model is written.

@@ -14,7 +14,7 @@ __all__ = ["command"]
 
 
 def command(
-    model_dir: Annotated[str, typer.Argument(help="Fine-tuned classifier: a directory, or a hub name.")],
+    model_dir: Annotated[str, typer.Argument(help="Fine-tuned model: a directory, or a hub name.")],
     validation: Annotated[
         str, typer.Option(help="Labelled texts such as it meets in use: CSV, TSV, JSON lines (also .gz), Parquet, ...")
     ],

@@ -78,7 +78,7 @@ def compress(
     """Compress the model in a directory (or on the hub) and write the result to another; see :func:`compress_model`.
 
     Args:
-        model_dir: a fine-tuned classifier with its tokenizer.
+        model_dir: a fine-tuned model with its tokenizer.
         train, validation, test: paths (CSV, TSV, JSON lines, also .gz, Parquet), hub names, or data sets.
         output: where the compressed model goes, if its drop is within bounds; if it isn't, the report alone goes
             beside, to ``OUTPUT.wordelim_report.json`` and ``OUTPUT.report.html``. None writes nothing.
@@ -271,14 +271,14 @@ def compress_model(
     progress: Progress = lambda stage, share: None,
     **settings: Any,
 ) -> CompressionResult:
-    """Compress a fine-tuned classifier, in place.
+    """Compress a fine-tuned model, in place.
 
     Finds how many word vectors each layer may drop, makes the model drop them, retrains it to do without, and measures
     what was lost. The search and the retraining see ``train``; choices are made on ``validation``; ``test`` is only
     reported on.
 
     Args:
-        model: a dense classifier of a known family. It is compressed when this returns, and dense with its old weights
+        model: a dense model of a known family. It is compressed when this returns, and dense with its old weights
             when this raises.
         tokenizer: its tokenizer; pads on the right.
         train, validation, test: texts with labels.
