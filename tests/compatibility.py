@@ -1,4 +1,4 @@
-"""Run the laws against other versions of transformers, each in a virtual environment of its own.
+"""Run the laws and the tests of model directories against other versions of transformers, each in its environment.
 
 python tests/compatibility.py [VERSION ...] [--at DIRECTORY]
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 VERSIONS = ("5.13", "5.17", "5.23")
 # What must move along with transformers.
 FREE = ("transformers", "huggingface_hub", "huggingface-hub", "tokenizers")
-LAWS = ("tests/test_laws.py", "tests/test_heads.py", "tests/test_protect.py")
+LAWS = ("tests/test_laws.py", "tests/test_heads.py", "tests/test_protect.py", "tests/test_checkpoint.py")
 
 
 def environment(version: str, place: Path) -> Path:

@@ -324,6 +324,17 @@ def encoder_call(encoder_of):
 
 
 @pytest.fixture(scope="session")
+def enable_checkpointing() -> Callable[[PreTrainedModel], None]:
+    """``enable_checkpointing(model)``: turn on gradient checkpointing, whichever name transformers has for it."""
+
+    def enable(model) -> None:
+        name = "activation_checkpointing_enable"
+        getattr(model, name if hasattr(model, name) else "gradient_checkpointing_enable")()
+
+    return enable
+
+
+@pytest.fixture(scope="session")
 def traced(encoder_of):
     """``traced(model)``: a dense model's encoder as a GraphModule that no pass has touched."""
 

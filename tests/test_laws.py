@@ -211,7 +211,7 @@ def modes(model):
 @pytest.mark.every_family
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 def test_law_4_eliminate_changes_no_weight_and_restore_gives_the_dense_model(
-    make_model, family, encoder_of, make_batch, logits, implementation
+    make_model, family, encoder_of, make_batch, logits, enable_checkpointing, implementation
 ):
     if family in ("deberta-v2", "mpnet") and implementation == "sdpa":
         pytest.skip("it computes attention itself, in one way")
@@ -242,7 +242,7 @@ def test_law_4_eliminate_changes_no_weight_and_restore_gives_the_dense_model(
     assert not model.base_model._forward_pre_hooks_with_kwargs
     assert torch.equal(logits(model, batch), expected)
     if family not in ("albert", "mpnet"):  # which don't have it
-        model.activation_checkpointing_enable()
+        enable_checkpointing(model)
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -53,12 +53,17 @@ class _EliminationHook(HfQuantizer):
     def is_serializable(self) -> bool:
         return True
 
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
+        self.shapes = {name: weight.shape for name, weight in model.named_parameters(remove_duplicate=False)}
+        return model
+
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         from transformers import PreTrainedModel
 
         from .graph.model import eliminate_
         from .speeds import offer_speeds_
 
+        self._refuse_other_shapes(model)
         read = cast(_RetentionConfig, self.quantization_config)
         self.remove_quantization_config(model)  # type: ignore[no-untyped-call]
         for module in model.modules():
@@ -70,3 +75,14 @@ class _EliminationHook(HfQuantizer):
                 retention.check_layers(len(read.retention.keep))
             offer_speeds_(model, read.speeds)
         return model
+
+    def _refuse_other_shapes(self, model: PreTrainedModel) -> None:
+        """Older versions of transformers take a weight of any shape where a model names a quantizer."""
+        from .errors import CheckpointError
+
+        for name, weight in model.named_parameters(remove_duplicate=False):
+            if weight.shape != self.shapes.get(name, weight.shape):
+                raise CheckpointError(
+                    f"The weight {name} is {list(weight.shape)}, but its config.json makes it "
+                    f"{list(self.shapes[name])}: the directory is damaged, copy it again."
+                )

@@ -373,14 +373,14 @@ def test_a_quantized_model_is_refused(bert):
     refused(bert, "quantized already")
 
 
-def test_gradient_checkpointing_is_refused_before_and_after(make_model, family):
+def test_gradient_checkpointing_is_refused_before_and_after(make_model, family, enable_checkpointing):
     model = make_model(family)
     if family != "albert":  # which transformers gives none
-        model.activation_checkpointing_enable()
+        enable_checkpointing(model)
         refused(model, "gradient checkpointing on.*gradient_checkpointing_disable")
         model.gradient_checkpointing_disable()
     wordelim.eliminate_(model, SOME)
-    for enable in (model.gradient_checkpointing_enable, model.activation_checkpointing_enable):
+    for enable in (model.gradient_checkpointing_enable, lambda: enable_checkpointing(model)):
         with pytest.raises(UnsupportedModelError, match="no effect on a compressed model"):
             enable()
     with pytest.raises(UnsupportedModelError, match="no effect on a compressed model"):

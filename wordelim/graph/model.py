@@ -34,6 +34,7 @@ __all__ = [
     "retention_of",
 ]
 
+# The second is the newer name of the first, which older versions of transformers know alone.
 _CHECKPOINTING = ("gradient_checkpointing_enable", "activation_checkpointing_enable")
 
 _GUESSES = "guesses words at any position, so no word vector may be dropped"
@@ -221,7 +222,8 @@ def eliminate_(model: Model, retention: Retention) -> Model:
     config._attn_implementation = ATTENTION
     base.register_forward_pre_hook(_guard, with_kwargs=True)
     for name in _CHECKPOINTING:
-        setattr(model, name, _refuse_gradient_checkpointing)
+        if hasattr(model, name):
+            setattr(model, name, _refuse_gradient_checkpointing)
     _mark(model, retention)
     return model
 
@@ -243,7 +245,7 @@ def restore_(model: Model) -> Model:
     model.config._attn_implementation = encoder.implementation
     del model.config.quantization_config
     for name in _CHECKPOINTING:
-        delattr(model, name)
+        vars(model).pop(name, None)
     return model
 
 
