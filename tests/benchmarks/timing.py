@@ -10,8 +10,9 @@ from transformers import AutoTokenizer
 
 import wordelim
 from wordelim.checkpoint import load_dense
-from wordelim.data import encode, find_columns
+from wordelim.data import sequences_of
 from wordelim.evaluation.latency import measure_speed
+from wordelim.tasks import task_for
 
 
 def time_again(
@@ -20,10 +21,11 @@ def time_again(
     """The speeds of a report, measured anew with the settings of that report."""
     models = [load_dense(dense).float().eval(), wordelim.load(compressed).float().eval()]
     tokenizer = AutoTokenizer.from_pretrained(dense)
-    encoded = encode(texts, tokenizer, find_columns(texts), models[0].config, max_length=settings["max_length"])
+    task = task_for(type(models[0]).__name__, models[0].config, tokenizer, texts, metric=settings["metric"])
+    encoded = task.encode(texts, task.find_columns(texts), max_length=settings["max_length"])
     return measure_speed(
         *models,
-        encoded.dataset,
+        sequences_of(encoded.dataset),
         tokenizer,
         max_length=settings["max_length"] or max(encoded.lengths),
         batch_size=settings["batch_size"],

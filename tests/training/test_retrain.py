@@ -1,6 +1,7 @@
 """Retraining on tiny models: what is trained, what is kept, what is left behind."""
 
 import random
+import signal
 from collections import Counter
 
 import numpy as np
@@ -249,3 +250,24 @@ def test_an_equal_teacher_has_nothing_to_teach(make_model, task, encoded, monkey
     keep_all = [Retention.keep_all(3)]
     retrain_(student, teacher.requires_grad_(False), task, encoded(4), keep_all, Retraining(batch_size=4))
     assert losses == [pytest.approx(0, abs=1e-3)]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_that_got_lost_is_made_good(student, teacher, task, encoded):
+    """As when it arrives in the finaliser of some library's object, where Python passes over what is raised."""
+    steps = []
+
+    class Careless:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def progress(share):
+        steps.append(share)
+        if len(steps) == 2:
+            Careless()
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        retrain_(student, teacher, task, encoded(64), [SOME], Retraining(batch_size=4), progress=progress)
+    assert len(steps) == 2
+    assert signal.getsignal(signal.SIGINT) is before

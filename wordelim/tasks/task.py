@@ -177,7 +177,8 @@ def batches(rows: datasets.Dataset, task: Task, order: Sequence[int], batch_size
     """Padded batches of model inputs, taken in ``order``."""
     inputs = rows.select_columns([name for name in INPUTS if name in rows.column_names])
     for start in range(0, len(order), batch_size):
-        yield task.collate(inputs.select(list(order[start : start + batch_size])).to_list())
+        columns = inputs[list(order[start : start + batch_size])]
+        yield task.collate([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
 
 
 def flatten_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,36 @@ class _Report(TrainerCallback):
         self.progress(state.global_step / max(1, state.max_steps))
 
 
+class _Interrupted(TrainerCallback):
+    """Stops a run that was interrupted where that got lost, as in the finaliser of some library's object."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take note of interruptions, besides what is done about them already."""
+        before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or not callable(before):
+            yield
+            return
+        handle = before
+
+        def note(number: int, frame: Any) -> Any:
+            self.asked = True
+            return handle(number, frame)
+
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+
+
 def last_checkpoint(place: Path) -> Path | None:
     """The last whole checkpoint in a folder."""
     found = [mark.parent for mark in place.glob(f"checkpoint-*/{_COMPLETE}")]
@@ -156,6 +188,8 @@ def fit(
         arguments = _arguments(how, scratch, model, len(train), watched=watched)
         place = how.place
         known = None if place is None else from_main(lambda: last_checkpoint(place))
+        interrupted = _Interrupted()
+        stack.enter_context(interrupted.listening())
         kept = [callback for callback in callbacks if isinstance(callback, Stateful)]
         try:
             trainer = trainer_class(
@@ -166,7 +200,7 @@ def fit(
                 train_dataset=(texts := _inputs(train, task)),
                 eval_dataset=texts if watched else None,  # the Trainer wants one; the judge has its own
                 data_collator=task.collate,
-                callbacks=[_Report(progress), *callbacks, _Complete(model, kept)],
+                callbacks=[_Report(progress), interrupted, *callbacks, _Complete(model, kept)],
                 **options,
             )
             trainer.remove_callback(PrinterCallback)
