@@ -71,7 +71,8 @@ class Baseline:
             stored = np.asarray(self.report["answers"]["compressed"], dtype=like.dtype)
         except (TypeError, ValueError):
             stored = np.empty(0)
-        classes = task.kind == "single_label_classification" and bool(task.names)
+        whole = np.issubdtype(like.dtype, np.integer)  # logits, where the metric takes those
+        classes = whole and task.kind == "single_label_classification" and bool(task.names)
         numbers = np.issubdtype(like.dtype, np.number)
         if (
             stored.shape != like.shape

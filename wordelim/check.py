@@ -150,7 +150,10 @@ def check(
     result = compare(task, metric, before, after, encoded.dataset, seed=chosen.seed)
     if "base" in logits:
         result["worst_flips"] = task.worst(
-            metric, logits["base"], logits["compressed"], encoded.dataset, lambda row: task.shown(columns, rows[row])
+            metric,
+            (logits["base"], logits["compressed"]),
+            encoded.dataset,
+            lambda row: task.shown(columns, rows[row]),
         )
     judged = result["drop"]
     if chosen.strict:

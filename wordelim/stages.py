@@ -411,7 +411,7 @@ class Stages:
             "flops_ratio": round(self.cost.ratio(self.texts[name], retention), 3),
             "lengths": encoded.spread,
             "worst_flips": task.worst(
-                self.metric, logits[0], logits[1], encoded.dataset, lambda row: task.shown(columns, rows[row])
+                self.metric, (logits[0], logits[1]), encoded.dataset, lambda row: task.shown(columns, rows[row])
             ),
         }
 

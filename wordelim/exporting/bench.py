@@ -15,7 +15,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from ..checkpoint import load, load_dense
-from ..data import describe
+from ..data import describe, sequences_of
 from ..environment import environment
 from ..errors import ExportError, WordelimError
 from ..evaluation.latency import Forward, forward_of, workload
@@ -81,7 +81,12 @@ def bench_programs(
     for part, (size, texts) in parts.items():
         if texts:
             given = workload(
-                encoded.dataset, tokenizer, max_length=longest, batch_size=size, texts=texts, seed=settings.seed
+                sequences_of(encoded.dataset),
+                tokenizer,
+                max_length=longest,
+                batch_size=size,
+                texts=texts,
+                seed=settings.seed,
             )
             measured[part] = speedups(
                 forwards,

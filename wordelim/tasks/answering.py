@@ -6,7 +6,7 @@ import re
 import reprlib
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..data import INPUTS, Columns, Encoded, column_values, find_columns, length
 from ..errors import DataError, WordelimError
 from ..evaluation.metrics import Metric, named
 from ..evaluation.worst import worst_units
-from .task import Array, Task
+from .task import Array, Logits, Task, TextsOf, Worst
 
 __all__ = ["Answering"]
 
@@ -157,16 +157,9 @@ class Answering(Task):
         contexts = encoded["context"]
         return np.unique([contexts[int(row)] for row in self._first_rows(encoded)], return_inverse=True)[1]
 
-    def worst(
-        self,
-        metric: Metric,
-        dense: Array,
-        compressed: Array,
-        encoded: datasets.Dataset,
-        texts_of: Callable[[int], Sequence[str]],
-    ) -> list[dict[str, Any]]:
+    def worst(self, metric: Metric, logits: Logits, encoded: datasets.Dataset, texts_of: TextsOf) -> Worst:
         truth, rows = self.truth(encoded), np.unique(np.asarray(encoded["question"]))
-        answers = [self.answers(metric, logits, encoded) for logits in (dense, compressed)]
+        answers = [self.answers(metric, each, encoded) for each in logits]
         values = [_matches(truth, each)[:, 1] for each in answers]
         said = [[golds[0] for golds in truth], *(list(each) for each in answers)]
         return worst_units(values, lambda unit: texts_of(int(rows[unit])), said=said, rows=rows)

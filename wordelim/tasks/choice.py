@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -17,7 +17,7 @@ from ..data import INPUTS, Columns, Encoded, column_values, encode, find_columns
 from ..errors import DataError
 from ..evaluation.metrics import Metric, named
 from ..evaluation.worst import worst_units
-from .task import Array, Task, flatten_rows
+from .task import Array, Logits, Task, TextsOf, Worst, flatten_rows
 
 __all__ = ["Choice"]
 
@@ -118,17 +118,10 @@ class Choice(Task):
         name, score = named({"accuracy": accuracy_score}, name, self.title)
         return Metric(name, _highest, score, is_mean=True)
 
-    def worst(
-        self,
-        metric: Metric,
-        dense: Array,
-        compressed: Array,
-        encoded: datasets.Dataset,
-        texts_of: Callable[[int], Sequence[str]],
-    ) -> list[dict[str, Any]]:
+    def worst(self, metric: Metric, logits: Logits, encoded: datasets.Dataset, texts_of: TextsOf) -> Worst:
         labels = self.truth(encoded)
-        chances = [softmax(each, axis=1)[np.arange(len(labels)), labels] for each in (dense, compressed)]
-        decided = [each.argmax(1) for each in (dense, compressed)]
+        chances = [softmax(each, axis=1)[np.arange(len(labels)), labels] for each in logits]
+        decided = [each.argmax(1) for each in logits]
         return worst_units(
             chances,
             texts_of,

@@ -17,7 +17,7 @@ from ..data import Columns, Encoded, column_values
 from ..errors import DataError
 from ..evaluation.metrics import Metric, named
 from ..evaluation.worst import worst_units
-from .task import Array, Task, spread_over
+from .task import Array, Logits, Task, TextsOf, Worst, spread_over
 
 __all__ = ["Ranking"]
 
@@ -98,16 +98,9 @@ class Ranking(Task):
         units, lengths = self.units(encoded), np.asarray(encoded["length"])
         return [int(mean) for mean in np.bincount(units, lengths) / np.bincount(units)]
 
-    def worst(
-        self,
-        metric: Metric,
-        dense: Array,
-        compressed: Array,
-        encoded: datasets.Dataset,
-        texts_of: Callable[[int], Sequence[str]],
-    ) -> list[dict[str, Any]]:
+    def worst(self, metric: Metric, logits: Logits, encoded: datasets.Dataset, texts_of: TextsOf) -> Worst:
         truth, first = self.truth(encoded), self._first_rows(encoded)
-        answers = [self.answers(metric, logits, encoded) for logits in (dense, compressed)]
+        answers = [self.answers(metric, each, encoded) for each in logits]
         assert metric.parts is not None
         values = [metric.parts(truth, each)[:, 0] for each in answers]
         ranks = [[f"first relevant at {_rank(*pair)}" for pair in zip(truth, each, strict=True)] for each in answers]

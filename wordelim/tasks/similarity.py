@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from ..data import INPUTS, Columns, Encoded, column_values, encode
 from ..errors import DataError
 from ..evaluation.metrics import Metric, named, scores_of
 from ..evaluation.worst import worst_units
-from .task import Array, Task, flatten_rows
+from .task import Logits, Task, TextsOf, Worst, flatten_rows
 
 __all__ = ["Pooling", "Similarity"]
 
@@ -97,16 +97,9 @@ class Similarity(Task):
         name, score = named(scores_of("regression", 1), name, self.title)
         return Metric(name, partial(np.reshape, shape=-1), score)
 
-    def worst(
-        self,
-        metric: Metric,
-        dense: Array,
-        compressed: Array,
-        encoded: datasets.Dataset,
-        texts_of: Callable[[int], Sequence[str]],
-    ) -> list[dict[str, Any]]:
+    def worst(self, metric: Metric, logits: Logits, encoded: datasets.Dataset, texts_of: TextsOf) -> Worst:
         labels = self.truth(encoded)
-        cosines = [each.reshape(-1) for each in (dense, compressed)]
+        cosines = [each.reshape(-1) for each in logits]
         ranks = [rankdata(each) / len(labels) for each in (labels, *cosines)]
         said = [[f"{value:.3g}" for value in each] for each in (labels, *cosines)]
         return worst_units([1 - np.abs(each - ranks[0]) for each in ranks[1:]], texts_of, said=said)

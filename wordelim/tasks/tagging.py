@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..errors import DataError, WordelimError
 from ..evaluation.metrics import Metric, named
 from ..evaluation.worst import worst_units
 from ..labels import encode_labels, names_of
-from .task import Array, Task
+from .task import Array, Logits, Task, TextsOf, Worst
 
 __all__ = ["Tagging"]
 
@@ -152,23 +152,15 @@ class Tagging(Task):
     def decided(self, metric: Metric, answers: Array) -> Array:
         return answers.argmax(-1) if metric.of_logits else answers
 
-    def worst(
-        self,
-        metric: Metric,
-        dense: Array,
-        compressed: Array,
-        encoded: datasets.Dataset,
-        texts_of: Callable[[int], Sequence[str]],
-    ) -> list[dict[str, Any]]:
+    def worst(self, metric: Metric, logits: Logits, encoded: datasets.Dataset, texts_of: TextsOf) -> Worst:
         truth = self.truth(encoded)
         own = self.named_metric("accuracy")
-        answers = [self.answers(own, logits, encoded) for logits in (dense, compressed)]
+        answers = [self.answers(own, each, encoded) for each in logits]
         shares = [_mean(_same(truth, each)) for each in answers]
-        differ = [sorted({int(tag) for tag in row[row != _NONE]}) for row in truth]
-        said = [[self._said(row, truth[i], differ[i]) for i, row in enumerate(each)] for each in (truth, *answers)]
+        said = [[self._said(*pair) for pair in zip(each, truth, strict=True)] for each in (truth, *answers)]
         return worst_units(shares, texts_of, said=said)
 
-    def _said(self, tags: Array, truth: Array, shown: Sequence[int]) -> str:
+    def _said(self, tags: Array, truth: Array) -> str:
         """The tags other than the first, at the words that have them."""
         words = tags[truth != _NONE]
         found = [f"{word + 1}: {self._names[int(tag)]}" for word, tag in enumerate(words) if int(tag) != 0]

@@ -17,9 +17,13 @@ from ..evaluation.metrics import ComputeMetrics, Metric, metric_for
 from ..evaluation.worst import worst_flips
 from ..labels import outputs_of, problem_type
 
-__all__ = ["Array", "Task", "batches", "flatten_rows", "spread_over"]
+__all__ = ["Array", "Logits", "Task", "TextsOf", "Worst", "batches", "flatten_rows", "spread_over"]
 
 Array: TypeAlias = NDArray[Any]
+Logits: TypeAlias = tuple[Array, Array]
+"""Of a dense model, and of the one compressed from it."""
+TextsOf: TypeAlias = Callable[[int], Sequence[str]]
+Worst: TypeAlias = list[dict[str, Any]]
 
 
 class Task:
@@ -142,21 +146,14 @@ class Task:
         """What units belong to that aren't independent of each other; None where they all are."""
         return None
 
-    def worst(
-        self,
-        metric: Metric,
-        dense: Array,
-        compressed: Array,
-        encoded: datasets.Dataset,
-        texts_of: Callable[[int], Sequence[str]],
-    ) -> list[dict[str, Any]]:
+    def worst(self, metric: Metric, logits: Logits, encoded: datasets.Dataset, texts_of: TextsOf) -> Worst:
         """Where the compressed model fell behind most; see :func:`wordelim.evaluation.worst.worst_flips`.
 
         Args:
-            dense, compressed: logits.
+            logits: of the dense model and of the compressed one.
             texts_of: from a row of the data to its texts.
         """
-        return worst_flips(self.config, dense, compressed, self.truth(encoded), texts_of)
+        return worst_flips(self.config, *logits, self.truth(encoded), texts_of)
 
     # --- training
 
