@@ -28,14 +28,14 @@ help: ## show this list
 		while IFS=@ read -r target what; do printf '%-18s %s\n' "$$target" "$$what"; done
 
 # torch goes in first and alone, at the pinned version: where pip can see a CPU build of it, that build is taken,
-# and nothing later replaces it. setuptools goes with it, so that wordelim is built without a second environment.
+# and nothing later replaces it.
 $(STAMP): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(None if $(SUPPORTED) else "wordelim needs Python 3.11, 3.12 or 3.13, and " \
 		"$(PYTHON) is %s: name another with make PYTHON=/path/to/python3.11" % sys.version.split()[0])'
 	@test -x $(BIN)/pip || "$(PYTHON)" -m venv $(VENV)
 	@echo "installing into $(VENV) (once; again when pyproject.toml or constraints.txt change)"
-	@$(PIP) install --no-compile -c constraints.txt torch setuptools
-	@$(PIP) install --no-compile -c constraints.txt --no-build-isolation -e '.[dev,docs]'
+	@$(PIP) install --no-compile -c constraints.txt torch
+	@$(PIP) install --no-compile -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 install: $(STAMP) ## make .venv with wordelim (editable) and every tool in it

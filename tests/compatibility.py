@@ -31,8 +31,8 @@ def environment(version: str, place: Path) -> Path:
     kept = [pin for pin in pins if not pin.lower().startswith(tuple(f"{name}==" for name in FREE))]
     constraints.write_text("\n".join([*kept, f"transformers=={version}.*"]) + "\n", encoding="utf-8")
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", constraints]
-    subprocess.run([*install, "torch", "setuptools"], check=True)
-    subprocess.run([*install, "--no-build-isolation", "--editable", f"{ROOT}[dev]"], check=True)
+    subprocess.run([*install, "torch"], check=True)
+    subprocess.run([*install, "--editable", f"{ROOT}[dev]"], check=True)
     return python
 
 
