@@ -55,7 +55,9 @@ def command(
         float | None, typer.Option("--lambda", help="Learned search: a fixed price of a word vector, no speeds.")
     ] = None,
     form: Annotated[str, typer.Option(help="Learned search: what is learned, ramp, table or count.")] = "ramp",
-    epochs: Annotated[float, typer.Option(help="Passes over the training texts, in all.")] = 2.0,
+    epochs: Annotated[
+        float, typer.Option(help="Passes over the training texts; half again for each faster speed tried.")
+    ] = 2.0,
     seeds: Annotated[int, typer.Option(help="Last retraining: seeds to try; the best on validation is kept.")] = 1,
     no_retrain: Annotated[bool, typer.Option("--no-retrain", help="Leave the weights as they are.")] = False,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate of the retraining.")] = 5e-5,

@@ -49,7 +49,8 @@ class Settings:
         retrain: adapt the weights to the elimination.
         seeds: how often the last retraining is done, with one seed after the other; the best on the validation texts is
             kept.
-        epochs: passes over the training texts while retraining, in all.
+        epochs: passes over the training texts while retraining; half as many again for each faster speed that is tried
+            because the chosen one left room.
         learning_rate, batch_size, temperature: of the retraining.
         max_length: tokens at which texts are cut; None for what the tokenizer and the model allow.
         search_examples: training texts that the search measures on.

@@ -43,6 +43,8 @@ Progress = Callable[[str, float], None]
 
 # How far, in points, a frontier point may be behind before retraining to be worth retraining at all.
 _RECOVERABLE = 12.0
+# The same for a point that is faster than the one that has been retrained alone.
+_CLIMBABLE = 4.0
 # The FLOPs ratio up to which those are retrained that answer for every token, whatever they lose before.
 _UNREAD = 2.0
 # Validation texts on which frontier points are compared.
@@ -221,16 +223,36 @@ class Stages:
             half = settings.epochs / 2
             self._retrain([c.retention for c in candidates], half, "retrain: all speeds", settings.seed)
             chosen = self._fastest_within(candidates)
-            shared, shared_drop = self._weights(), self._drop(chosen.retention)
-            self._retrain_best([chosen.retention], half, "retrain: chosen speed")
-            if self._drop(chosen.retention) > max(shared_drop, settings.max_drop):
-                self.model.load_state_dict(shared)
+            if self._retrained_within(chosen, half, "retrain: chosen speed"):
+                chosen = self._climb(chosen, candidates[candidates.index(chosen) + 1 :], half)
         eliminate_(self.model, chosen.retention)
         if speeds:
             self.served = {speed: c.retention for speed, c in zip(speeds, candidates, strict=True)}
             offer_speeds_(self.model, self.served)
         agree("keep counts", chosen.retention.keep)
         self.seconds["choose and retrain"] = round(time.perf_counter() - start, 1)
+
+    def _retrained_within(self, candidate: Candidate, epochs: float, stage: str) -> bool:
+        """Retrain one candidate alone, unless that makes things worse; whether its drop is within bounds then."""
+        before, lost, bound = self._weights(), self._drop(candidate.retention), self.settings.max_drop + 1e-9
+        self._retrain_best([candidate.retention], epochs, stage)
+        after = self._drop(candidate.retention)
+        if after > max(lost, bound):
+            self.model.load_state_dict(before)
+        return min(lost, after) <= bound
+
+    def _climb(self, chosen: Candidate, faster: Sequence[Candidate], epochs: float) -> Candidate:
+        """The fastest that fits once it is retrained alone, which wins back more than all at once did."""
+        for candidate in faster:
+            before, lost = self._weights(), self._drop(candidate.retention)
+            if lost > self.settings.max_drop + _CLIMBABLE:
+                break
+            stage = f"retrain: FLOPs ratio {candidate.flops_ratio:.2f}"
+            if lost > self.settings.max_drop and not self._retrained_within(candidate, epochs, stage):
+                self.model.load_state_dict(before)
+                break
+            chosen = candidate
+        return chosen
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}

@@ -27,7 +27,7 @@ from .frontier import Candidate, frontier
 
 __all__ = ["SPEEDS", "calibrated_search", "divergence"]
 
-SPEEDS = (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+SPEEDS = (1.25, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 """FLOPs ratios that are searched for unless others are asked for."""
 
 _MEASURED = (0.5, 0.2, 0.05)
