@@ -44,6 +44,7 @@ import wordelim
 from wordelim.data import carve
 from wordelim.elimination.attention import attend, merge_heads
 from wordelim.elimination.tokens import gather
+from wordelim.environment import has_fast_bf16
 from wordelim.reading import read
 from wordelim.tasks import Task, task_for
 
@@ -211,6 +212,7 @@ def fine_tune(encoder: str, benchmark: Benchmark, texts: datasets.Dataset, place
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
+            bf16=has_fast_bf16(model.device),
             use_cpu=not torch.cuda.is_available(),
             seed=seed,
         )
