@@ -53,11 +53,13 @@ def command(
     from wordelim.bench import bench
     from wordelim.checkpoint import write_report
     from wordelim.files import require_writable, write_whole
-    from wordelim.report.html import render_html
+    from wordelim.report.html import render_html, require_pages
     from wordelim.report.terminal import print_bench
 
     for asked in filter(None, (output, html)):
         require_writable(asked)
+    if html is not None:
+        require_pages()
     settings: dict[str, Any] = {
         "batch_size": batch_size,
         "texts": texts,

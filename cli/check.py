@@ -54,11 +54,13 @@ def command(
     from wordelim.checkpoint import write_report
     from wordelim.files import require_writable, write_whole
     from wordelim.report.gate import gate_junit, gate_markdown, gate_summary
-    from wordelim.report.html import render_html
+    from wordelim.report.html import render_html, require_pages
     from wordelim.report.terminal_gate import print_check
 
     for asked in filter(None, (junit, markdown, html, output)):
         require_writable(asked)
+    if html is not None:
+        require_pages()
     settings: dict[str, Any] = {
         "max_drop": max_drop,
         "min_speedup": min_speedup,

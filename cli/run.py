@@ -112,7 +112,7 @@ def print_json(data: Mapping[str, Any]) -> None:
 
 def finish(result: CompressionResult) -> None:
     """Say on stderr what was cut and what was written, and leave with the exit code that the result deserves."""
-    from wordelim.checkpoint import REPORT_PAGE
+    from wordelim.report.readable import READABLE
 
     for name, part in result.report["data"].items():
         if name != "columns" and part["truncated"]:
@@ -125,5 +125,10 @@ def finish(result: CompressionResult) -> None:
     if not result.met:
         insist(f"Not met: {result.report['unmet']}; no model was written, the report is {result.output}.")
         raise typer.Exit(NOT_MET)
+    assert result.output is not None
     errors.print(f"Written: {result.output}")
-    errors.print(f"The report, to open in a browser: {result.output}/{REPORT_PAGE}")
+    page, markdown = (result.output / name for name in READABLE)
+    if page.exists():
+        errors.print(f"The report, to open in a browser: {page}")
+    else:
+        errors.print(f"The report: {markdown} (as a page with charts: pip install 'wordelim[report]')")

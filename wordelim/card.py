@@ -41,7 +41,8 @@ Word vectors kept after each layer: {_kept(report)}.
 {chr(10).join(rows)}
 
 {_how(report)}The FLOPs ratio is against the dense encoder without padding.{_speed(report)}{_served(report)}
-Everything measured, with settings, versions and seed, is in `wordelim_report.json` and, to read, in `report.html`.
+Everything measured, with settings, versions and seed, is in `wordelim_report.json` and, to read, in the report
+beside it.
 
 ```python
 import wordelim  # without it, transformers loads the dense model with these weights

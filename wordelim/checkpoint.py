@@ -23,7 +23,6 @@ from .speeds import set_speed_
 
 __all__ = [
     "REPORT_FILE",
-    "REPORT_PAGE",
     "is_compressed",
     "load",
     "load_dense",
@@ -34,7 +33,6 @@ __all__ = [
 ]
 
 REPORT_FILE = "wordelim_report.json"
-REPORT_PAGE = "report.html"
 
 
 def load(
@@ -250,7 +248,6 @@ def save(
     *,
     report: Mapping[str, Any] | None = None,
     card: str | None = None,
-    page: str | None = None,
     companions: Mapping[str, bytes] | None = None,
     force: bool = False,
     scratch: Path | None = None,
@@ -260,7 +257,6 @@ def save(
     Args:
         report: written beside it as ``wordelim_report.json``.
         card: written beside it as ``README.md``.
-        page: the report as HTML, written beside it as ``report.html``.
         companions: more files, by their path in the directory.
         force: replace ``output`` when it exists.
         scratch: see :func:`staged`.
@@ -280,8 +276,6 @@ def save(
             (stage / REPORT_FILE).write_text(_json(report), encoding="utf-8")
         if card is not None:
             (stage / "README.md").write_text(card, encoding="utf-8")
-        if page is not None:
-            (stage / REPORT_PAGE).write_text(page, encoding="utf-8")
     return Path(output).expanduser()
 
 

@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from .card import model_card
-from .checkpoint import REPORT_FILE, REPORT_PAGE, load_dense, refuse_existing, save, write_report
+from .checkpoint import REPORT_FILE, load_dense, refuse_existing, save, write_report
 from .companions import companions, pooling_of
 from .data import fingerprint
 from .distributed import from_main, is_main, join, processes, wait
@@ -29,7 +29,7 @@ from .graph.cost import Cost, cost_of
 from .graph.model import eliminate_, is_marked, restore_, retention_of
 from .opening import Data, check_tokenizer, check_vocabulary, move, open_data, open_device, open_tokenizer
 from .protection import protect_rules
-from .report.html import render_html
+from .report.readable import readable
 from .retention import Retention
 from .settings import Settings
 from .stages import Progress, Ready, Stages
@@ -81,7 +81,8 @@ def compress(
         model_dir: a fine-tuned model with its tokenizer.
         train, validation, test: paths (CSV, TSV, JSON lines, also .gz, Parquet), hub names, or data sets.
         output: where the compressed model goes, if its drop is within bounds; if it isn't, the report alone goes
-            beside, to ``OUTPUT.wordelim_report.json`` and ``OUTPUT.report.html``. None writes nothing.
+            beside, to ``OUTPUT.wordelim_report.json`` and ``OUTPUT.report.html`` (``OUTPUT.report.md`` without plotly).
+            None writes nothing.
         device: where to compute; None for the accelerator that is there, else the processor.
         force: replace ``output`` when it is a model already, and forget what an unfinished run left.
         resume: go on with a run that was killed, of the same model, data and settings, from what it left in
@@ -97,7 +98,7 @@ def compress(
     place = open_device(device)
     join(cpu=place.type == "cpu")
     target = None if output is None else Path(output).expanduser()
-    beside, folder = (_beside(target, ending) for ending in (REPORT_FILE, "wordelim-work"))
+    beside, folder = (target and _beside(target, ending) for ending in (REPORT_FILE, "wordelim-work"))
     # Killed between the last two things that it does, a run leaves a model that is its own.
     replaceable = force or (resume and folder is not None and is_saving(folder))
     model, tokenizer = _open(model_dir, output, force=replaceable)
@@ -128,14 +129,14 @@ def compress(
             if result.met:
                 card = model_card(report, result.model)
                 kept[-1].begin_saving()
+                name, page = readable(report)
                 save(
                     result.model,
                     tokenizer,
                     target,
                     report=report,
                     card=card,
-                    page=render_html(report),
-                    companions=beside_model,
+                    companions={**beside_model, name: page.encode()},
                     force=replaceable,
                     scratch=folder,
                 )
@@ -161,19 +162,16 @@ def compress(
     return replace(result, report=report, output=target if result.met else beside)
 
 
-def _beside(target: Path | None, ending: str) -> Path | None:
-    if target is None:
-        return None
+def _beside(target: Path, ending: str) -> Path:
     named = target if target.name else target.absolute()
     return named.with_name(f"{named.name}.{ending}")
 
 
 def _write_beside(target: Path, report: Mapping[str, Any]) -> None:
-    """Write the report of a run whose goal wasn't met, and its page."""
-    place, page = _beside(target, REPORT_FILE), _beside(target, REPORT_PAGE)
-    assert place is not None and page is not None
-    write_report(report, place)
-    write_whole(render_html(report), page)
+    """Write the report of a run whose goal wasn't met, as data and to read."""
+    write_report(report, _beside(target, REPORT_FILE))
+    name, page = readable(report)
+    write_whole(page, _beside(target, name))
 
 
 def _data(name: str, source: Data | None) -> datasets.Dataset:

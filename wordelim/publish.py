@@ -13,9 +13,9 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from .card import HERE, source_name
-from .checkpoint import REPORT_FILE, REPORT_PAGE, is_compressed
+from .checkpoint import REPORT_FILE, is_compressed
 from .errors import CheckpointError
-from .report.html import render_html
+from .report.readable import READABLE, readable
 
 __all__ = ["push"]
 
@@ -54,11 +54,13 @@ def push(
     card, report = folder / "README.md", folder / REPORT_FILE
     if card.is_file():
         files["README.md"] = card.read_text(encoding="utf-8").replace(f'"{HERE}"', f'"{repository}"').encode()
-    files.pop(REPORT_PAGE, None)
+    for name in READABLE:
+        files.pop(name, None)
     if report.is_file():
         public = _public(_read(report), texts=texts)
         files[REPORT_FILE] = (json.dumps(public, indent=2, ensure_ascii=False) + "\n").encode()
-        files[REPORT_PAGE] = render_html(public).encode()
+        name, page = readable(public)
+        files[name] = page.encode()
     hub = api or HfApi()
     try:
         hub.create_repo(repository, private=private, exist_ok=True, repo_type="model")

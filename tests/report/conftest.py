@@ -47,6 +47,7 @@ def look_at(browser, tmp_path):
             page.on("pageerror", lambda error: faults.append(str(error)))  # noqa: B023
             page.on("request", lambda request: faults.append(request.url))  # noqa: B023
             page.goto(place.as_uri())
+            assert page.locator("[data-figure]:has(.trace)").count() == page.locator("[data-figure]").count()
             assert page.evaluate(_FOLLOW_LINKS) == []
             page.evaluate("document.querySelectorAll('summary').forEach(summary => summary.click())")
             assert text is None or page.get_by_text(text).first.is_visible()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .charts import Chart, Series, histogram, line_chart
+from .charts import Figure, Series, histogram, line_chart
 
 __all__ = [
     "Drawn",
@@ -59,10 +59,11 @@ class Meters:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A chart with what is said below it."""
+    """A chart, what is said below it, and what it shows, for those who don't see it."""
 
-    chart: Chart
-    caption: str = ""
+    figure: Figure
+    caption: str
+    summary: str
     kind: ClassVar = "chart"
 
 
@@ -185,9 +186,9 @@ def lengths(parts: Mapping[str, Mapping[str, Any]]) -> Section | None:
                 bins["counts"],
                 "tokens",
                 "texts",
-                f"{name} texts by length: {spread['median']:g} tokens in the middle, {spread['max']:g} at most",
             )
-            drawn += [Drawn(chart, f"{name} texts by length, in tokens")] if chart else []
+            summary = f"{name} texts by length: {spread['median']:g} tokens in the middle, {spread['max']:g} at most"
+            drawn += [Drawn(chart, f"{name} texts by length, in tokens", summary)] if chart else []
     if not rows:
         return None
     table = Table(
@@ -218,8 +219,8 @@ def training(history: Sequence[Mapping[str, Any]], metric: str) -> Section | Non
             if entry.get(key) is not None and "step" in entry:
                 stages.setdefault(entry.get("stage", "retrain"), []).append((entry["step"], entry[key]))
         curves = [Series(stage, points) for stage, points in stages.items()]
-        chart = line_chart(curves, "step", label, f"{label} over the steps of retraining")
-        blocks += [Drawn(chart, f"{label} while retraining")] if chart else []
+        chart = line_chart(curves, "step", label)
+        blocks += [Drawn(chart, f"{label} while retraining", f"{label} over the steps of retraining")] if chart else []
     return Section("training", "Retraining", blocks) if blocks else None
 
 

@@ -1,18 +1,20 @@
-"""Where the marks of a small chart stand, for the template that draws it as SVG."""
+"""Charts as plotly's figures: plain data, whose colours are names of the page's own."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
 from typing import Any
 
-__all__ = ["Chart", "Series", "histogram", "line_chart"]
+__all__ = ["Figure", "Series", "histogram", "line_chart"]
 
-_WIDTH, _HEIGHT = 480, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 14, 44
+Figure = dict[str, Any]
+"""``data`` and ``layout``, as ``plotly.graph_objects.Figure`` takes them once the colours are real ones."""
 
 Point = tuple[float, float]
+_COLOURS = ("--accent", "--second", "--third")
 
 
 @dataclass(frozen=True)
@@ -22,105 +24,67 @@ class Series:
     name: str
     points: Sequence[Point]
     titles: Sequence[str] = ()
-    ring: Point | None = None
+    ring: bool = False
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart in the pixels of its view box; ``ticks`` are [where, what], the rest as the template draws it."""
-
-    x_label: str
-    y_label: str
-    summary: str
-    x_ticks: Sequence[tuple[float, str]] = ()
-    y_ticks: Sequence[tuple[float, str]] = ()
-    series: Sequence[Any] = ()
-    bars: Sequence[Any] = ()
-    bound: float | None = None
-    box: tuple[int, int, int, int] = (_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM)
-    size: tuple[int, int] = field(default=(_WIDTH, _HEIGHT))
-
-
-def line_chart(
-    series: Sequence[Series], x_label: str, y_label: str, summary: str, *, bound: float | None = None
-) -> Chart | None:
+def line_chart(series: Sequence[Series], x_label: str, y_label: str, *, bound: float | None = None) -> Figure | None:
     """Lines with their points; ``bound`` is a level to be marked. None where there is nothing to show."""
-    series = [one for one in series if one.points]
-    if not series:
+    shown = [one for one in series if one.points]
+    if not shown:
         return None
-    xs = [x for one in series for x, _ in one.points]
-    ys = [y for one in series for _, y in one.points] + ([] if bound is None else [bound])
-    x_ticks, y_ticks = _ticks(min(xs), max(xs)), _ticks(min(ys), max(ys))
-    x_range = (min(x_ticks[0], *xs), max(x_ticks[-1], *xs))
-    y_range = (min(y_ticks[0], *ys), max(y_ticks[-1], *ys))
-
-    def place(point: Point) -> Point:
-        return _x(point[0], x_range), _y(point[1], y_range)
-
-    return Chart(
-        x_label,
-        y_label,
-        summary,
-        [(_x(tick, x_range), f"{tick:g}") for tick in x_ticks],
-        [(_y(tick, y_range), f"{tick:g}") for tick in y_ticks],
-        series=[
+    data = []
+    for number, one in enumerate(shown):
+        colour = "--good" if one.ring else _COLOURS[number % len(_COLOURS)]
+        mark = {"symbol": "circle-open", "size": 14, "line": {"width": 2.5}} if one.ring else {"size": 7}
+        data.append(
             {
-                "name": one.name,
-                "path": " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, one.points)),
-                "dots": [
-                    (*place(point), one.titles[i] if i < len(one.titles) else f"{point[0]:g}: {point[1]:.4g}")
-                    for i, point in enumerate(one.points)
-                ],
-                "ring": None if one.ring is None else place(one.ring),
+                "type": "scatter",
+                "mode": "markers" if one.ring else "lines+markers",
+                "name": escape(one.name),
+                "x": [x for x, _ in one.points],
+                "y": [y for _, y in one.points],
+                "line": {"color": colour, "width": 2},
+                "marker": {"color": colour, **mark},
+                **({"hovertext": [escape(title) for title in one.titles], "hoverinfo": "text"} if one.titles else {}),
             }
-            for one in series
-        ],
-        bound=None if bound is None else _y(bound, y_range),
-    )
+        )
+    layout = _layout(x_label, y_label) | {"showlegend": len(shown) > 1}
+    if bound is not None:
+        level = {"y0": bound, "y1": bound, "x0": 0, "x1": 1, "xref": "paper"}
+        layout["shapes"] = [{"type": "line", **level, "line": {"color": "--bad", "dash": "dash", "width": 1.5}}]
+    return {"data": data, "layout": layout}
 
 
-def histogram(edges: Sequence[float], counts: Sequence[int], x_label: str, y_label: str, summary: str) -> Chart | None:
+def histogram(edges: Sequence[float], counts: Sequence[int], x_label: str, y_label: str) -> Figure | None:
     """Bars from each edge to the next. None where there is nothing to show."""
-    if not counts or not any(counts):
+    if not any(counts):
         return None
-    x_range, y_ticks = (edges[0], edges[-1]), _ticks(0, max(counts))
-    y_range = (0.0, max(y_ticks[-1], max(counts)))
-    bottom = _y(0, y_range)
-    bars = []
-    for i, count in enumerate(counts):
-        left, right, top = _x(edges[i], x_range), _x(edges[i + 1], x_range), _y(count, y_range)
-        title = f"{edges[i]:g} to {edges[i + 1]:g}: {count}"
-        bars.append((round(left + 0.5, 1), round(top, 1), round(right - left - 1, 1), round(bottom - top, 1), title))
-    x_ticks = [tick for tick in _ticks(*x_range) if x_range[0] <= tick <= x_range[1]]
-    return Chart(
-        x_label,
-        y_label,
-        summary,
-        [(_x(tick, x_range), f"{tick:g}") for tick in x_ticks],
-        [(_y(tick, y_range), f"{tick:g}") for tick in y_ticks],
-        bars=bars,
-    )
+    bars = {
+        "type": "bar",
+        "x": list(edges[:-1]),
+        "y": list(counts),
+        "width": [right - left for left, right in pairwise(edges)],
+        "offset": 0,
+        "marker": {"color": "--fill"},
+        "hovertext": [
+            f"{left:g} to {right:g}: {count}" for (left, right), count in zip(pairwise(edges), counts, strict=True)
+        ],
+        "hoverinfo": "text",
+    }
+    return {"data": [bars], "layout": _layout(x_label, y_label) | {"bargap": 0}}
 
 
-def _x(value: float, between: Point) -> float:
-    return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * _share(value, between), 1)
-
-
-def _y(value: float, between: Point) -> float:
-    return round(_HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * _share(value, between), 1)
-
-
-def _share(value: float, between: Point) -> float:
-    low, high = between
-    return (value - low) / (high - low) if high > low else 0.5
-
-
-def _ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers that enclose low..high, about so many."""
-    if high <= low:
-        low, high = low - 0.5, high + 0.5
-    rough = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 10) for i in range(first, last + 1)]
+def _layout(x_label: str, y_label: str) -> dict[str, Any]:
+    axis = {"gridcolor": "--line", "linecolor": "--line", "zerolinecolor": "--line", "automargin": True}
+    return {
+        "height": 320,
+        "dragmode": False,  # a finger that moves over a chart scrolls the page
+        "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": "--soft", "size": 12},
+        "hoverlabel": {"bgcolor": "--card", "bordercolor": "--line", "font": {"color": "--ink"}},
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        "xaxis": {**axis, "title": {"text": escape(x_label)}},
+        "yaxis": {**axis, "title": {"text": escape(y_label)}},
+    }

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree
 
+from .markdown import escaped
+
 __all__ = ["gate_facts", "gate_junit", "gate_markdown", "gate_summary"]
 
 # What XML 1.0 has no form for, not even an escaped one.
@@ -34,21 +36,21 @@ def gate_markdown(report: Mapping[str, Any]) -> str:
     lines = [
         f"### wordelim check: {'passed' if report['passed'] else 'FAILED'}",
         "",
-        _escaped(gate_summary(report)),
+        escaped(gate_summary(report)),
         "",
         f"| examples | {report['metric']}, base | compressed | points lost | 95 % interval |",
         "|---:|---:|---:|---:|---:|",
         f"| {result['examples']} | {result['dense']:.2f} | {result['compressed']:.2f} | {result['drop']:+.2f} "
         f"| {low:+.2f} to {high:+.2f} |",
         "",
-        *(f"- {_escaped(line)}" for line in gate_facts(report)),
+        *(f"- {escaped(line)}" for line in gate_facts(report)),
         "",
         "<details><summary>By length and by label</summary>",
         "",
         "| texts | examples | metric | base | compressed | points lost |",
         "|---|---:|---|---:|---:|---:|",
         *(
-            f"| {_escaped(part['slice'])} | {part['examples']} | {part['metric']} | {part['dense']:.2f} "
+            f"| {escaped(part['slice'])} | {part['examples']} | {part['metric']} | {part['dense']:.2f} "
             f"| {part['compressed']:.2f} | {part['drop']:+.2f} |"
             for part in result["slices"]
         ),
@@ -78,12 +80,6 @@ def gate_facts(report: Mapping[str, Any]) -> Iterator[str]:
         )
     for warning in report["warnings"]:
         yield f"Warning: {warning}."
-
-
-def _escaped(text: str) -> str:
-    """Text that stays text: names of labels and paths may hold what Markdown or HTML would act on."""
-    plain = re.sub(r"([\\`*_\[\]|~])", r"\\\1", text)
-    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
 
 
 def gate_junit(report: Mapping[str, Any]) -> str:
