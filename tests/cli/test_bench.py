@@ -141,9 +141,8 @@ def test_compiled_and_eager_stand_side_by_side(here, fast, monkeypatch):
     """The compiler is replaced by one that only marks what it was given: compiling takes a minute."""
     given = []
     monkeypatch.setattr(torch, "compile", lambda model, dynamic: given.append(dynamic) or model)
-    report = package.bench(
-        "dense", "fast", data="dev.csv", compiled=True, texts=4, batch_size=4, latency_texts=0, rounds=1
-    )
+    few = {"texts": 4, "batch_size": 4, "latency_texts": 0, "rounds": 1}
+    report = package.bench("dense", "fast", data="dev.csv", dtypes=("float32",), compiled=True, **few)
     assert [part["mode"] for part in report["measurements"]] == ["eager", "compiled"]
     assert given == [True] * 3
 
