@@ -8,6 +8,7 @@ from typing import Any
 
 import datasets
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .data import lengths_of, sequences_of
@@ -16,7 +17,7 @@ from .errors import RetentionError
 from .graph.cost import Text
 from .retention import Retention
 
-__all__ = ["protect_rules", "sizes_of"]
+__all__ = ["protect_rules", "sizes_in", "sizes_of"]
 
 _BATCH = 512
 
@@ -60,12 +61,21 @@ def sizes_of(encoded: datasets.Dataset, retention: Retention) -> list[Text]:
     lengths = lengths_of(encoded)
     if not retention.protects_by_token:
         return list(lengths)
-    protected: list[int] = []
+    sizes: list[Text] = []
     ids = sequences_of(encoded)["input_ids"][:]
     for start in range(0, len(ids), _BATCH):
         batch = pad_sequence([torch.tensor(row) for row in ids[start : start + _BATCH]], batch_first=True)
         real = torch.arange(batch.shape[1]) < torch.tensor(lengths[start : start + _BATCH])[:, None]
-        protected += protected_rows(retention.protect, batch, real).sum(1).tolist()
+        sizes += sizes_in(batch, real, retention)
+    return sizes
+
+
+def sizes_in(input_ids: Tensor, attention_mask: Tensor, retention: Retention) -> list[Text]:
+    """The same of a batch, [batch, tokens] both."""
+    lengths: list[int] = attention_mask.bool().sum(1).tolist()
+    if not retention.protects_by_token:
+        return list(lengths)
+    protected: list[int] = protected_rows(retention.protect, input_ids, attention_mask).sum(1).tolist()
     return list(zip(lengths, protected, strict=True))
 
 

@@ -28,20 +28,23 @@ def measure(make_tokenizer, make_model, make_texts, cost, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
 
-    def forward(name):
-        retention = {"dense": None, "keep-all": ALL, "compressed": KEEP}[name]
+    def forward(name, keep):
+        retention = {"dense": None, "keep-all": ALL, "compressed": keep}[name]
 
         def run(batch):
             mask = batch["attention_mask"]
-            lengths = [mask.shape[1]] * len(mask) if name == "dense" else mask.sum(1).tolist()
-            clock[0] += cost.flops(lengths, retention)
+            sizes = [mask.shape[1]] * len(mask) if name == "dense" else mask.sum(1).tolist()
+            if keep.protects_by_token and name == "compressed":
+                separators = (batch["input_ids"] == tokenizer.sep_token_id).sum(1)
+                sizes = list(zip(sizes, (1 + separators).tolist(), strict=True))
+            clock[0] += cost.flops(sizes, retention)
 
         return run
 
-    def make(*names, batch_size):
+    def make(*names, batch_size, keep=KEEP):
         work = workload(encoded, tokenizer, max_length=40, batch_size=batch_size, texts=20)
-        retention = KEEP if "compressed" in names else ALL
-        return work, speedups({name: forward(name) for name in names}, work, cost, retention, rounds=2)
+        retention = keep if "compressed" in names else ALL
+        return work, speedups({name: forward(name, keep) for name in names}, work, cost, retention, rounds=2)
 
     return make
 
@@ -92,4 +95,11 @@ def test_one_text_at_a_time(measure):
     assert set(found["milliseconds"]) == {"dense fixed", "dense unpadded", "keep-all unpadded", "compressed unpadded"}
     assert found["milliseconds"]["dense fixed"]["p95"] == found["milliseconds"]["dense fixed"]["median"]
     assert found["milliseconds"]["dense unpadded"]["p95"] > found["milliseconds"]["dense unpadded"]["median"]
+    assert all(won["efficiency"] == 1 for won in found["against"].values())
+
+
+def test_word_vectors_that_are_protected_by_their_token_count(measure, make_tokenizer):
+    separators = f"separators:{make_tokenizer('bert').sep_token_id}"
+    keep = Retention.fractions([0.5, 0.05, 0.0], protect=("first", separators))
+    _, found = measure("dense", "keep-all", "compressed", batch_size=6, keep=keep)
     assert all(won["efficiency"] == 1 for won in found["against"].values())

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph.cost import Cost
+from ..protection import sizes_in
 from ..retention import Retention
 from .latency import Batch, Forward, Workload, interleave
 
@@ -62,22 +63,24 @@ def speedups(
     totals = {name: taken.sum(1) for name, taken in seconds.items()}
     judged = "compressed" if "compressed" in forwards else "keep-all"
     everything = replace(retention, keep=(1.0,) * len(retention.keep), kind="fraction")
-    lengths = list(work.lengths)
-    even = lengths if single else [width for batch in work.unpadded for width in _widths(batch)]
+    sizes, even = (
+        [size for b in given for size in sizes_in(b["input_ids"], b["attention_mask"], retention)]
+        for given in (work.dynamic, work.dynamic if single else work.unpadded)
+    )
     fast = f"{judged} {real}"
-    # Baseline: what it is timed on, FLOPs of that, what is judged, real lengths of that.
+    # Baseline: what it is timed on, FLOPs of that, what is judged, the sizes of its texts.
     baselines = {
-        "fixed": ("dense fixed", cost.flops(width for b in work.fixed for width in _widths(b)), fast, lengths),
-        "dynamic": ("dense dynamic", cost.flops(width for b in work.dynamic for width in _widths(b)), fast, lengths),
+        "fixed": ("dense fixed", cost.flops(width for b in work.fixed for width in _widths(b)), fast, sizes),
+        "dynamic": ("dense dynamic", cost.flops(width for b in work.dynamic for width in _widths(b)), fast, sizes),
         "unpadded": ("dense unpadded", cost.flops(even), f"{judged} unpadded", even),
-        "keep-all": (f"keep-all {real}", cost.flops(lengths, everything), fast, lengths),
+        "keep-all": (f"keep-all {real}", cost.flops(sizes, everything), fast, sizes),
     }
     against: dict[str, dict[str, Any]] = {}
-    for name, (slow, flops, fast, real_lengths) in baselines.items():
+    for name, (slow, flops, fast, judged_on) in baselines.items():
         if slow not in runs or slow == fast:
             continue
         ratios = totals[slow] / totals[fast]
-        speedup, flops_ratio = float(np.median(ratios)), flops / cost.flops(real_lengths, retention)
+        speedup, flops_ratio = float(np.median(ratios)), flops / cost.flops(judged_on, retention)
         against[name] = {
             "speedup": _spread(ratios),
             "flops_ratio": round(flops_ratio, 3),
