@@ -41,12 +41,14 @@ from transformers import (
 )
 
 import wordelim
+from wordelim import Retention, restore_
 from wordelim.data import carve
 from wordelim.elimination.attention import attend, merge_heads
 from wordelim.elimination.tokens import gather
 from wordelim.environment import has_fast_bf16
 from wordelim.reading import read
 from wordelim.tasks import Task, task_for
+from wordelim.training.retrain import Retraining, retrain_
 
 PARTS = ("calibrated", "learned", "attention", "random", "first")
 BY_KEEP = ("attention", "random", "first")
@@ -99,6 +101,7 @@ def run(
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=tasks)
     parser.add_argument("--model", required=True, help="encoder to fine-tune: a directory, or a hub name")
+    parser.add_argument("--teacher", help="fine-tuned model with the same tokenizer to distil from while fine-tuning")
     parser.add_argument("--data", type=Path, required=True, help="folder of the task's texts")
     parser.add_argument("--part", action="append", choices=parts, help="run this part alone; may be repeated")
     parser.add_argument("--cache", type=Path, default=Path("glue-cache"), help="where fine-tuned models are kept")
@@ -119,7 +122,7 @@ def run(
     if task.epochs == 0:
         dense = Path(arguments.model)
     elif not (dense / "config.json").exists():
-        fine_tune(arguments.model, task, sets["train"], dense, arguments.seed)
+        fine_tune(arguments.model, task, sets["train"], dense, arguments.seed, teacher=arguments.teacher)
     for part in arguments.part or parts:
         place = RESULTS / f"{kind}-{arguments.task}-{model}-{part}.json"
         output = arguments.cache / f"{arguments.task}-{model}-{len(sets['train'])}-seed{arguments.seed}-{part}"
@@ -189,8 +192,10 @@ class _Trainer(Trainer):
         return self.task.loss(model(**(known if self.task.own_loss else inputs)), inputs)
 
 
-def fine_tune(encoder: str, benchmark: Benchmark, texts: datasets.Dataset, place: Path, seed: int) -> None:
-    """Fine-tune an encoder on a task, and leave the model in ``place``."""
+def fine_tune(
+    encoder: str, benchmark: Benchmark, texts: datasets.Dataset, place: Path, seed: int, *, teacher: str | None = None
+) -> None:
+    """Fine-tune an encoder on a task, distilling from ``teacher`` if there is one, and leave the model in ``place``."""
     set_seed(seed)
     labels = benchmark.outputs or len(benchmark.names) or 2
     regression = {"problem_type": "regression"} if benchmark.metric == "spearman" else {}
@@ -201,6 +206,15 @@ def fine_tune(encoder: str, benchmark: Benchmark, texts: datasets.Dataset, place
     tokenizer = AutoTokenizer.from_pretrained(encoder)
     task = task_for(type(model).__name__, model.config, tokenizer, texts, metric=benchmark.metric)
     train = task.encode(texts, task.find_columns(texts), max_length=benchmark.max_length).dataset
+    if teacher is not None:
+        knows = benchmark.head.from_pretrained(teacher, dtype=torch.float32).eval()
+        everything = Retention.keep_all(model.config.num_hidden_layers)
+        retrain_(
+            model, knows, task, train, [everything], Retraining(epochs=benchmark.epochs, learning_rate=1e-4, seed=seed)
+        )
+        restore_(model)
+        _leave(model, tokenizer, place)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         settings = TrainingArguments(
             scratch,
@@ -217,6 +231,10 @@ def fine_tune(encoder: str, benchmark: Benchmark, texts: datasets.Dataset, place
             seed=seed,
         )
         _Trainer(model, settings, train_dataset=train, data_collator=task.collate, task=task).train()
+    _leave(model, tokenizer, place)
+
+
+def _leave(model: Any, tokenizer: Any, place: Path) -> None:
     part = place.with_name(f"{place.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     model.save_pretrained(part)
