@@ -22,12 +22,12 @@ def row(family: Family) -> str:
     served = [
         "yes" if ending in family.heads and family.model_type in classes else "-" for ending, classes in TASKS.values()
     ]
-    return f"| {name} | `{family.model_type}` | {' | '.join(served)} | yes | packed, padded |\n"
+    return f"| {name} | `{family.model_type}` | {' | '.join(served)} | yes | packed, padded | ONNX, OpenVINO |\n"
 
 
 def table() -> str:
     head = ("family", "`model_type`", "sequence classification", "multiple choice", "token classification",
-            "question answering", "no head", "layouts")  # fmt: skip
+            "question answering", "no head", "layouts", "export")  # fmt: skip
     lines = [f"| {' | '.join(head)} |\n", f"|{' --- |' * len(head)}\n"]
     return "".join([*lines, *map(row, families())])
 

@@ -143,7 +143,11 @@ class PositionalFirstToken(FirstToken):
 def _positions(tokens: Tokens) -> Tensor:
     """Where each alive row stood in its own text: padded [batch, rows], packed [rows]."""
     assert tokens.origin is not None and tokens.entered is not None
-    return tokens.origin % tokens.entered[1]
+    origin, width = tokens.origin, tokens.entered[1]
+    if tokens.symbolic is None:
+        return origin % width
+    # A remainder by a number that isn't known yet can't be exported; by a tensor it can.
+    return origin % torch.full((), width, dtype=origin.dtype, device=origin.device)
 
 
 def _probabilities(query: Tensor, key: Tensor, bias: Tensor | None, mask: Tensor | None, scaling: float) -> Tensor:
