@@ -223,7 +223,7 @@ class Stages:
             half = settings.epochs / 2
             self._retrain([c.retention for c in candidates], half, "retrain: all speeds", settings.seed)
             chosen = self._fastest_within(candidates)
-            if self._retrained_within(chosen, half, "retrain: chosen speed"):
+            if self._retrained_within(chosen, self._drop(chosen.retention), half, "retrain: chosen speed"):
                 chosen = self._climb(chosen, candidates[candidates.index(chosen) + 1 :], half)
         eliminate_(self.model, chosen.retention)
         if speeds:
@@ -232,9 +232,9 @@ class Stages:
         agree("keep counts", chosen.retention.keep)
         self.seconds["choose and retrain"] = round(time.perf_counter() - start, 1)
 
-    def _retrained_within(self, candidate: Candidate, epochs: float, stage: str) -> bool:
-        """Retrain one candidate alone, unless that makes things worse; whether its drop is within bounds then."""
-        before, lost, bound = self._weights(), self._drop(candidate.retention), self.settings.max_drop + 1e-9
+    def _retrained_within(self, candidate: Candidate, lost: float, epochs: float, stage: str) -> bool:
+        """Retrain one candidate alone, unless it then loses more than ``lost``; whether it is within bounds."""
+        before, bound = self._weights(), self.settings.max_drop + 1e-9
         self._retrain_best([candidate.retention], epochs, stage)
         after = self._drop(candidate.retention)
         if after > max(lost, bound):
@@ -248,7 +248,7 @@ class Stages:
             if lost > self.settings.max_drop + _CLIMBABLE:
                 break
             stage = f"retrain: FLOPs ratio {candidate.flops_ratio:.2f}"
-            if lost > self.settings.max_drop and not self._retrained_within(candidate, epochs, stage):
+            if lost > self.settings.max_drop and not self._retrained_within(candidate, lost, epochs, stage):
                 self.model.load_state_dict(before)
                 break
             chosen = candidate
