@@ -52,7 +52,7 @@ def told(make_model, make_tokenizer, make_texts):
 def test_a_compression_foretells_its_stages(told, settings, monkeypatch):
     if "seeds" in settings:  # so that several candidates are left to retrain
         monkeypatch.setattr(stages, "_RECOVERABLE", 200.0)
-        monkeypatch.setattr(stages.Stages, "_drop", lambda self, retention: 150.0)
+        monkeypatch.setattr(stages.Stages, "_drop", lambda self, retention, **options: 150.0)
     told = told(**settings)
     assert list(told.expected) == list(told.seen)
     assert all(weight > 0 for weight in told.expected.values())

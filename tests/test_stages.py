@@ -22,7 +22,7 @@ def walked(make_model, make_tokenizer, make_texts, monkeypatch):
             self.model.classifier.bias.data += 1  # a retraining shows in the weights, however short it was
             weights[alone[-1] if alone else None] = self.model.classifier.bias.tolist()
 
-        def drop(self, retention):
+        def drop(self, retention, **options):
             if not slowest:
                 return 2.0
             if slowest == [retention.keep]:

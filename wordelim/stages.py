@@ -87,6 +87,7 @@ class Stages:
         self.served: dict[float, Retention] = {}
         self.tried: list[dict[str, Any]] = []
         self.stage = "found"
+        self.dense: dict[bool, float] = {}
         self.encoded, self.metric, self.cost = self.ready.encoded, self.ready.metric, self.ready.cost
         self.task = self.ready.task
         self.texts = {name: sizes_of(part.dataset, self.ready.template) for name, part in self.encoded.items()}
@@ -210,7 +211,6 @@ class Stages:
     def choose(self, candidates: Sequence[Candidate]) -> None:
         """Leave the model at the fastest candidate whose drop is within bounds, or at the nearest to them."""
         start = time.perf_counter()
-        self.dense_screen = self._points(self.teacher, self.screen)
         settings, speeds = self.settings, self.settings.speeds
         if len(candidates) > 1 and settings.retrain and not speeds:
             candidates = self._worth_retraining(candidates)
@@ -222,8 +222,8 @@ class Stages:
         else:
             half = settings.epochs / 2
             self._retrain([c.retention for c in candidates], half, "retrain: all speeds", settings.seed)
-            chosen = self._fastest_within(candidates)
-            if self._retrained_within(chosen, self._drop(chosen.retention), half, "retrain: chosen speed"):
+            chosen = self._fastest_within(candidates, exact=False)
+            if self._retrained_within(chosen, self._drop(chosen.retention, exact=True), half, "retrain: chosen speed"):
                 chosen = self._climb(chosen, candidates[candidates.index(chosen) + 1 :], half)
         eliminate_(self.model, chosen.retention)
         if speeds:
@@ -236,7 +236,7 @@ class Stages:
         """Retrain one candidate alone, unless it then loses more than ``lost``; whether it is within bounds."""
         before, bound = self._weights(), self.settings.max_drop + 1e-9
         self._retrain_best([candidate.retention], epochs, stage)
-        after = self._drop(candidate.retention)
+        after = self._drop(candidate.retention, exact=True)
         if after > max(lost, bound):
             self.model.load_state_dict(before)
         return min(lost, after) <= bound
@@ -244,7 +244,7 @@ class Stages:
     def _climb(self, chosen: Candidate, faster: Sequence[Candidate], epochs: float) -> Candidate:
         """The fastest that fits once it is retrained alone, which wins back more than all at once did."""
         for candidate in faster:
-            before, lost = self._weights(), self._drop(candidate.retention)
+            before, lost = self._weights(), self._drop(candidate.retention, exact=True)
             if lost > self.settings.max_drop + _CLIMBABLE:
                 break
             stage = f"retrain: FLOPs ratio {candidate.flops_ratio:.2f}"
@@ -257,9 +257,14 @@ class Stages:
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
-    def _points(self, model: PreTrainedModel, texts: datasets.Dataset) -> float:
-        logits = self._logits(model, texts, bf16=has_fast_bf16(model.device))
-        return self.task.points(self.metric, logits, texts)
+    def _points(self, model: PreTrainedModel, *, exact: bool) -> float:
+        logits = self._logits(model, self.screen, bf16=not exact and has_fast_bf16(model.device))
+        return self.task.points(self.metric, logits, self.screen)
+
+    def _dense_points(self, *, exact: bool) -> float:
+        if exact not in self.dense:
+            self.dense[exact] = self._points(self.teacher, exact=exact)
+        return self.dense[exact]
 
     def _logits(
         self,
@@ -271,20 +276,24 @@ class Stages:
     ) -> NDArray[np.float32]:
         return logits_of(model, texts, self.task, batch_size=self.settings.batch_size, bf16=bf16, progress=progress)
 
-    def _drop(self, retention: Retention) -> float:
-        """Points that are lost on validation when this is kept, noted for the report."""
+    def _drop(self, retention: Retention, *, exact: bool = False) -> float:
+        """Points that are lost on validation when this is kept, noted for the report.
+
+        Args:
+            exact: in fp32, as what is lost in the end is measured; else in bf16 where that is faster.
+        """
         eliminate_(self.model, retention)
-        drop = self.dense_screen - self._points(self.model, self.screen)
+        drop = self._dense_points(exact=exact) - self._points(self.model, exact=exact)
         ratio = self.cost.ratio(self.texts["validation"], retention)
         tried = {"keep": list(retention.keep), "flops_ratio": round(ratio, 3), "drop": round(drop, 3)}
         self.tried.append({"stage": self.stage, **tried})
         return drop
 
-    def _fastest_within(self, candidates: Sequence[Candidate]) -> Candidate:
+    def _fastest_within(self, candidates: Sequence[Candidate], *, exact: bool = True) -> Candidate:
         """The fastest candidate whose drop is within bounds; where none is, the one that loses least."""
         drops = []
         for candidate in reversed(candidates):
-            drops.append((self._drop(candidate.retention), candidate))
+            drops.append((self._drop(candidate.retention, exact=exact), candidate))
             if drops[-1][0] <= self.settings.max_drop + 1e-9:
                 return candidate
         return min(drops, key=lambda pair: pair[0])[1]
