@@ -70,11 +70,11 @@ class Cells:
     speed: dict[str, float] = field(default_factory=dict)
 
     def rounds(self, flops: float, dtype: str) -> int:
-        """How often to time runs of ``flops`` in all; 0 for not at all. At least once, at most 15 times."""
+        """How often to time runs of ``flops`` in all; 0 for not at all. At least 3 times, at most 15."""
         if dtype not in self.speed:
             self.speed[dtype] = _speed(self.device, dtype)
         estimate = flops / self.speed[dtype]
-        return 0 if estimate > self.longest else max(1, min(15, int(self.seconds / estimate) - 1))
+        return 0 if estimate > self.longest else max(3, min(15, int(self.seconds / estimate) - 1))
 
     def retention(self, layers: int, keep: float | Sequence[float]) -> Retention:
         """The same fraction in each layer, or given ones stretched over the layers."""
