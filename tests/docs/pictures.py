@@ -45,6 +45,7 @@ def main(directory: str) -> None:
 def _shoot(browser: Browser, page: Path, name: str, *, height: int) -> None:
     tab = browser.new_page(viewport={"width": 1100, "height": height}, color_scheme="light")
     tab.goto(page.as_uri())
+    tab.screenshot()  # waits for the first frame, without which there is nothing to capture
     options: dict[str, Any] = {"format": "webp", "quality": 80}
     taken = tab.context.new_cdp_session(tab).send("Page.captureScreenshot", options)
     (PICTURES / name).write_bytes(base64.b64decode(taken["data"]))

@@ -49,6 +49,7 @@ def line_chart(series: Sequence[Series], x_label: str, y_label: str, *, bound: f
             }
         )
     layout = _layout(x_label, y_label) | {"showlegend": len(shown) > 1}
+    layout["height"] += 20 * (len(shown) - 1)  # a line of the legend each
     if bound is not None:
         level = {"y0": bound, "y1": bound, "x0": 0, "x1": 1, "xref": "paper"}
         layout["shapes"] = [{"type": "line", **level, "line": {"color": "--bad", "dash": "dash", "width": 1.5}}]

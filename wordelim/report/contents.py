@@ -203,18 +203,19 @@ def _frontier(report: Mapping[str, Any]) -> Section | None:
     allowed = (report.get("settings") or {}).get("max_drop")
     limit = (allowed or 0.0) + _SHOWN_BEYOND
     tried, left_out = report.get("tried") or [], 0
-    groups: dict[str, list[tuple[float, float, str]]] = {}
+    groups: dict[str, dict[str, tuple[float, float, str]]] = {}
     for row in tried:
         if row["drop"] > limit:
             left_out += 1
             continue
-        title = f"{row['flops_ratio']:.2f}×, {signed(row['drop'])} points; keeps {_keeps(row['keep'])}"
-        groups.setdefault(row["stage"], []).append((row["flops_ratio"], row["drop"], title))
+        keeps = _keeps(row["keep"])
+        title = f"{row['flops_ratio']:.2f}×, {signed(row['drop'])} points; keeps {keeps}"
+        groups.setdefault(_kind(row["stage"]), {})[keeps] = (row["flops_ratio"], row["drop"], title)
     chosen = report["validation"]
     series = []
-    for stage, points in groups.items():
-        points.sort()
-        series.append(Series(_stage(stage), [p[:2] for p in points], [p[2] for p in points]))
+    for name, of_kind in groups.items():
+        points = sorted(of_kind.values())
+        series.append(Series(name, [p[:2] for p in points], [p[2] for p in points]))
     end = (chosen["flops_ratio"], chosen["drop"])
     series.append(Series("chosen, as it is written", [end], [f"{end[0]:.2f}×, {signed(end[1])} points"], ring=True))
     chart = line_chart(
@@ -261,6 +262,13 @@ def _frontier(report: Mapping[str, Any]) -> Section | None:
 
 def _keeps(keep: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in keep)
+
+
+def _kind(stage: str) -> str:
+    """What the points of a chart have in common."""
+    if stage in ("found", "retrain: all speeds"):
+        return _stage(stage)
+    return "after retraining one alone" if stage.startswith("retrain:") else _stage(stage)
 
 
 def _stage(name: str) -> str:
