@@ -244,13 +244,14 @@ class Stages:
     def _climb(self, chosen: Candidate, faster: Sequence[Candidate], epochs: float) -> Candidate:
         """The fastest that fits once it is retrained alone, which wins back more than all at once did."""
         for candidate in faster:
-            before, lost = self._weights(), self._drop(candidate.retention, exact=True)
+            lost = self._drop(candidate.retention, exact=True)
             if lost > self.settings.max_drop + _CLIMBABLE:
                 break
-            stage = f"retrain: FLOPs ratio {candidate.flops_ratio:.2f}"
-            if lost > self.settings.max_drop and not self._retrained_within(candidate, lost, epochs, stage):
-                self.model.load_state_dict(before)
-                break
+            if lost > self.settings.max_drop + 1e-9:
+                before, stage = self._weights(), f"retrain: FLOPs ratio {candidate.flops_ratio:.2f}"
+                if not self._retrained_within(candidate, lost, epochs, stage):
+                    self.model.load_state_dict(before)
+                    break
             chosen = candidate
         return chosen
 

@@ -161,7 +161,8 @@ def run(
             "part": part,
             "train": len(sets["train"]),
             "met": found.met,
-            "command": f"python {script} {arguments.task} --model MODEL --data DATA --part {part}",
+            "command": f"python {script} {arguments.task} --model MODEL --data DATA --part {part}"
+            + (" --teacher TEACHER" if arguments.teacher else ""),
             **{name: found.report[name] for name in names},
         }
         for name in ("validation", "test"):

@@ -58,6 +58,11 @@ def main() -> None:
     (DOCS / "benchmarks.md").write_text("\n".join(parts))
 
 
+def _note(run: dict[str, Any]) -> str:
+    """What sets a run apart from what its command does now."""
+    return f" {run['note']}" if "note" in run else ""
+
+
 def _real(runs: list[dict[str, Any]]) -> str:
     lines = [
         "## Real models, real texts",
@@ -84,12 +89,12 @@ def _real(runs: list[dict[str, Any]]) -> str:
             f"### {run['task']}",
             "",
             f"Model: {run['about']}. Word vectors kept after each layer ({run['retention']['kind']}): {keep}. "
-            f"Retrained on {run['data']['train']['examples']} texts for {settings['epochs']:g} epochs in all; chosen "
-            f"on {validation['examples']} validation texts (lost there: {validation['drop']:+.2f}); "
+            f"Retrained on {run['data']['train']['examples']} texts for {settings['epochs']:g} epochs (--epochs); "
+            f"chosen on {validation['examples']} validation texts (lost there: {validation['drop']:+.2f}); "
             f"test texts have {lengths['mean']} tokens on average, {lengths['max']} at most. Speed: batches of "
             f"{speed['batch_size']}, {speed['threads']} threads, {speed['dtype']}, {speed['texts']} texts, fixed to "
             f"{speed['max_length']} tokens, median of {speed['rounds']} rounds{run.get('speed_note', '')}. "
-            f"Time: {seconds}. Seed {settings['seed']}; {versions}.",
+            f"Time: {seconds}. Seed {settings['seed']}; {versions}.{_note(run)}",
             "",
             "```sh",
             run["command"],
@@ -145,7 +150,7 @@ def _tasks(about: str, runs: list[dict[str, Any]]) -> str:
             f"{settings['epochs']:g} epochs of retraining, at most {settings['max_drop']:g} points lost on validation"
             f"{'' if run['met'] else ' (not met)'}; {test['examples']} judged, {test['lengths']['mean']} tokens on "
             f"average; fixed to {speed['max_length']} tokens, batches of {speed['batch_size']}, {speed['threads']} "
-            f"threads, {speed['dtype']}, median of {speed['rounds']} rounds; seed {settings['seed']}."
+            f"threads, {speed['dtype']}, median of {speed['rounds']} rounds; seed {settings['seed']}.{_note(run)}"
         )
     return "\n".join([*lines, "", "```sh", *sorted({run["command"] for run in runs}), "```"]) + "\n"
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
@@ -10,11 +9,8 @@ TINY = ("--device", "cpu", "--shapes", "tiny", "--dtypes", "float32", "--seconds
 
 
 @pytest.fixture
-def engine(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    import engine
-
-    return engine
+def engine(script):
+    return script("engine")
 
 
 def test_every_part_that_needs_no_files_is_measured_and_shown(engine, tmp_path):

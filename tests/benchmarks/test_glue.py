@@ -1,7 +1,5 @@
 """The ablation of the paper's tasks really decides by its own rule, in both layouts."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -10,11 +8,8 @@ from wordelim.graph.model import eliminating_encoder
 
 
 @pytest.fixture
-def deciding(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    from glue import deciding
-
-    return deciding
+def deciding(script):
+    return script("glue").deciding
 
 
 @pytest.mark.parametrize("layout", ["padded", "packed"])

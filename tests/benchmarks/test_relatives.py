@@ -1,17 +1,12 @@
 """The RoBERTa made of a BERT computes what that computes; the ALBERT is a whole ALBERT that begins with its weights."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
 
 @pytest.fixture
-def relatives(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    import relatives
-
-    return relatives
+def relatives(script):
+    return script("relatives")
 
 
 @pytest.mark.parametrize("head", ["sequence", "none"])

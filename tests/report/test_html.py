@@ -294,8 +294,10 @@ def test_markdown_says_what_the_page_says(compression, kind):
     assert "<script" not in "".join(lines)
     tables = [[line] for before, line in pairwise(lines) if line.startswith("|") and not before.startswith("|")]
     assert len(tables) == len(list(tree.iter("table")))
-    widths = [len(re.findall(r"(?<!\\)\|", line)) for line in lines if line.startswith("|")]
-    assert all(width > 2 for width in widths)
+    widths = [len(re.findall(r"(?<!\\)\|", line)) for line in lines]
+    for (before, line), (above, width) in zip(pairwise(lines), pairwise(widths), strict=True):
+        if before.startswith("|") and line.startswith("|"):
+            assert above == width > 2, line
 
 
 @pytest.mark.parametrize("kind", ["compression", "check", "bench"])
