@@ -110,6 +110,8 @@ def _sessions(place: Path, threads: int) -> dict[str, Any]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Else the threads of the program before go on spinning beside the one that is timed.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return {kind: onnxruntime.InferenceSession(place / f"{kind}.onnx", options) for kind in KINDS}
 
 

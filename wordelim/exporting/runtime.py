@@ -153,6 +153,8 @@ def _open_onnx(
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Threads that go on spinning when a program is done would slow down whatever is run next, and falsify its time.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     given, made = path, None
