@@ -66,6 +66,7 @@ class Benchmark:
     names: tuple[str, ...] = ()  # of the classes or tags; () for numbers as they are
     outputs: int | None = None  # logits; None for as many as there are names, or 2
     head: Any = AutoModelForSequenceClassification
+    also: tuple[str, ...] = ()  # metrics that are reported beside it
     more: Mapping[str, Any] = field(default_factory=dict)  # settings of the compression
 
 
@@ -106,7 +107,7 @@ def run(
     parser.add_argument("--part", action="append", choices=parts, help="run this part alone; may be repeated")
     parser.add_argument("--cache", type=Path, default=Path("glue-cache"), help="where fine-tuned models are kept")
     parser.add_argument("--train", type=int, help="use this many training texts")
-    parser.add_argument("--epochs", type=float, default=4.0, help="epochs of retraining, in all")
+    parser.add_argument("--epochs", type=float, help="epochs of retraining, in all (default 4)")
     parser.add_argument("--search-epochs", type=float, default=2.0, help="epochs of the learned search")
     parser.add_argument("--max-drop", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -143,7 +144,7 @@ def run(
                 metric=task.metric,
                 max_length=task.max_length,
                 max_drop=arguments.max_drop,
-                epochs=arguments.epochs,
+                epochs=arguments.epochs or 4.0,
                 search_epochs=arguments.search_epochs,
                 method="learned" if part == "learned" else "calibrated",
                 keep=keep,
@@ -152,6 +153,7 @@ def run(
             )
         if not found.met:
             found.model.save_pretrained(output)
+            AutoTokenizer.from_pretrained(dense).save_pretrained(output)
         names = ("retention", "metric", "validation", "test", "speed", "seconds", "settings", "versions", "warnings")
         script = f"tests/benchmarks/{Path(sys.argv[0]).name}"
         result = {
@@ -162,14 +164,21 @@ def run(
             "train": len(sets["train"]),
             "met": found.met,
             "command": f"python {script} {arguments.task} --model MODEL --data DATA --part {part}"
-            + (" --teacher TEACHER" if arguments.teacher else ""),
+            + (" --teacher TEACHER" if arguments.teacher else "")
+            + "".join(f" --{name} {vars(arguments)[name]}" for name in ("train", "epochs") if vars(arguments)[name]),
             **{name: found.report[name] for name in names},
+            "also": {metric: _lost(dense, output, sets["test"], task, metric) for metric in task.also},
         }
         for name in ("validation", "test"):
             result[name].pop("worst_flips")  # texts of the data set, which has an owner
         place.write_text(json.dumps(result, indent=1) + "\n")
         print(part, result["test"], result["speed"], result["retention"]["keep"], flush=True)
     render()
+
+
+def _lost(dense: Path, output: Path, test: datasets.Dataset, task: Benchmark, metric: str) -> dict[str, Any]:
+    report = wordelim.check(dense, output, data=test, metric=metric, max_length=task.max_length).report
+    return {name: report["result"][name] for name in ("dense", "compressed", "drop", "drop_interval_95")}
 
 
 def _sets(key: str, folder: Path) -> dict[str, datasets.Dataset]:

@@ -41,9 +41,11 @@ TASKS = {
         ("O", "B-Disease", "I-Disease"),
         head=AutoModelForTokenClassification,
     ),
-    "trecqa": Benchmark("TREC-QA, reranking", 128, None, "mrr", 3, outputs=1),
+    "trecqa": Benchmark("TREC-QA, reranking", 128, None, "mrr", 3, outputs=1, also=("map",)),
     "dream": Benchmark("DREAM, multiple choice", 256, None, "accuracy", 3, head=AutoModelForMultipleChoice),
-    "xquad_en": Benchmark("XQuAD, answers", 384, None, "f1", 8, head=AutoModelForQuestionAnswering),
+    "xquad_en": Benchmark(
+        "XQuAD, answers", 384, None, "f1", 8, head=AutoModelForQuestionAnswering, also=("exact_match",)
+    ),
     "stsb": Benchmark("STS-B, embeddings", 128, None, "spearman", 0, head=AutoModel),
 }
 

@@ -63,6 +63,15 @@ def _note(run: dict[str, Any]) -> str:
     return f" {run['note']}" if "note" in run else ""
 
 
+def _also(metrics: dict[str, Any]) -> str:
+    return "".join(
+        " {}: {:.2f} dense, {:.2f} compressed, {:+.2f} points lost ({:+.2f} to {:+.2f}).".format(
+            metric, lost["dense"], lost["compressed"], lost["drop"], *lost["drop_interval_95"]
+        )
+        for metric, lost in metrics.items()
+    )
+
+
 def _real(runs: list[dict[str, Any]]) -> str:
     lines = [
         "## Real models, real texts",
@@ -150,7 +159,8 @@ def _tasks(about: str, runs: list[dict[str, Any]]) -> str:
             f"{settings['epochs']:g} epochs of retraining, at most {settings['max_drop']:g} points lost on validation"
             f"{'' if run['met'] else ' (not met)'}; {test['examples']} judged, {test['lengths']['mean']} tokens on "
             f"average; fixed to {speed['max_length']} tokens, batches of {speed['batch_size']}, {speed['threads']} "
-            f"threads, {speed['dtype']}, median of {speed['rounds']} rounds; seed {settings['seed']}.{_note(run)}"
+            f"threads, {speed['dtype']}, median of {speed['rounds']} rounds; seed {settings['seed']}."
+            f"{_also(run.get('also', {}))}{_note(run)}"
         )
     return "\n".join([*lines, "", "```sh", *sorted({run["command"] for run in runs}), "```"]) + "\n"
 
