@@ -109,7 +109,7 @@ def run(
     parser.add_argument("--train", type=int, help="use this many training texts")
     parser.add_argument("--epochs", type=float, help="epochs of retraining, in all (default 4)")
     parser.add_argument("--search-epochs", type=float, default=2.0, help="epochs of the learned search")
-    parser.add_argument("--max-drop", type=float, default=1.0)
+    parser.add_argument("--max-drop", type=float, help="points that may be lost on validation (default 1)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time-only", action="store_true", help="time the models in --cache again, nothing else")
     arguments = parser.parse_args()
@@ -143,7 +143,7 @@ def run(
                 force=True,
                 metric=task.metric,
                 max_length=task.max_length,
-                max_drop=arguments.max_drop,
+                max_drop=1.0 if arguments.max_drop is None else arguments.max_drop,
                 epochs=arguments.epochs or 4.0,
                 search_epochs=arguments.search_epochs,
                 method="learned" if part == "learned" else "calibrated",
@@ -165,7 +165,11 @@ def run(
             "met": found.met,
             "command": f"python {script} {arguments.task} --model MODEL --data DATA --part {part}"
             + (" --teacher TEACHER" if arguments.teacher else "")
-            + "".join(f" --{name} {vars(arguments)[name]}" for name in ("train", "epochs") if vars(arguments)[name]),
+            + "".join(
+                f" --{name.replace('_', '-')} {vars(arguments)[name]:g}"
+                for name in ("train", "epochs", "max_drop")
+                if vars(arguments)[name] is not None
+            ),
             **{name: found.report[name] for name in names},
             "also": {metric: _lost(dense, output, sets["test"], task, metric) for metric in task.also},
         }
