@@ -46,7 +46,8 @@ def main() -> None:
     path = RESULTS / "export.json"
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "torch", "transformers"))
-    about = f"ONNX Runtime on a CPU, {options.threads} threads, {ROUNDS} rounds, medians; {versions}."
+    vnni = "with" if "vnni" in Path("/proc/cpuinfo").read_text() else "without"
+    about = f"ONNX Runtime on a CPU {vnni} instructions for int8 (VNNI), {options.threads} threads, {ROUNDS} rounds, medians; {versions}."
     if options.model:
         for given in options.model:
             name, _, paths = given.partition("=")
