@@ -47,7 +47,10 @@ def main() -> None:
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "torch", "transformers"))
     vnni = "with" if "vnni" in Path("/proc/cpuinfo").read_text() else "without"
-    about = f"ONNX Runtime on a CPU {vnni} instructions for int8 (VNNI), {options.threads} threads, {ROUNDS} rounds, medians; {versions}."
+    about = (
+        f"ONNX Runtime on a CPU {vnni} instructions for int8 (VNNI), {options.threads} threads, {ROUNDS} rounds, "
+        f"medians; {versions}."
+    )
     if options.model:
         for given in options.model:
             name, _, paths = given.partition("=")
