@@ -46,11 +46,9 @@ def main() -> None:
     path = RESULTS / "export.json"
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "torch", "transformers"))
-    vnni = "with" if "vnni" in Path("/proc/cpuinfo").read_text() else "without"
-    about = (
-        f"ONNX Runtime on a CPU {vnni} instructions for int8 (VNNI), {options.threads} threads, {ROUNDS} rounds, "
-        f"medians; {versions}."
-    )
+    processor = Path("/proc/cpuinfo")  # on Linux alone
+    vnni = " with instructions for int8 (VNNI)" if processor.exists() and "vnni" in processor.read_text() else ""
+    about = f"ONNX Runtime on a CPU{vnni}, {options.threads} threads, {ROUNDS} rounds, medians; {versions}."
     if options.model:
         for given in options.model:
             name, _, paths = given.partition("=")

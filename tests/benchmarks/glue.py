@@ -107,9 +107,9 @@ def run(
     parser.add_argument("--part", action="append", choices=parts, help="run this part alone; may be repeated")
     parser.add_argument("--cache", type=Path, default=Path("glue-cache"), help="where fine-tuned models are kept")
     parser.add_argument("--train", type=int, help="use this many training texts")
-    parser.add_argument("--epochs", type=float, help="epochs of retraining, in all (default 4)")
+    parser.add_argument("--epochs", type=float, default=4.0, help="epochs of retraining, in all")
     parser.add_argument("--search-epochs", type=float, default=2.0, help="epochs of the learned search")
-    parser.add_argument("--max-drop", type=float, help="points that may be lost on validation (default 1)")
+    parser.add_argument("--max-drop", type=float, default=1.0, help="points that may be lost on validation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time-only", action="store_true", help="time the models in --cache again, nothing else")
     arguments = parser.parse_args()
@@ -143,8 +143,8 @@ def run(
                 force=True,
                 metric=task.metric,
                 max_length=task.max_length,
-                max_drop=1.0 if arguments.max_drop is None else arguments.max_drop,
-                epochs=arguments.epochs or 4.0,
+                max_drop=arguments.max_drop,
+                epochs=arguments.epochs,
                 search_epochs=arguments.search_epochs,
                 method="learned" if part == "learned" else "calibrated",
                 keep=keep,
@@ -167,8 +167,8 @@ def run(
             + (" --teacher TEACHER" if arguments.teacher else "")
             + "".join(
                 f" --{name.replace('_', '-')} {vars(arguments)[name]:g}"
-                for name in ("train", "epochs", "max_drop")
-                if vars(arguments)[name] is not None
+                for name in ("train", "epochs", "search_epochs", "max_drop", "seed")
+                if vars(arguments)[name] != parser.get_default(name)
             ),
             **{name: found.report[name] for name in names},
             "also": {metric: _lost(dense, output, sets["test"], task, metric) for metric in task.also},

@@ -156,7 +156,8 @@ def _tasks(about: str, runs: list[dict[str, Any]]) -> str:
         keep = ", ".join(f"{value:g}" for value in run["retention"]["keep"])
         lines.append(
             f"- {run['task']}, {run['model']}, {run['part']}: {keep}. {run['train']} training texts, "
-            f"{settings['epochs']:g} epochs of retraining, at most {settings['max_drop']:g} points lost on validation"
+            f"{settings['epochs']:g} epochs of retraining at a rate of {settings['learning_rate']:g}, at most "
+            f"{settings['max_drop']:g} points lost on validation"
             f"{'' if run['met'] else ' (not met)'}; {test['examples']} judged, {test['lengths']['mean']} tokens on "
             f"average; fixed to {speed['max_length']} tokens, batches of {speed['batch_size']}, {speed['threads']} "
             f"threads, {speed['dtype']}, median of {speed['rounds']} rounds; seed {settings['seed']}."
