@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wordelim.elimination import significance as module
 from wordelim.elimination.significance import keep_highest, received_attention
@@ -92,6 +93,23 @@ def test_block_by_block_is_the_same_as_at_once(monkeypatch, masked, block):
     torch.testing.assert_close(received_attention(query, key, mask, 0.3), at_once, rtol=1e-6, atol=1e-6)
     step = max(1, block // (HEADS * 49))
     assert seen == [step] * (5 // step) + [5 % step] * bool(5 % step)
+
+
+def test_a_card_takes_many_examples_at_a_time():
+    # The meta device stands for whatever isn't a CPU, whose caches alone ask for small blocks.
+    products = []
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            products.extend([function] * (function.overloadpacket in (torch.ops.aten.bmm, torch.ops.aten.matmul)))
+            return function(*args, **(kwargs or {}))
+
+    for device, times in (("cpu", 4), ("meta", 1)):
+        products.clear()
+        query = torch.zeros(4, 4, 512, 8, device=device)
+        with Count():
+            found = received_attention(query, query, None, 1.0)
+        assert (found.shape, len(products)) == ((4, 512), times)
 
 
 def test_no_gradient_flows_through_the_choice():

@@ -9,9 +9,11 @@ from .tokens import Tokens, on_device
 
 __all__ = ["highest", "keep_highest", "received_attention"]
 
-# Attention probabilities are made for as many examples at a time as fit this many numbers: they are summed while they
-# are still in cache, and the whole batch's [batch, heads, tokens, tokens] never exists.
+# Attention probabilities are made for as many examples at a time as fit this many numbers, so the whole batch's [batch,
+# heads, tokens, tokens] never exists: on a CPU they are summed while they are still in cache; on a card more at a time
+# keep it busy, 256 MiB in fp32.
 _BLOCK = 1 << 20
+_BLOCK_ON_A_CARD = 1 << 26
 
 
 @torch.no_grad()
@@ -30,7 +32,8 @@ def received_attention(query: Tensor, key: Tensor, mask: Tensor | None, scaling:
         [batch, tokens] fp32. The sum over an example's real rows is its heads times its length.
     """
     batch, heads, tokens, _ = query.shape
-    step = max(1, _BLOCK // (heads * tokens * tokens))
+    block = _BLOCK if query.device.type == "cpu" else _BLOCK_ON_A_CARD
+    step = max(1, block // (heads * tokens * tokens))
     blocks = []
     for start in range(0, batch, step):
         rows = slice(start, start + step)
