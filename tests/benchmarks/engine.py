@@ -28,6 +28,7 @@ from render import main as render
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import wordelim
+from wordelim.elimination.tokens import Layout
 from wordelim.environment import environment, has_fast_bf16
 from wordelim.evaluation.inference import batches
 from wordelim.evaluation.latency import forward_of, workload
@@ -50,12 +51,15 @@ def keep_all(cells: Cells, options: argparse.Namespace) -> Rows:
     return rows
 
 
-def eliminating(cells: Cells, options: argparse.Namespace, shapes: Any, batches: Any, lengths: Any) -> Rows:
+def eliminating(
+    cells: Cells, options: argparse.Namespace, shapes: Any, batches: Any, lengths: Any, layout: Layout = "auto"
+) -> Rows:
     """Word vectors dropped by RTE's fractions of the paper, no padding, over the dense model."""
     rows = []
     for shape in options.shapes or shapes:
         for dtype in options.dtypes:
             models = cells.models(shape, dtype, {"compressed": RTE})
+            eliminating_encoder(models["compressed"]).layout = layout
             for batch in options.batches or batches:
                 for tokens in options.lengths or lengths:
                     found = cells.even(models, batch, tokens)
@@ -74,8 +78,12 @@ def batch1(cells: Cells, options: argparse.Namespace) -> Rows:
 
 
 def gpu(cells: Cells, options: argparse.Namespace) -> Rows:
-    """Word vectors dropped on a card, in BERT-base and BERT-large."""
-    return eliminating(cells, options, ("bert-base", "bert-large"), (1, 32, 128), (128, 256, 512))
+    """Word vectors dropped on a card, in BERT-base and BERT-large, in both layouts."""
+    rows = []
+    for layout in ("padded", "packed"):
+        found = eliminating(cells, options, ("bert-base", "bert-large"), (1, 32, 128), (128, 256, 512), layout)
+        rows += [{**row, "layout": layout} for row in found]
+    return rows
 
 
 def unpadded(cells: Cells, options: argparse.Namespace) -> Rows:

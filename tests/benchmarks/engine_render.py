@@ -44,6 +44,7 @@ def _about(result: dict[str, Any]) -> str:
         f"{machine.get('card', machine['device'])}, {machine['threads']} threads, {machine['processor']}"
         + (f" (matrix products: {speeds}{bf16})" if speeds else "")
         + f"; torch {versions['torch']}, transformers {versions['transformers']}."
+        + (f" {result['note']}" if "note" in result else "")
     )
 
 
@@ -130,9 +131,10 @@ def _rte(result: dict[str, Any], results: Path) -> list[str]:
     rows = []
     for row in _measured(result["rows"]):
         speedup, flops = row["speedup"]["compressed"], row["flops_ratio"]["compressed"]
+        layout = f", {row['layout']}" if "layout" in row else ""
         rows.append(
             (
-                _shape(row["shape"]),
+                f"{_shape(row['shape'])}{layout}",
                 row["batch"],
                 row["tokens"],
                 _DTYPES[row["dtype"]],

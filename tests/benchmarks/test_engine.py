@@ -30,11 +30,12 @@ def test_every_part_that_needs_no_files_is_measured_and_shown(engine, tmp_path):
             assert row["milliseconds"]["dense"] > 0
             assert row["flops_ratio"].keys() == row["speedup"].keys()
     rows = json.loads((tmp_path / "engine-gpu.json").read_text())["rows"]
-    assert [(row["batch"], row["tokens"]) for row in rows] == [(1, 8), (2, 8)]
+    cells = [(row["layout"], row["batch"], row["tokens"]) for row in rows]
+    assert cells == [("padded", 1, 8), ("padded", 2, 8), ("packed", 1, 8), ("packed", 2, 8)]
     assert all(row["flops_ratio"]["compressed"] > 1 for row in rows)
     shown = engine_section(tmp_path)
     assert "### On a card: cpu" in shown
-    assert f"| tiny | 2 | 8 | fp32 | {rows[-1]['milliseconds']['dense']:.1f} |" in shown
+    assert f"| tiny, packed | 2 | 8 | fp32 | {rows[-1]['milliseconds']['dense']:.1f} |" in shown
     if importlib.util.find_spec("matplotlib"):
         assert (tmp_path / "engine-growth.svg").read_text().startswith("<?xml")
 
@@ -44,8 +45,8 @@ def test_cells_that_take_too_long_are_left_out(engine, tmp_path):
 
     longest = ("--longest", "0", "--batches", "1", "--lengths", "8")
     engine.main(["--part", "gpu", *TINY, *longest, "--results", str(tmp_path)])
-    (row,) = json.loads((tmp_path / "engine-gpu.json").read_text())["rows"]
-    assert row["rounds"] == 0
+    rows = json.loads((tmp_path / "engine-gpu.json").read_text())["rows"]
+    assert [row["rounds"] for row in rows] == [0, 0]
     assert "| tiny" not in engine_section(tmp_path)
 
 
