@@ -5,8 +5,9 @@
 
 --model is any encoder directory or hub name (bert-base-uncased, albert-base-v2, ...). The folder of --data holds
 train.jsonl and dev.jsonl (for imdb train.jsonl.gz, test.jsonl.gz). Dense checkpoints and what they were compressed to
-stay in --cache, where --time-only times them again; parts can run beside each other: each leaves
-docs/benchmarks/glue-TASK-MODEL-PART.json.
+stay in --cache; parts can run beside each other: each leaves docs/benchmarks/glue-TASK-MODEL-PART.json, with another
+than the usual rate in its name. --time-only measures the speed of what stands there anew, with the weights of --model,
+on which time does not depend: so parts can be trained on a card and timed on a processor.
 
 Parts: calibrated and learned choose their own keep counts; attention, random and first then use those of the calibrated
 part with equal retraining, and differ in what decides which word vectors stay: the attention that they receive, chance,
@@ -22,7 +23,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -45,7 +46,7 @@ from wordelim import Retention, restore_
 from wordelim.data import carve
 from wordelim.elimination.attention import attend, merge_heads
 from wordelim.elimination.tokens import gather
-from wordelim.environment import has_fast_bf16
+from wordelim.environment import environment, has_fast_bf16
 from wordelim.reading import read
 from wordelim.tasks import Task, task_for
 from wordelim.training.retrain import Retraining, retrain_
@@ -107,34 +108,41 @@ def run(
     parser.add_argument("--part", action="append", choices=parts, help="run this part alone; may be repeated")
     parser.add_argument("--cache", type=Path, default=Path("glue-cache"), help="where fine-tuned models are kept")
     parser.add_argument("--train", type=int, help="use this many training texts")
+    parser.add_argument("--fine-tune-epochs", type=float, help="epochs of fine-tuning; the task's own unless given")
     parser.add_argument("--epochs", type=float, default=4.0, help="epochs of retraining, in all")
     parser.add_argument("--search-epochs", type=float, default=2.0, help="epochs of the learned search")
+    parser.add_argument("--learning-rate", type=float, default=5e-5, help="highest, of fine-tuning and retraining")
     parser.add_argument("--max-drop", type=float, default=1.0, help="points that may be lost on validation")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--time-only", action="store_true", help="time the models in --cache again, nothing else")
+    parser.add_argument("--time-only", action="store_true", help="time what the results keep again, nothing else")
     arguments = parser.parse_args()
     task = tasks[arguments.task]
+    task = replace(task, epochs=task.epochs if arguments.fine_tune_epochs is None else arguments.fine_tune_epochs)
     RESULTS.mkdir(parents=True, exist_ok=True)
     model = Path(arguments.model).name
     sets = read_sets(arguments.task, arguments.data)
     if arguments.train:
         _, sets["train"] = carve(sets["train"], arguments.train, seed=0)
-    dense = arguments.cache / f"{arguments.task}-{model}-{len(sets['train'])}-seed{arguments.seed}"
-    if task.epochs == 0:
-        dense = Path(arguments.model)
-    elif not (dense / "config.json").exists():
-        fine_tune(arguments.model, task, sets["train"], dense, arguments.seed, teacher=arguments.teacher)
+    rate = arguments.learning_rate
+    cached = f"{arguments.task}-{model}-{len(sets['train'])}-rate{rate:g}-seed{arguments.seed}"
+    named = f"{kind}-{arguments.task}-{model}" + (
+        "" if rate == parser.get_default("learning_rate") else f"-rate{rate:g}"
+    )
+    dense = Path(arguments.model) if task.epochs == 0 else arguments.cache / cached
+    if not arguments.time_only and not (dense / "config.json").exists():
+        fine_tune(arguments.model, task, sets["train"], dense, rate, arguments.seed, teacher=arguments.teacher)
     for part in arguments.part or parts:
-        place = RESULTS / f"{kind}-{arguments.task}-{model}-{part}.json"
-        output = arguments.cache / f"{arguments.task}-{model}-{len(sets['train'])}-seed{arguments.seed}-{part}"
+        place = RESULTS / f"{named}-{part}.json"
+        output = arguments.cache / f"{cached}-{part}"
         if arguments.time_only:
-            if place.exists() and output.exists():
+            if place.exists():
                 result = json.loads(place.read_text())
-                result["speed"] = time_again(dense, output, sets["test"], result["settings"])
+                result["speed"] = time_again(_headed(arguments.model, task), result, sets["test"])
+                result["timed_on"] = environment("cpu")["machine"]
                 place.write_text(json.dumps(result, indent=1) + "\n")
                 print(part, result["speed"], flush=True)
             continue
-        keep = _calibrated_keep(place.with_name(f"{kind}-{arguments.task}-{model}-calibrated.json"), part)
+        keep = _calibrated_keep(place.with_name(f"{named}-calibrated.json"), part)
         with deciding(part):
             found = wordelim.compress(
                 dense,
@@ -149,12 +157,13 @@ def run(
                 method="learned" if part == "learned" else "calibrated",
                 keep=keep,
                 seed=arguments.seed,
-                **task.more,
+                **{"learning_rate": rate, **task.more},
             )
         if not found.met:
             found.model.save_pretrained(output)
             AutoTokenizer.from_pretrained(dense).save_pretrained(output)
-        names = ("retention", "metric", "validation", "test", "speed", "seconds", "settings", "versions", "warnings")
+        names = ("retention", "metric", "validation", "test", "speed", "seconds")
+        names += ("settings", "machine", "versions", "warnings")
         script = f"tests/benchmarks/{Path(sys.argv[0]).name}"
         result = {
             "task": task.name,
@@ -167,10 +176,19 @@ def run(
             + (" --teacher TEACHER" if arguments.teacher else "")
             + "".join(
                 f" --{name.replace('_', '-')} {vars(arguments)[name]:g}"
-                for name in ("train", "epochs", "search_epochs", "max_drop", "seed")
-                if vars(arguments)[name] != parser.get_default(name)
+                for name in (
+                    "train",
+                    "fine_tune_epochs",
+                    "epochs",
+                    "search_epochs",
+                    "learning_rate",
+                    "max_drop",
+                    "seed",
+                )
+                if isinstance(vars(arguments)[name], int | float) and vars(arguments)[name] != parser.get_default(name)
             ),
             **{name: found.report[name] for name in names},
+            "timed_on": found.report["machine"],
             "also": {metric: _lost(dense, output, sets["test"], task, metric) for metric in task.also},
         }
         for name in ("validation", "test"):
@@ -208,26 +226,39 @@ class _Trainer(Trainer):
         return self.task.loss(model(**(known if self.task.own_loss else inputs)), inputs)
 
 
-def fine_tune(
-    encoder: str, benchmark: Benchmark, texts: datasets.Dataset, place: Path, seed: int, *, teacher: str | None = None
-) -> None:
-    """Fine-tune an encoder on a task, distilling from ``teacher`` if there is one, and leave the model in ``place``."""
-    set_seed(seed)
+def _headed(encoder: str, benchmark: Benchmark) -> Any:
+    """The encoder under the task's head, which is new where the encoder has none."""
     labels = benchmark.outputs or len(benchmark.names) or 2
     regression = {"problem_type": "regression"} if benchmark.metric == "spearman" else {}
     model = benchmark.head.from_pretrained(encoder, num_labels=labels, dtype=torch.float32, **regression)
     if benchmark.names:
         model.config.id2label = dict(enumerate(benchmark.names))
         model.config.label2id = {name: index for index, name in enumerate(benchmark.names)}
+    return model
+
+
+def fine_tune(
+    encoder: str,
+    benchmark: Benchmark,
+    texts: datasets.Dataset,
+    place: Path,
+    rate: float,
+    seed: int,
+    *,
+    teacher: str | None = None,
+) -> None:
+    """Fine-tune an encoder on a task, distilling from ``teacher`` if there is one, and leave the model in ``place``."""
+    set_seed(seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = _headed(encoder, benchmark).to(device)
     tokenizer = AutoTokenizer.from_pretrained(encoder)
     task = task_for(type(model).__name__, model.config, tokenizer, texts, metric=benchmark.metric)
     train = task.encode(texts, task.find_columns(texts), max_length=benchmark.max_length).dataset
     if teacher is not None:
-        knows = benchmark.head.from_pretrained(teacher, dtype=torch.float32).eval()
+        knows = benchmark.head.from_pretrained(teacher, dtype=torch.float32).eval().to(device)
         everything = Retention.keep_all(model.config.num_hidden_layers)
-        retrain_(
-            model, knows, task, train, [everything], Retraining(epochs=benchmark.epochs, learning_rate=1e-4, seed=seed)
-        )
+        how = Retraining(epochs=benchmark.epochs, learning_rate=2 * rate, seed=seed)  # it has more to learn
+        retrain_(model, knows, task, train, [everything], how)
         restore_(model)
         _leave(model, tokenizer, place)
         return
@@ -235,15 +266,15 @@ def fine_tune(
         settings = TrainingArguments(
             scratch,
             num_train_epochs=benchmark.epochs,
-            learning_rate=5e-5,
+            learning_rate=rate,
             warmup_steps=0.06,
             per_device_train_batch_size=32,
             train_sampling_strategy="group_by_length",
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
-            bf16=has_fast_bf16(model.device),
-            use_cpu=not torch.cuda.is_available(),
+            bf16=has_fast_bf16(device),
+            use_cpu=device == "cpu",
             seed=seed,
         )
         _Trainer(model, settings, train_dataset=train, data_collator=task.collate, task=task).train()

@@ -25,6 +25,7 @@ from render import RESULTS
 from render import main as render
 from timing import time_again
 
+from wordelim.checkpoint import load_dense
 from wordelim.data import carve
 from wordelim.reading import read
 
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the task's texts")
     parser.add_argument("--about", default="MiniLM-L6 (6 layers, hidden 384), fine-tuned on the task")
     parser.add_argument("--keep", type=Path, help="leave the compressed model in this directory")
-    parser.add_argument("--time-only", action="store_true", help="time the model in --keep again, nothing else")
+    parser.add_argument("--time-only", action="store_true", help="time what the result keeps again, nothing else")
     # What follows -- goes to wordelim compress as it is.
     own, _, options = " ".join(sys.argv[1:]).partition(" -- ")
     arguments = parser.parse_args(own.split())
@@ -49,7 +50,7 @@ def main() -> None:
         splits = _sst2(arguments.data) if arguments.task == "sst2" else _imdb(arguments.data, folder)
         if arguments.time_only:
             result = json.loads(kept.read_text())
-            result["speed"] = time_again(arguments.model, arguments.keep, read(splits["test"]), result["settings"])
+            result["speed"] = time_again(load_dense(arguments.model), result, read(splits["test"]))
         else:
             result = _compress(arguments, splits, arguments.keep or folder / "out")
     kept.write_text(json.dumps(result, indent=1) + "\n")

@@ -63,6 +63,14 @@ def _note(run: dict[str, Any]) -> str:
     return f" {run['note']}" if "note" in run else ""
 
 
+def _where(run: dict[str, Any]) -> str:
+    """The cards that a run used, where it did."""
+    trained, timed = (run.get(name, {}).get("card") for name in ("machine", "timed_on"))
+    return "".join(
+        f" {what} on one {card}." for what, card in (("Trained and judged", trained), ("Timed", timed)) if card
+    )
+
+
 def _also(metrics: dict[str, Any]) -> str:
     return "".join(
         " {}: {:.2f} dense, {:.2f} compressed, {:+.2f} points lost ({:+.2f} to {:+.2f}).".format(
@@ -129,17 +137,23 @@ _PARTS = ("calibrated", "learned", "attention", "random", "first")
 def _tasks(about: str, runs: list[dict[str, Any]]) -> str:
     lines = [
         about,
-        "| task | model | method | metric | dense | compressed | points lost | FLOPs ratio | fixed | dynamic "
+        "| task | model | rate | method | metric | dense | compressed | points lost | FLOPs ratio | fixed | dynamic "
         "| unpadded | search and retrain, s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    runs = sorted(runs, key=lambda run: (run["task"], run["model"], _PARTS.index(run["part"])))
+    runs = sorted(
+        runs, key=lambda run: (run["task"], run["model"], run["settings"]["learning_rate"], _PARTS.index(run["part"]))
+    )
     for run in runs:
         test, speed, seconds = run["test"], run["speed"], run["seconds"]
         low, high = test["drop_interval_95"]
         paper = "" if run["paper"] is None else f" ({run['paper']}x)"
         cells = [
-            *(run[name] for name in ("task", "model", "part", "metric")),
+            run["task"],
+            run["model"],
+            f"{run['settings']['learning_rate']:g}",
+            run["part"],
+            run["metric"],
             f"{test['dense']:.2f}",
             f"{test['compressed']:.2f}",
             f"{test['drop']:+.2f} ({low:+.2f} to {high:+.2f})",
@@ -155,13 +169,13 @@ def _tasks(about: str, runs: list[dict[str, Any]]) -> str:
         speed, settings, test = run["speed"], run["settings"], run["test"]
         keep = ", ".join(f"{value:g}" for value in run["retention"]["keep"])
         lines.append(
-            f"- {run['task']}, {run['model']}, {run['part']}: {keep}. {run['train']} training texts, "
-            f"{settings['epochs']:g} epochs of retraining at a rate of {settings['learning_rate']:g}, at most "
+            f"- {run['task']}, {run['model']}, rate {settings['learning_rate']:g}, {run['part']}: {keep}. "
+            f"{run['train']} training texts, {settings['epochs']:g} epochs of retraining, at most "
             f"{settings['max_drop']:g} points lost on validation"
             f"{'' if run['met'] else ' (not met)'}; {test['examples']} judged, {test['lengths']['mean']} tokens on "
             f"average; fixed to {speed['max_length']} tokens, batches of {speed['batch_size']}, {speed['threads']} "
             f"threads, {speed['dtype']}, median of {speed['rounds']} rounds; seed {settings['seed']}."
-            f"{_also(run.get('also', {}))}{_note(run)}"
+            f"{_where(run)}{_also(run.get('also', {}))}{_note(run)}"
         )
     return "\n".join([*lines, "", "```sh", *sorted({run["command"] for run in runs}), "```"]) + "\n"
 

@@ -1,30 +1,31 @@
-"""Time a compressed model that lies on the disk again."""
+"""Time anew what the results of a run keep."""
 
 from __future__ import annotations
 
-import os
+from copy import deepcopy
 from typing import Any
 
 import datasets
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
-import wordelim
-from wordelim.checkpoint import load_dense
+from wordelim import Retention, eliminate_
 from wordelim.data import sequences_of
 from wordelim.evaluation.latency import measure_speed
 from wordelim.tasks import task_for
 
 
-def time_again(
-    dense: str | os.PathLike[str], compressed: str | os.PathLike[str], texts: datasets.Dataset, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """The speeds of a report, measured anew with the settings of that report."""
-    models = [load_dense(dense).float().eval(), wordelim.load(compressed).float().eval()]
-    tokenizer = AutoTokenizer.from_pretrained(dense)
-    task = task_for(type(models[0]).__name__, models[0].config, tokenizer, texts, metric=settings["metric"])
+def time_again(dense: PreTrainedModel, result: dict[str, Any], texts: datasets.Dataset) -> dict[str, Any]:
+    """The speeds of a report, measured anew with its retention and settings on the weights of ``dense``."""
+    settings = result["settings"]
+    dense = dense.float().eval()
+    compressed = deepcopy(dense)
+    eliminate_(compressed, Retention.from_dict(result["retention"]))
+    tokenizer = AutoTokenizer.from_pretrained(dense.config._name_or_path)
+    task = task_for(type(dense).__name__, dense.config, tokenizer, texts, metric=settings["metric"])
     encoded = task.encode(texts, task.find_columns(texts), max_length=settings["max_length"])
     return measure_speed(
-        *models,
+        dense,
+        compressed,
         sequences_of(encoded.dataset),
         tokenizer,
         max_length=settings["max_length"] or max(encoded.lengths),
