@@ -7,7 +7,7 @@
 train.jsonl and dev.jsonl (for imdb train.jsonl.gz, test.jsonl.gz). Dense checkpoints and what they were compressed to
 stay in --cache; parts can run beside each other: each leaves docs/benchmarks/glue-TASK-MODEL-PART.json, with another
 than the usual rate in its name. --time-only measures the speed of what stands there anew, with the weights of --model,
-on which time does not depend: so parts can be trained on a card and timed on a processor.
+on which time does not depend, and attention deciding: so parts can be trained on a card and timed on a processor.
 
 Parts: calibrated and learned choose their own keep counts; attention, random and first then use those of the calibrated
 part with equal retraining, and differ in what decides which word vectors stay: the attention that they receive, chance,
@@ -53,6 +53,7 @@ from wordelim.training.retrain import Retraining, retrain_
 
 PARTS = ("calibrated", "learned", "attention", "random", "first")
 BY_KEEP = ("attention", "random", "first")
+_NUMBERS = ("train", "fine_tune_epochs", "epochs", "search_epochs", "learning_rate", "max_drop", "seed")
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def run(
     parser.add_argument("--time-only", action="store_true", help="time what the results keep again, nothing else")
     arguments = parser.parse_args()
     task = tasks[arguments.task]
-    task = replace(task, epochs=task.epochs if arguments.fine_tune_epochs is None else arguments.fine_tune_epochs)
+    if arguments.fine_tune_epochs is not None:
+        task = replace(task, epochs=arguments.fine_tune_epochs)
     RESULTS.mkdir(parents=True, exist_ok=True)
     model = Path(arguments.model).name
     sets = read_sets(arguments.task, arguments.data)
@@ -125,9 +127,8 @@ def run(
         _, sets["train"] = carve(sets["train"], arguments.train, seed=0)
     rate = arguments.learning_rate
     cached = f"{arguments.task}-{model}-{len(sets['train'])}-rate{rate:g}-seed{arguments.seed}"
-    named = f"{kind}-{arguments.task}-{model}" + (
-        "" if rate == parser.get_default("learning_rate") else f"-rate{rate:g}"
-    )
+    unusual = "" if rate == parser.get_default("learning_rate") else f"-rate{rate:g}"
+    named = f"{kind}-{arguments.task}-{model}{unusual}"
     dense = Path(arguments.model) if task.epochs == 0 else arguments.cache / cached
     if not arguments.time_only and not (dense / "config.json").exists():
         fine_tune(arguments.model, task, sets["train"], dense, rate, arguments.seed, teacher=arguments.teacher)
@@ -176,16 +177,8 @@ def run(
             + (" --teacher TEACHER" if arguments.teacher else "")
             + "".join(
                 f" --{name.replace('_', '-')} {vars(arguments)[name]:g}"
-                for name in (
-                    "train",
-                    "fine_tune_epochs",
-                    "epochs",
-                    "search_epochs",
-                    "learning_rate",
-                    "max_drop",
-                    "seed",
-                )
-                if isinstance(vars(arguments)[name], int | float) and vars(arguments)[name] != parser.get_default(name)
+                for name in _NUMBERS
+                if vars(arguments)[name] != parser.get_default(name)
             ),
             **{name: found.report[name] for name in names},
             "timed_on": found.report["machine"],

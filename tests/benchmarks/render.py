@@ -125,9 +125,10 @@ _GLUE = """## The paper's tasks
 calibrated and learned choose the keep counts; attention, random and first are given those of calibrated and the same
 retraining, and differ in what decides which word vectors stay. In brackets the paper's speed-up of BERT-base against
 texts padded to the same length, which is the protocol of fixed. Some tasks have few examples to judge by: read the
-intervals before the points. RTE's dense model is near chance, so what it keeps says little. roberta-of-minilm-l6 and
-albert-of-minilm-l6 were made out of MiniLM by tests/benchmarks/relatives.py; TEACHER is MiniLM as the same command
-without --teacher and --fine-tune-epochs fine-tunes it.
+intervals before the points. RTE's dense models are near chance, and the ALBERT learnt SST-2 alone, so what they keep
+elsewhere says little. roberta-of-minilm-l6 and albert-of-minilm-l6 were made out of MiniLM by
+tests/benchmarks/relatives.py; TEACHER is MiniLM as the same command without --teacher and --fine-tune-epochs
+fine-tunes it.
 """
 _HEADS = """## Every kind of head
 

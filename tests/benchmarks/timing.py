@@ -20,7 +20,7 @@ def time_again(dense: PreTrainedModel, result: dict[str, Any], texts: datasets.D
     dense = dense.float().eval()
     compressed = deepcopy(dense)
     eliminate_(compressed, Retention.from_dict(result["retention"]))
-    tokenizer = AutoTokenizer.from_pretrained(dense.config._name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(dense.name_or_path)
     task = task_for(type(dense).__name__, dense.config, tokenizer, texts, metric=settings["metric"])
     encoded = task.encode(texts, task.find_columns(texts), max_length=settings["max_length"])
     return measure_speed(
