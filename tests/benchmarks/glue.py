@@ -53,7 +53,8 @@ from wordelim.training.retrain import Retraining, retrain_
 
 PARTS = ("calibrated", "learned", "attention", "random", "first")
 BY_KEEP = ("attention", "random", "first")
-_NUMBERS = ("train", "fine_tune_epochs", "epochs", "search_epochs", "learning_rate", "max_drop", "seed")
+_NUMBERS = ("train", "fine_tune_epochs", "epochs", "search_epochs", "learning_rate")
+_NUMBERS += ("target_speedup", "max_drop", "seed")
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def run(
     parser.add_argument("--epochs", type=float, default=4.0, help="epochs of retraining, in all")
     parser.add_argument("--search-epochs", type=float, default=2.0, help="epochs of the learned search")
     parser.add_argument("--learning-rate", type=float, default=5e-5, help="highest, of fine-tuning and retraining")
+    parser.add_argument("--target-speedup", type=float, help="FLOPs ratio to reach, instead of the fastest that holds")
     parser.add_argument("--max-drop", type=float, default=1.0, help="points that may be lost on validation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time-only", action="store_true", help="time what the results keep again, nothing else")
@@ -128,13 +130,15 @@ def run(
     rate = arguments.learning_rate
     cached = f"{arguments.task}-{model}-{len(sets['train'])}-rate{rate:g}-seed{arguments.seed}"
     unusual = "" if rate == parser.get_default("learning_rate") else f"-rate{rate:g}"
-    named = f"{kind}-{arguments.task}-{model}{unusual}"
+    aim = {} if arguments.target_speedup is None else {"target_speedup": arguments.target_speedup}
+    aimed = "".join(f"-speedup{speed:g}" for speed in aim.values())
+    named = f"{kind}-{arguments.task}-{model}{unusual}{aimed}"
     dense = Path(arguments.model) if task.epochs == 0 else arguments.cache / cached
     if not arguments.time_only and not (dense / "config.json").exists():
         fine_tune(arguments.model, task, sets["train"], dense, rate, arguments.seed, teacher=arguments.teacher)
     for part in arguments.part or parts:
         place = RESULTS / f"{named}-{part}.json"
-        output = arguments.cache / f"{cached}-{part}"
+        output = arguments.cache / f"{cached}{aimed}-{part}"
         if arguments.time_only:
             if place.exists():
                 result = json.loads(place.read_text())
@@ -158,7 +162,7 @@ def run(
                 method="learned" if part == "learned" else "calibrated",
                 keep=keep,
                 seed=arguments.seed,
-                **{"learning_rate": rate, **task.more},
+                **{"learning_rate": rate, **task.more, **({} if keep else aim)},
             )
         if not found.met:
             found.model.save_pretrained(output)
@@ -220,10 +224,12 @@ class _Trainer(Trainer):
 
 
 def _headed(encoder: str, benchmark: Benchmark) -> Any:
-    """The encoder under the task's head, which is new where the encoder has none."""
+    """The encoder under the task's head, which is new where the encoder has none or one of another size."""
     labels = benchmark.outputs or len(benchmark.names) or 2
     regression = {"problem_type": "regression"} if benchmark.metric == "spearman" else {}
-    model = benchmark.head.from_pretrained(encoder, num_labels=labels, dtype=torch.float32, **regression)
+    model = benchmark.head.from_pretrained(
+        encoder, num_labels=labels, dtype=torch.float32, ignore_mismatched_sizes=True, **regression
+    )
     if benchmark.names:
         model.config.id2label = dict(enumerate(benchmark.names))
         model.config.label2id = {name: index for index, name in enumerate(benchmark.names)}

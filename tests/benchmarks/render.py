@@ -63,6 +63,12 @@ def _note(run: dict[str, Any]) -> str:
     return f" {run['note']}" if "note" in run else ""
 
 
+def _asked(settings: dict[str, Any]) -> str:
+    """The FLOPs ratio that a run was asked for, where it was."""
+    speed = settings.get("target_speedup")
+    return f", {speed:g}x in FLOPs asked for" if speed else ""
+
+
 def _where(run: dict[str, Any]) -> str:
     """The cards that a run used, where it did."""
     trained, timed = (run.get(name, {}).get("card") for name in ("machine", "timed_on"))
@@ -176,9 +182,10 @@ def _tasks(about: str, runs: list[dict[str, Any]]) -> str:
             f"- {run['task']}, {run['model']}, rate {settings['learning_rate']:g}, {run['part']}: {keep}. "
             f"{run['train']} training texts, {settings['epochs']:g} epochs of retraining, at most "
             f"{settings['max_drop']:g} points lost on validation (it lost {run['validation']['drop']:+.2f}"
-            f"{'' if run['met'] else ', not met'}); {test['examples']} judged, {test['lengths']['mean']} tokens on "
-            f"average; fixed to {speed['max_length']} tokens, batches of {speed['batch_size']}, {speed['threads']} "
-            f"threads, {speed['dtype']}, median of {speed['rounds']} rounds; seed {settings['seed']}."
+            f"{'' if run['met'] else ', not met'}){_asked(settings)}; {test['examples']} judged, "
+            f"{test['lengths']['mean']} tokens on average; fixed to {speed['max_length']} "
+            f"tokens, batches of {speed['batch_size']}, {speed['threads']} threads, "
+            f"{speed['dtype']}, median of {speed['rounds']} rounds; seed {settings['seed']}."
             f"{_where(run)}{_also(run.get('also', {}))}{_note(run)}"
         )
     return "\n".join([*lines, "", "```sh", *sorted({run["command"] for run in runs}), "```"]) + "\n"
