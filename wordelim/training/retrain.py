@@ -23,8 +23,6 @@ from .fit import Fit, Stateful, fit
 
 __all__ = ["Retraining", "retrain_"]
 
-_PATIENCE = 4
-
 
 @dataclass(frozen=True)
 class Retraining(Fit):
@@ -42,37 +40,31 @@ class Retraining(Fit):
 
 
 class _KeepBest(Stateful):
-    """Keeps the best weights in memory, looks at the last ones too, and stops when they grow no better."""
+    """Keeps the best weights in memory. Never stops before the end: most is won while the rate falls to 0."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.points = float("-inf")
         self.weights: dict[str, Tensor] = {}
-        self.worse = 0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
-        control.should_training_stop |= self.worse >= _PATIENCE  # in a run that goes on from where it had stopped
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         points = kwargs["metrics"]["eval_points"]
         if points > self.points:
-            self.points, self.worse = points, 0
+            self.points = points
             self.weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        else:
-            self.worse += 1
-            control.should_training_stop |= self.worse >= _PATIENCE
 
     def store(self, folder: Path) -> None:
         if self.weights:
             save_file({name: tensor.contiguous() for name, tensor in self.weights.items()}, folder / "best.safetensors")
-            (folder / "best.json").write_text(json.dumps({"points": self.points, "worse": self.worse}))
+            (folder / "best.json").write_text(json.dumps({"points": self.points}))
 
     def restore(self, folder: Path) -> None:
         if (folder / "best.json").exists():
-            known = json.loads((folder / "best.json").read_text())
-            self.points, self.worse = known["points"], known["worse"]
+            self.points = json.loads((folder / "best.json").read_text())["points"]
             self.weights = load_file(folder / "best.safetensors")
 
 
@@ -96,7 +88,7 @@ def retrain_(
         task: what its head is asked.
         train: encoded texts with labels.
         retentions: one, or several that share the weights (each step takes one at random).
-        validation: with ``metric``, the best weights on it are kept and training stops early when they grow no better.
+        validation: with ``metric``, the best weights on it are kept.
         progress: called with the share of steps that is done.
 
     Returns:
