@@ -1,9 +1,11 @@
 """What the student is pulled towards."""
 
+import itertools
+
 import pytest
 import torch
 
-from wordelim.training.distillation import distillation_loss
+from wordelim.training.distillation import ByLength, distillation_loss
 
 KINDS = ("single_label_classification", "multi_label_classification", "regression")
 
@@ -53,3 +55,29 @@ def test_multi_label_loss_is_the_divergence_of_each_label(logits):
 
 def test_regression_ignores_the_temperature(logits):
     assert float(distillation_loss(*logits, "regression", 5.0)) == float((logits[0] - logits[1]).pow(2).mean())
+
+
+@pytest.mark.parametrize("texts", [3, 8, 400, 403])
+def test_batches_are_of_like_length_but_not_sorted(texts):
+    lengths = torch.randint(1, 100, (texts,), generator=torch.Generator().manual_seed(0)).tolist()
+    order = list(ByLength(8, lengths, seed=1, epoch=lambda: 0))
+    assert sorted(order) == list(range(texts))
+    batches = [[lengths[index] for index in order[start : start + 8]] for start in range(0, texts, 8)]
+    assert max(batches[0]) == max(lengths)
+    if texts >= 400:
+        spread = sum(max(batch) - min(batch) for batch in batches) / len(batches)
+        assert spread < 0.3 * (max(lengths) - min(lengths))
+        longest = [max(batch) for batch in batches]
+        rises = sum(after > before for before, after in itertools.pairwise(longest))
+        assert 0.35 < rises / len(longest) < 0.65
+
+
+def test_the_order_of_batches_depends_on_seed_and_epoch_alone():
+    lengths = list(range(1, 101))
+    epoch = 0
+    sampler = ByLength(8, lengths, seed=1, epoch=lambda: epoch)
+    first, again = list(sampler), list(sampler)
+    epoch = 1
+    assert first == again == list(ByLength(8, lengths, seed=1, epoch=lambda: 0))
+    assert list(sampler) != first
+    assert list(ByLength(8, lengths, seed=2, epoch=lambda: 0)) != first

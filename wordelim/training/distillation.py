@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from ..graph.model import eliminate_
 from ..retention import Retention
 from ..tasks import Task
 
-__all__ = ["DistillationTrainer", "distillation_loss"]
+__all__ = ["ByLength", "DistillationTrainer", "distillation_loss"]
 
 _NOWHERE = -1e4  # the logit of a position that isn't there
 
@@ -70,17 +71,25 @@ class _LastHiddenState:
         self.value = output[0]
 
 
-class _ByLength(LengthGroupedSampler):
-    """Batches of like length, whose order depends on the seed and the epoch alone: the same in a run that goes on."""
+class ByLength(LengthGroupedSampler):
+    """Batches of like length in random order, which depends on the seed and the epoch alone: the same when resumed.
+
+    The first is the longest, so that too little memory shows at once. transformers leaves hundreds of texts sorted by
+    length one behind the other, which pulls the weights to what texts of one length are like.
+    """
 
     def __init__(self, batch_size: int, lengths: list[int], seed: int, epoch: Callable[[], int]) -> None:
         super().__init__(batch_size, lengths=lengths)
         self.seed, self.epoch = seed, epoch
 
     def __iter__(self) -> Iterator[int]:
-        self.generator = torch.Generator().manual_seed(random.Random(f"{self.seed} {self.epoch()}").getrandbits(63))
-        indices: Iterator[int] = super().__iter__()  # type: ignore[no-untyped-call]
-        return indices
+        chance = random.Random(f"{self.seed} {self.epoch()}")
+        self.generator = torch.Generator().manual_seed(chance.getrandbits(63))
+        indices = list(super().__iter__())  # type: ignore[no-untyped-call]
+        batches = [indices[start : start + self.batch_size] for start in range(0, len(indices), self.batch_size)]
+        longest, between, last = batches[:1], batches[1:-1], batches[1:][-1:]  # the last may hold fewer
+        chance.shuffle(between)
+        return chain.from_iterable([*longest, *between, *last])
 
 
 class DistillationTrainer(Trainer):
@@ -124,11 +133,11 @@ class DistillationTrainer(Trainer):
             for state in self.states:
                 state.hook.remove()
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> _ByLength:
+    def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
         lengths = list(self.train_dataset["length"])  # type: ignore[index]
         texts = self.args.train_batch_size * self.args.world_size
         steps = -(-len(lengths) // texts)
-        return _ByLength(texts, lengths, self.args.seed, lambda: self.state.global_step // steps)
+        return ByLength(texts, lengths, self.args.seed, lambda: self.state.global_step // steps)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         assert self.judge is not None
