@@ -226,9 +226,9 @@ class _Trainer(Trainer):
 def _headed(encoder: str, benchmark: Benchmark) -> Any:
     """The encoder under the task's head, which is new where the encoder has none or one of another size."""
     labels = benchmark.outputs or len(benchmark.names) or 2
-    regression = {"problem_type": "regression"} if benchmark.metric == "spearman" else {}
+    problem = "regression" if benchmark.metric == "spearman" else None
     model = benchmark.head.from_pretrained(
-        encoder, num_labels=labels, dtype=torch.float32, ignore_mismatched_sizes=True, **regression
+        encoder, num_labels=labels, dtype=torch.float32, problem_type=problem, ignore_mismatched_sizes=True
     )
     if benchmark.names:
         model.config.id2label = dict(enumerate(benchmark.names))
