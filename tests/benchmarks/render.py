@@ -134,7 +134,7 @@ texts padded to the same length, which is the protocol of fixed. Some tasks have
 intervals before the points. RTE's dense models are near chance, and the ALBERT learnt SST-2 alone, so what they keep
 elsewhere says little. roberta-of-minilm-l6 and albert-of-minilm-l6 were made out of MiniLM by
 tests/benchmarks/relatives.py; TEACHER is MiniLM as the same command without --teacher and --fine-tune-epochs
-fine-tunes it.
+fine-tunes it. minilm-l6-imdb was fine-tuned on IMDB before, as the --fine-tune-epochs 0 of its command says.
 """
 _HEADS = """## Every kind of head
 
