@@ -53,8 +53,16 @@ from wordelim.training.retrain import Retraining, retrain_
 
 PARTS = ("calibrated", "learned", "attention", "random", "first")
 BY_KEEP = ("attention", "random", "first")
-_NUMBERS = ("train", "fine_tune_epochs", "epochs", "search_epochs", "learning_rate")
-_NUMBERS += ("target_speedup", "max_drop", "seed")
+_NUMBERS = (
+    "train",
+    "fine_tune_epochs",
+    "epochs",
+    "search_epochs",
+    "learning_rate",
+    "target_speedup",
+    "max_drop",
+    "seed",
+)
 
 
 @dataclass(frozen=True)
@@ -130,8 +138,8 @@ def run(
     rate = arguments.learning_rate
     cached = f"{arguments.task}-{model}-{len(sets['train'])}-rate{rate:g}-seed{arguments.seed}"
     unusual = "" if rate == parser.get_default("learning_rate") else f"-rate{rate:g}"
-    aim = {} if arguments.target_speedup is None else {"target_speedup": arguments.target_speedup}
-    aimed = "".join(f"-speedup{speed:g}" for speed in aim.values())
+    speed = arguments.target_speedup
+    aimed = "" if speed is None else f"-speedup{speed:g}"
     named = f"{kind}-{arguments.task}-{model}{unusual}{aimed}"
     dense = Path(arguments.model) if task.epochs == 0 else arguments.cache / cached
     if not arguments.time_only and not (dense / "config.json").exists():
@@ -162,7 +170,7 @@ def run(
                 method="learned" if part == "learned" else "calibrated",
                 keep=keep,
                 seed=arguments.seed,
-                **{"learning_rate": rate, **task.more, **({} if keep else aim)},
+                **{"learning_rate": rate, **task.more} | ({"target_speedup": speed} if speed and not keep else {}),
             )
         if not found.met:
             found.model.save_pretrained(output)

@@ -40,7 +40,7 @@ class Retraining(Fit):
 
 
 class _KeepBest(Stateful):
-    """Keeps the best weights in memory. Never stops before the end: most is won while the rate falls to 0."""
+    """Keeps the best weights in memory. Never stops before the end, for only there the rate has fallen to 0."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
