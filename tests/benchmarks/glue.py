@@ -9,9 +9,10 @@ stay in --cache; parts can run beside each other: each leaves docs/benchmarks/gl
 than the usual rate in its name. --time-only measures the speed of what stands there anew, with the weights of --model,
 on which time does not depend, and attention deciding: so parts can be trained on a card and timed on a processor.
 
-Parts: calibrated and learned choose their own keep counts; attention, random and first then use those of the calibrated
-part with equal retraining, and differ in what decides which word vectors stay: the attention that they receive, chance,
-or their place in the text (the paper's ablation). Choices are made on texts carved from train; dev is only reported on.
+Parts: calibrated and learned choose their own keep counts; attention, random and first then use those of --keep-of
+(calibrated unless told) with equal retraining, and differ in what decides which word vectors stay: the attention that
+they receive, chance, or their place in the text (the paper's ablation). Choices are made on texts carved from train;
+dev is only reported on.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from wordelim.tasks import Task, task_for
 from wordelim.training.retrain import Retraining, retrain_
 
 PARTS = ("calibrated", "learned", "attention", "random", "first")
+CHOOSING = ("calibrated", "learned")
 BY_KEEP = ("attention", "random", "first")
 _NUMBERS = (
     "train",
@@ -125,6 +127,7 @@ def run(
     parser.add_argument("--target-speedup", type=float, help="FLOPs ratio to reach, instead of the fastest that holds")
     parser.add_argument("--max-drop", type=float, default=1.0, help="points that may be lost on validation")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep-of", choices=CHOOSING, default="calibrated", help="whose counts the ablation keeps")
     parser.add_argument("--time-only", action="store_true", help="time what the results keep again, nothing else")
     arguments = parser.parse_args()
     task = tasks[arguments.task]
@@ -145,8 +148,10 @@ def run(
     if not arguments.time_only and not (dense / "config.json").exists():
         fine_tune(arguments.model, task, sets["train"], dense, rate, arguments.seed, teacher=arguments.teacher)
     for part in arguments.part or parts:
-        place = RESULTS / f"{named}-{part}.json"
-        output = arguments.cache / f"{cached}{aimed}-{part}"
+        given = arguments.keep_of if part in BY_KEEP else None
+        method = f"{part}-of-{given}" if given == "learned" else part
+        place = RESULTS / f"{named}-{method}.json"
+        output = arguments.cache / f"{cached}{aimed}-{method}"
         if arguments.time_only:
             if place.exists():
                 result = json.loads(place.read_text())
@@ -155,7 +160,7 @@ def run(
                 place.write_text(json.dumps(result, indent=1) + "\n")
                 print(part, result["speed"], flush=True)
             continue
-        keep = _calibrated_keep(place.with_name(f"{named}-calibrated.json"), part)
+        keep = None if given is None else _keep(place.with_name(f"{named}-{given}.json"), given)
         with deciding(part):
             found = wordelim.compress(
                 dense,
@@ -182,11 +187,12 @@ def run(
             "task": task.name,
             "paper": task.paper,
             "model": model,
-            "part": part,
+            "part": method,
             "train": len(sets["train"]),
             "met": found.met,
             "command": f"python {script} {arguments.task} --model MODEL --data DATA --part {part}"
             + (" --teacher TEACHER" if arguments.teacher else "")
+            + (" --keep-of learned" if given == "learned" else "")
             + "".join(
                 f" --{name.replace('_', '-')} {vars(arguments)[name]:g}"
                 for name in _NUMBERS
@@ -296,11 +302,9 @@ def _leave(model: Any, tokenizer: Any, place: Path) -> None:
     part.rename(place)
 
 
-def _calibrated_keep(place: Path, part: str) -> list[float] | None:
-    if part not in BY_KEEP:
-        return None
+def _keep(place: Path, part: str) -> list[float]:
     if not place.exists():
-        raise SystemExit(f"{place} isn't there yet: run --part calibrated first.")
+        raise SystemExit(f"{place} isn't there yet: run --part {part} first.")
     return list(json.loads(place.read_text())["retention"]["keep"])
 
 

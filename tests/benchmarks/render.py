@@ -128,20 +128,22 @@ def _real(runs: list[dict[str, Any]]) -> str:
 
 _GLUE = """## The paper's tasks
 
-calibrated and learned choose the keep counts; attention, random and first are given those of calibrated and the same
-retraining, and differ in what decides which word vectors stay. In brackets the paper's speed-up of BERT-base against
-texts padded to the same length, which is the protocol of fixed. Some tasks have few examples to judge by: read the
-intervals before the points. RTE's dense models are near chance, and the ALBERT learnt SST-2 alone, so what they keep
-elsewhere says little. roberta-of-minilm-l6 and albert-of-minilm-l6 were made out of MiniLM by
-tests/benchmarks/relatives.py; TEACHER is MiniLM as the same command without --teacher and --fine-tune-epochs
-fine-tunes it. minilm-l6-imdb was fine-tuned on IMDB before, as the --fine-tune-epochs 0 of its command says.
+calibrated and learned choose the keep counts; attention, random and first are given those of calibrated, or where it
+says so of learned, and the same retraining: they differ in what decides which word vectors stay. In brackets the
+paper's speed-up of BERT-base against texts padded to the same length, which is the protocol of fixed. Some tasks have
+few examples to judge by: read the intervals before the points. RTE's dense models are near chance, and the ALBERT
+learnt SST-2 alone, so what they keep elsewhere says little. roberta-of-minilm-l6 and albert-of-minilm-l6 were made out
+of MiniLM by tests/benchmarks/relatives.py; TEACHER is MiniLM as the same command without --teacher and
+--fine-tune-epochs fine-tunes it. minilm-l6-imdb was fine-tuned on IMDB before, as the --fine-tune-epochs 0 of its
+command says.
 """
 _HEADS = """## Every kind of head
 
 Each was fine-tuned by the script and compressed with the calibrated search; embeddings are compressed as they come.
 Choices are made on the validation texts, the figures are of texts that nothing before has seen.
 """
-_PARTS = ("calibrated", "learned", "attention", "random", "first")
+_ABLATION = ("attention", "random", "first")
+_PARTS = ("calibrated", *_ABLATION, "learned", *(f"{part}-of-learned" for part in _ABLATION))
 
 
 def _tasks(about: str, runs: list[dict[str, Any]]) -> str:
@@ -162,7 +164,7 @@ def _tasks(about: str, runs: list[dict[str, Any]]) -> str:
             run["task"],
             run["model"],
             f"{run['settings']['learning_rate']:g}",
-            run["part"],
+            run["part"].replace("-", " "),
             run["metric"],
             f"{test['dense']:.2f}",
             f"{test['compressed']:.2f}",
@@ -178,8 +180,9 @@ def _tasks(about: str, runs: list[dict[str, Any]]) -> str:
     for run in runs:
         speed, settings, test = run["speed"], run["settings"], run["test"]
         keep = ", ".join(f"{value:g}" for value in run["retention"]["keep"])
+        method = run["part"].replace("-", " ")
         lines.append(
-            f"- {run['task']}, {run['model']}, rate {settings['learning_rate']:g}, {run['part']}: {keep}. "
+            f"- {run['task']}, {run['model']}, rate {settings['learning_rate']:g}, {method}: {keep}. "
             f"{run['train']} training texts, {settings['epochs']:g} epochs of retraining, at most "
             f"{settings['max_drop']:g} points lost on validation (it lost {run['validation']['drop']:+.2f}"
             f"{'' if run['met'] else ', not met'}){_asked(settings)}; {test['examples']} judged, "
