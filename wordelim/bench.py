@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -36,52 +36,11 @@ from .opening import (
     open_tokenizer,
 )
 from .retention import Retention
+from .settings import BenchSettings
 from .stages import Progress
 from .tasks import task_for
 
-__all__ = ["DTYPES", "BenchSettings", "bench", "bench_models"]
-
-DTYPES = ("float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class BenchSettings:
-    """Choices of one measurement.
-
-    Args:
-        dtypes: of the weights, a measurement each, out of :data:`DTYPES`; None for those in which the device is fast.
-        compiled: measure through ``torch.compile`` too, not only in eager mode.
-        batch_size: texts a batch for the throughput.
-        texts: random texts for the throughput.
-        latency_texts: random texts for the latency, one at a time; 0 leaves the latency out.
-        max_length: tokens at which texts are cut, and to which the fixed protocol pads; None for what the tokenizer and
-            the model allow, and for the longest of the texts.
-        rounds: how often each is timed.
-        seed: of the choice of texts.
-
-    Raises:
-        WordelimError: a value is out of its range.
-    """
-
-    dtypes: Sequence[str] | None = None
-    compiled: bool = False
-    batch_size: int = 32
-    texts: int = 128
-    latency_texts: int = 32
-    max_length: int | None = None
-    rounds: int = 5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "texts", "latency_texts", "rounds"):
-            value, least = getattr(self, name), 0 if name == "latency_texts" else 1
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise WordelimError(f"{name} is {value}: give a whole number of at least {least}.")
-        if self.dtypes is not None:
-            unknown = next((dtype for dtype in self.dtypes if dtype not in DTYPES), None)
-            if unknown is not None or isinstance(self.dtypes, str) or not self.dtypes:
-                raise WordelimError(f"dtypes is {self.dtypes!r}: give a list out of {', '.join(DTYPES)}.")
-            object.__setattr__(self, "dtypes", tuple(dict.fromkeys(self.dtypes)))
+__all__ = ["bench", "bench_models"]
 
 
 def bench(
@@ -108,7 +67,7 @@ def bench(
         text, text_pair, label: names of the columns, where they aren't the usual ones.
         device: where to compute; None for the accelerator that is there, else the processor.
         speed: one of those that ``compressed`` was made for; None for the one that its config names.
-        settings: fields of :class:`BenchSettings`.
+        settings: fields of :class:`wordelim.settings.BenchSettings`.
 
     Returns:
         The report, as plain data.

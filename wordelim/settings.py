@@ -1,4 +1,4 @@
-"""What a user can choose about a compression."""
+"""What a user can choose about a compression, and about a measurement of speed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from .errors import WordelimError
 from .evaluation.metrics import ComputeMetrics, name_of
 from .tasks.similarity import Pooling
 
-__all__ = ["Settings"]
+__all__ = ["BenchSettings", "Settings"]
 
 # What the command line calls a setting, where that is another word.
 _OPTIONS = {"price": "lambda"}
 _TRACKERS = ("tensorboard", "wandb", "mlflow")
 _LARGEST_SEED = 2**32 - 1
+_DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,7 @@ class Settings:
                 raise WordelimError(f"{name} is {getattr(self, name)}: give a whole number of at least 1.")
         if self.max_length is not None and not _is_whole(self.max_length):
             raise WordelimError(f"max_length is {self.max_length}: give a whole number of tokens.")
-        if not _is_whole(self.seed) or not 0 <= self.seed <= _LARGEST_SEED:
-            raise WordelimError(f"seed is {self.seed}: give a whole number from 0 to {_LARGEST_SEED}.")
+        _check_seed(self.seed)
         protect = (self.protect,) if isinstance(self.protect, str) else tuple(self.protect)
         object.__setattr__(self, "protect", protect)
         named = (self.report_to,) if isinstance(self.report_to, str) else tuple(self.report_to)
@@ -157,6 +157,53 @@ class Settings:
             if getattr(self, name) is not None
         }
         return {**asdict(self), **lists, "metric": name_of(self.metric)}
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """Choices of one measurement.
+
+    Args:
+        dtypes: of the weights, a measurement each, out of float32, bfloat16 and float16; None for those in which the
+            device is fast.
+        compiled: measure through ``torch.compile`` too, not only in eager mode.
+        batch_size: texts a batch for the throughput.
+        texts: random texts for the throughput.
+        latency_texts: random texts for the latency, one at a time; 0 leaves the latency out.
+        max_length: tokens at which texts are cut, and to which the fixed protocol pads; None for what the tokenizer and
+            the model allow, and for the longest of the texts.
+        rounds: how often each is timed.
+        seed: of the choice of texts.
+
+    Raises:
+        WordelimError: a value is out of its range.
+    """
+
+    dtypes: Sequence[str] | None = None
+    compiled: bool = False
+    batch_size: int = 32
+    texts: int = 128
+    latency_texts: int = 32
+    max_length: int | None = None
+    rounds: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "texts", "latency_texts", "rounds"):
+            value, least = getattr(self, name), 0 if name == "latency_texts" else 1
+            if not _is_whole(value) or value < least:
+                raise WordelimError(f"{name} is {value}: give a whole number of at least {least}.")
+        _check_seed(self.seed)
+        if self.dtypes is not None:
+            unknown = next((dtype for dtype in self.dtypes if dtype not in _DTYPES), None)
+            if unknown is not None or isinstance(self.dtypes, str) or not self.dtypes:
+                raise WordelimError(f"dtypes is {self.dtypes!r}: give a list out of {', '.join(_DTYPES)}.")
+            object.__setattr__(self, "dtypes", tuple(dict.fromkeys(self.dtypes)))
+
+
+def _check_seed(seed: int) -> None:
+    if not _is_whole(seed) or not 0 <= seed <= _LARGEST_SEED:
+        raise WordelimError(f"seed is {seed}: give a whole number from 0 to {_LARGEST_SEED}.")
 
 
 def _check_tracker(name: str) -> None:

@@ -125,6 +125,7 @@ def test_data_of_another_task_and_empty_data_are_refused(wordelim, here, rows, w
         (("--device", "tpu"), "Device 'tpu' is unknown"),
         (("--dtype", "int8"), "dtypes is ['int8']: give a list out of float32, bfloat16, float16."),
         (("--rounds", 0), "rounds is 0: give a whole number of at least 1."),
+        (("--seed", -1), "seed is -1: give a whole number from 0 to 4294967295."),
     ],
 )
 def test_what_cant_be_measured_is_refused(wordelim, here, options, what):

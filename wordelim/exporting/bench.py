@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import datasets
 import torch
@@ -26,12 +26,10 @@ from ..graph.model import eliminate_, is_marked, retention_of
 from ..labels import names_of
 from ..opening import check_tokenizer, open_tokenizer
 from ..retention import Retention
+from ..settings import BenchSettings
 from ..stages import Progress
 from ..tasks import task_for
 from .runtime import EXPORT_FILE, ExportedModel, is_exported
-
-if TYPE_CHECKING:
-    from ..bench import BenchSettings
 
 __all__ = ["bench_programs"]
 
