@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from .errors import CheckpointError, RetentionError, UnsupportedModelError
 from .files import parents, write_whole
 from .graph.model import is_marked
-from .hook import QUANT_METHOD
+from .retention import QUANT_METHOD
 from .speeds import set_speed_
 
 __all__ = [

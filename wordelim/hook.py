@@ -9,16 +9,12 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from .retention import Retention
+from .retention import QUANT_METHOD, Retention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # Imported while transformers itself is being imported (see __init__.py): so nothing here may ask it for more at once.
-__all__ = ["QUANT_METHOD"]
-
-QUANT_METHOD = "wordelim"
-"""``quant_method`` of a compressed model's config."""
 
 
 @register_quantization_config(QUANT_METHOD)

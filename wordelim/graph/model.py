@@ -16,8 +16,7 @@ from ..elimination.extract import HardExtract
 from ..elimination.protect import announce, protected_rows
 from ..elimination.tokens import Enter, Layout
 from ..errors import UnsupportedModelError
-from ..hook import QUANT_METHOD
-from ..retention import Retention
+from ..retention import QUANT_METHOD, Retention
 from .linear import call_linears
 from .rewrite import CutToFirstToken, RestoreAtExit, SpliceElimination, attention_nodes
 from .trace import ATTENTION, attention, trace
