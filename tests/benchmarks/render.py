@@ -156,12 +156,12 @@ def _real(runs: list[dict[str, Any]]) -> str:
 
 _GLUE = """## The paper's tasks
 
-calibrated and learned choose the keep counts; attention, random and first are given those of calibrated, or where it
-says so of learned, and the same retraining: they differ in what decides which word vectors stay. In brackets the
-paper's speed-up of BERT-base against texts padded to the same length, which is the protocol of fixed. Some tasks have
-few examples to judge by: read the intervals before the points. RTE's dense models are hardly better than chance, so
-what is kept of them says little. CoLA and STS-B are fine-tuned and retrained at 5e-05, for at higher rates both the
-dense models and the compressed ones come out worse.
+calibrated and learned choose the keep counts. random and first are given those of calibrated, or where it says so of
+learned, and the same retraining, but chance or the place in the text decides which word vectors stay, not attention:
+the paper's ablation. In brackets the paper's speed-up of BERT-base against texts padded to the same length, which is
+the protocol of fixed. Some tasks have few examples to judge by: read the intervals before the points. RTE's dense
+models are hardly better than chance, so what is kept of them says little. CoLA and STS-B are fine-tuned and retrained
+at 5e-05, for at higher rates both the dense models and the compressed ones come out worse.
 
 roberta-of-minilm-l6 and albert-of-minilm-l6 were made out of MiniLM by tests/benchmarks/relatives.py; the ALBERT of
 IMDB is that one after SST-2, as the command of SST-2 leaves it in --cache before it is compressed. TEACHER is MiniLM as
