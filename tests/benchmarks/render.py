@@ -167,8 +167,8 @@ BERT-base against texts padded to the same length, which is the protocol of fixe
 
 Each run chose on validation texts. Which rates, epochs and speeds were tried one after the other was decided with the
 figures of earlier runs in view, which are of the same test texts: so take the best row of a task for a little too
-kind, and read the intervals before the points. RTE's dense models are hardly better than chance, and so is the ALBERT
-anywhere but on SST-2 and IMDB: what they keep says little.
+kind, and read the intervals before the points. RTE's dense models are hardly better than chance, and the ALBERT learnt
+little but SST-2 and IMDB: what they keep of the rest says little.
 
 roberta-of-minilm-l6 and albert-of-minilm-l6 were made out of MiniLM by tests/benchmarks/relatives.py; the ALBERT of
 IMDB is that one after SST-2, as the command of SST-2 leaves it in --cache before it is compressed. TEACHER is MiniLM
