@@ -6,8 +6,9 @@
 --model is any encoder directory or hub name (bert-base-uncased, albert-base-v2, ...). The folder of --data holds
 train.jsonl and dev.jsonl (for imdb train.jsonl.gz, test.jsonl.gz). Dense checkpoints and what they were compressed to
 stay in --cache; parts can run beside each other: each leaves docs/benchmarks/glue-TASK-MODEL-PART.json, with another
-than the usual rate in its name. --time-only measures the speed of what stands there anew, with the weights of --model,
-on which time does not depend, and attention deciding: so parts can be trained on a card and timed on a processor.
+than the usual rate, speed or seed in its name. --time-only measures the speed of what stands there anew, with the
+weights of --model, on which time does not depend, and attention deciding: so parts can be trained on a card and timed
+on a processor.
 
 Parts: calibrated and learned choose their own keep counts; attention, random and first then use those of --keep-of
 (calibrated unless told) with equal retraining, and differ in what decides which word vectors stay: the attention that
@@ -143,7 +144,8 @@ def run(
     unusual = "" if rate == parser.get_default("learning_rate") else f"-rate{rate:g}"
     speed = arguments.target_speedup
     aimed = "" if speed is None else f"-speedup{speed:g}"
-    named = f"{kind}-{arguments.task}-{model}{unusual}{aimed}"
+    repeated = "" if arguments.seed == parser.get_default("seed") else f"-seed{arguments.seed}"
+    named = f"{kind}-{arguments.task}-{model}{unusual}{aimed}{repeated}"
     dense = Path(arguments.model) if task.epochs == 0 else arguments.cache / cached
     if not arguments.time_only and not (dense / "config.json").exists():
         fine_tune(arguments.model, task, sets["train"], dense, rate, arguments.seed, teacher=arguments.teacher)
