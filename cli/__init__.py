@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from wordelim._version import __version__
+from wordelim.printable import printable
 
 from . import bench, check, compress, demo, explain, export, inspect, probe, push
 from .run import guarded
@@ -27,6 +32,25 @@ class _Group(TyperGroup):
             if getattr(parameter, "is_flag", False) and parameter.default is None:
                 parameter.default = False
         return super().parse_args(ctx, args)
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _printable_usage():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _printable_usage():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _printable_usage() -> Iterator[None]:
+    """Errors of usage quote what was given, in a configuration file too, and typer prints them as they are."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = printable(message)  # type: ignore[attr-defined]
+        raise
 
 
 app = typer.Typer(
@@ -72,4 +96,8 @@ def main() -> None:
     if columns < _NARROW:
         app.rich_markup_mode = None
         app.info.context_settings = {**_CONTEXT, "terminal_width": columns}
-    app()
+    try:
+        app()
+    except Exception:  # with --debug
+        typer.echo(printable(traceback.format_exc()), err=True, nl=False)
+        sys.exit(1)

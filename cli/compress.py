@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .progress import progress
-from .run import Config, Debug, Json, finish, print_json
+from .run import Config, Debug, Json, finish, insist, print_json
 
 __all__ = ["command"]
 
@@ -142,5 +142,5 @@ def command(
     if push is not None and result.met:
         from wordelim.publish import push as upload
 
-        typer.echo(upload(output, push), err=True)
+        insist(upload(output, push))
     finish(result)

@@ -24,6 +24,7 @@ def command(
 
     Example: wordelim push my-bert-fast me/my-bert-fast
     """
+    from wordelim.printable import printable
     from wordelim.publish import push
 
-    typer.echo(push(model_dir, repository, private=private, texts=texts))
+    typer.echo(printable(push(model_dir, repository, private=private, texts=texts)))

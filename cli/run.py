@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from wordelim.distributed import is_main
 from wordelim.errors import NotMetError, WordelimError
+from wordelim.printable import json_text, one_line
+from wordelim.report.console import PlainConsole
 
 from .shared import Config, Debug, Json, with_shared_options
 
@@ -27,7 +27,14 @@ __all__ = ["NOT_MET", "Config", "Debug", "Json", "errors", "finish", "guarded", 
 FAILED, NOT_MET, INTERRUPTED = 1, 3, 130
 """Exit codes: an error; the drop or the speed-up asked for was not reached; Ctrl-C."""
 
-errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+class _Sentences(PlainConsole):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print sentences, each in one line whatever is quoted in it."""
+        super().print(*(one_line(part) if isinstance(part, str) else part for part in objects), **options)
+
+
+errors = _Sentences(stderr=True, soft_wrap=True)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -77,7 +84,7 @@ def insist(*parts: Any) -> None:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    insist(Text.assemble(("error:", "bold red"), " ", sentence))
+    insist(Text.assemble(("error:", "bold red"), " ", one_line(sentence)))
     raise typer.Exit(code) from None
 
 
@@ -107,7 +114,7 @@ def print_json(data: Mapping[str, Any]) -> None:
     """Print plain data on stdout."""
     if not is_main():
         return
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    typer.echo(json_text(data))
 
 
 def finish(result: CompressionResult) -> None:

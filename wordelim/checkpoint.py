@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from .errors import CheckpointError, RetentionError, UnsupportedModelError
 from .files import parents, write_whole
 from .graph.model import is_marked
+from .printable import json_text
 from .retention import QUANT_METHOD
 from .speeds import set_speed_
 
@@ -273,7 +274,7 @@ def save(
             (stage / name).parent.mkdir(exist_ok=True)
             (stage / name).write_bytes(content)
         if report is not None:
-            (stage / REPORT_FILE).write_text(_json(report), encoding="utf-8")
+            (stage / REPORT_FILE).write_text(json_text(report) + "\n", encoding="utf-8")
         if card is not None:
             (stage / "README.md").write_text(card, encoding="utf-8")
     return Path(output).expanduser()
@@ -285,11 +286,7 @@ def write_report(report: Mapping[str, Any], path: str | os.PathLike[str]) -> Pat
     Raises:
         CheckpointError: the disk refuses.
     """
-    return write_whole(_json(report), path)
-
-
-def _json(report: Mapping[str, Any]) -> str:
-    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return write_whole(json_text(report) + "\n", path)
 
 
 def _reason(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from .card import HERE, source_name
 from .checkpoint import REPORT_FILE, is_compressed
 from .errors import CheckpointError
+from .printable import json_text
 from .report.readable import READABLE, readable
 
 __all__ = ["push"]
@@ -58,7 +59,7 @@ def push(
         files.pop(name, None)
     if report.is_file():
         public = _public(_read(report), texts=texts)
-        files[REPORT_FILE] = (json.dumps(public, indent=2, ensure_ascii=False) + "\n").encode()
+        files[REPORT_FILE] = (json_text(public) + "\n").encode()
         name, page = readable(public)
         files[name] = page.encode()
     hub = api or HfApi()

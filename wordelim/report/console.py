@@ -1,18 +1,36 @@
-"""What every table in the terminal is printed with."""
+"""What everything in the terminal is printed with."""
 
 from __future__ import annotations
 
-from rich.console import Console, RenderableType
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from ..distributed import is_main
+from ..printable import printable
 
-__all__ = ["heading", "show"]
+__all__ = ["PlainConsole", "heading", "show"]
+
+
+class PlainConsole(Console):
+    """A console on which text is text: it has no markup, and no character of it acts on the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Everything that is printed comes through here, as segments; what rich itself tells the terminal is marked."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(printable(text), style)
 
 
 def show(*parts: RenderableType) -> None:
-    """Print on stdout, in the first process of several, with no markup in what is printed."""
-    console = Console(highlight=False, markup=False, emoji=False, quiet=not is_main())
+    """Print on stdout, in the first process of several."""
+    console = PlainConsole(quiet=not is_main())
     for part in parts:
         console.print(part)
 

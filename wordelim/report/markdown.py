@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..printable import one_line
 from .blocks import Drawn, Fold, Meters, Section, Table
 from .contents import contents
 
-__all__ = ["escaped", "render_markdown"]
+__all__ = ["code", "escaped", "render_markdown"]
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
@@ -68,5 +69,12 @@ def _row(cells: Sequence[str], *, as_is: bool = False) -> str:
 
 def escaped(text: str) -> str:
     """Text that stays text: names of labels, paths and reviews may hold what Markdown or HTML would act on."""
-    plain = re.sub(r"([\\`*_\[\]|~])", r"\\\1", text)
-    return re.sub(r"\s+", " ", plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    plain = re.sub(r"([\\`*_\[\]|~])", r"\\\1", one_line(text))
+    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def code(text: str) -> str:
+    """Text as a code span, which ends at no character of the text."""
+    plain = one_line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
+    return f"{fence} {plain} {fence}" if "`" in plain else f"{fence}{plain}{fence}"

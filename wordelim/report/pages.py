@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 
 from .._version import __version__
+from ..printable import printable
 
 __all__ = ["page"]
 
@@ -19,6 +20,8 @@ _PAGES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
+    # Scripts and charts are no plain str: they stay as they are.
+    finalize=lambda value: printable(value) if type(value) is str else value,
     trim_blocks=True,
 )
 
