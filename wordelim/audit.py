@@ -55,6 +55,7 @@ def audit(
         positions.
 
     Raises:
+        AnswersError: the model answers a text with NaN or infinity.
         UnsupportedModelError: the model isn't compressed.
         DataError: the data set has no column of texts, no rows, or a row without text.
     """

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class Baseline:
         """Read a report; DataError where it is missing, damaged, or no report of a check."""
         repair = "write it anew with wordelim check ... --output"
         try:
-            report = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+            report = json.loads(Path(path).expanduser().read_text(encoding="utf-8"), parse_constant=_refuse)
         except FileNotFoundError:
             raise DataError(f"The baseline report {path} doesn't exist; check the path.") from None
         except OSError as error:
@@ -67,16 +67,21 @@ class Baseline:
                 f"The baseline report {self.path} was made on other texts or labels, with another tokenizer or another "
                 "greatest length: check with the same data and options, or write it anew."
             )
+        if self.report["answers"]["compressed"] is None:
+            raise DataError(
+                f"The baseline report {self.path} is of a model that answered with NaN or infinity: give the report of "
+                "one that passed."
+            )
         try:
             stored = np.asarray(self.report["answers"]["compressed"], dtype=like.dtype)
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             stored = np.empty(0)
         whole = np.issubdtype(like.dtype, np.integer)  # logits, where the metric takes those
         classes = whole and task.kind == "single_label_classification" and bool(task.names)
         numbers = np.issubdtype(like.dtype, np.number)
         if (
             stored.shape != like.shape
-            or (numbers and not np.isfinite(stored).all())
+            or (not np.isfinite(stored).all() if numbers else any(not isinstance(said, str) for said in stored))
             or (classes and not np.isin(stored, np.arange(len(task.names))).all())
         ):
             raise DataError(
@@ -84,3 +89,7 @@ class Baseline:
                 "wordelim check ... --output."
             )
         return stored
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}")

@@ -35,6 +35,7 @@ from .opening import (
     open_pair,
     open_tokenizer,
 )
+from .printable import bare_name
 from .retention import Retention
 from .settings import BenchSettings
 from .stages import Progress
@@ -73,11 +74,12 @@ def bench(
         The report, as plain data.
 
     Raises:
+        AnswersError: a model answers with NaN or infinity to a text that it is timed on.
         WordelimError: a model, the data or a setting can't be used; the two models aren't one before and after.
     """
     chosen = BenchSettings(**settings)
     columns = {"text": text, "text_pair": text_pair, "label": label}
-    names = {"base": str(base), "compressed": None if compressed is None else str(compressed)}
+    names = {"base": bare_name(base), "compressed": None if compressed is None else bare_name(compressed)}
     if is_exported(base) or (compressed is not None and is_exported(compressed)):
         if compressed is None:
             raise WordelimError(f"{base} is an exported program: name the compressed one to time it against.")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
+
+from .printable import bare_name, is_hub_name, one_line
+from .report.markdown import code, escaped
+from .report.points import interval, lost, points
 
 __all__ = ["HERE", "model_card", "source_name"]
 
@@ -21,8 +24,8 @@ def model_card(report: Mapping[str, Any], model: PreTrainedModel) -> str:
     """A card that says what was done, on what it was measured, and how to load the model, as Markdown."""
     parts = {name: report[name] for name in ("validation", "test") if name in report}
     rows = [
-        f"| {name} | {part['examples']} | {part['dense']:.2f} | {part['compressed']:.2f} | {part['drop']:+.2f} "
-        f"({part['drop_interval_95'][0]:+.2f} to {part['drop_interval_95'][1]:+.2f}) | {part['flops_ratio']:.2f}x |"
+        f"| {name} | {part['examples']} | {points(part['dense'])} | {points(part['compressed'])} "
+        f"| {lost(part['drop'])} ({interval(part['drop_interval_95'])}) | {part['flops_ratio']:.2f}x |"
         for name, part in parts.items()
     ]
     text = f"""---
@@ -36,7 +39,7 @@ Made from {_source(report)} by dropping word vectors layer by layer
 
 Word vectors kept after each layer: {_kept(report)}.
 
-| texts | examples | {report["metric"]}, dense | compressed | points lost (95 % interval) | FLOPs ratio |
+| texts | examples | {escaped(report["metric"])}, dense | compressed | points lost (95 % interval) | FLOPs ratio |
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
@@ -60,7 +63,7 @@ Answers don't depend on the batch or on padding. A compressed model serves no `o
 def source_name(report: Mapping[str, Any]) -> str | None:
     """The hub name of the dense model, or the name of its directory without where that stands."""
     name = report.get("model")
-    return None if name is None else str(name) if _is_hub_name(name) else Path(name).expanduser().resolve().name
+    return None if name is None else bare_name(name)
 
 
 def _data(report: Mapping[str, Any], parts: Mapping[str, Any]) -> ModelCardData:
@@ -72,8 +75,8 @@ def _data(report: Mapping[str, Any], parts: Mapping[str, Any]) -> ModelCardData:
         EvalResult(
             task_type=task,
             task_name=task.replace("-", " ").capitalize(),
-            dataset_type=source,
-            dataset_name=source,
+            dataset_type=one_line(source),
+            dataset_name=one_line(source),
             dataset_split=part,
             metric_type=report["metric"],
             metric_value=parts[part]["compressed"],
@@ -85,20 +88,16 @@ def _data(report: Mapping[str, Any], parts: Mapping[str, Any]) -> ModelCardData:
     return ModelCardData(
         library_name="transformers",
         pipeline_tag=task,
-        base_model=str(name) if _is_hub_name(name) else None,
+        base_model=None if name is None or not is_hub_name(name) else str(name),
         tags=_TAGS,
-        model_name=f"{source_name(report) or 'model'}, compressed" if results else None,
+        model_name=f"{one_line(source_name(report) or 'model')}, compressed" if results else None,
         eval_results=results or None,
     )
 
 
-def _is_hub_name(name: Any) -> bool:
-    return name is not None and not Path(name).expanduser().exists() and not str(name).startswith((".", "/", "~"))
-
-
 def _source(report: Mapping[str, Any]) -> str:
     name = source_name(report)
-    return "a model in memory" if name is None else f"`{name}`"
+    return "a model in memory" if name is None else code(name)
 
 
 def _how(report: Mapping[str, Any]) -> str:

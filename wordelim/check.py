@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .baseline import CHECK_VERSION, Baseline
 from .data import Encoded, describe, fingerprint, sequences_of
 from .environment import environment
-from .errors import WordelimError
+from .errors import AnswersError, WordelimError
 from .evaluation.compare import compare
 from .evaluation.latency import measure_speed
 from .evaluation.metrics import ComputeMetrics, Metric, name_of
@@ -24,6 +24,7 @@ from .expected import check_stages, expect
 from .graph.cost import cost_of
 from .graph.model import is_marked, retention_of
 from .opening import Data, open_data, open_device
+from .printable import bare_name
 from .protection import sizes_of
 from .settings import Settings
 from .stages import Progress
@@ -96,7 +97,8 @@ def check(
 ) -> CheckResult:
     """Run the same labelled examples through two models, and say whether the second stays within its bounds.
 
-    The same inputs give the same verdict, unless speed is asked for, which is measured.
+    The same inputs give the same verdict, unless speed is asked for, which is measured. A compressed model that answers
+    with NaN or infinity doesn't pass, whatever the bounds are; what can't be said of it is None in the report.
 
     Args:
         base: the model to compare with, dense or compressed. Not needed with ``baseline_report``, except for speed.
@@ -110,6 +112,7 @@ def check(
         settings: fields of :class:`CheckSettings`.
 
     Raises:
+        AnswersError: the base model answers with NaN or infinity.
         WordelimError: a model, the data, the stored report or a setting can't be used, or they don't fit each other.
     """
     started = time.perf_counter()
@@ -133,22 +136,26 @@ def check(
 
     logits: dict[str, NDArray[Any]] = {}
 
-    def answers_of(name: str) -> NDArray[Any]:
+    def run(name: str) -> NDArray[Any]:
         texts, stage = encoded.dataset, f"{name} model"
-        logits[name] = runs[name].logits(task, texts, lambda done: progress(stage, done / len(texts)))
-        return task.answers(metric, logits[name], texts)
+        return runs[name].logits(task, texts, lambda done: progress(stage, done / len(texts)))
 
     measured = chosen.min_speedup is not None
     expect(progress, check_stages(encoded.lengths, base=stored is None, speed=measured))
-    answers = {"compressed": answers_of("compressed")}
+    failures, after = {}, None
+    try:
+        logits["compressed"] = run("compressed")
+        form = after = task.answers(metric, logits["compressed"], encoded.dataset)
+    except AnswersError as error:
+        failures["drop"] = f"the compressed model {error.found}, so that what is lost is no number"
+        form = task.answers(metric, np.zeros_like(error.logits), encoded.dataset)
     if stored is not None:
-        answers["base"] = stored.answers(inputs, task, answers["compressed"])
+        before = stored.answers(inputs, task, form)
     else:
-        answers["base"] = answers_of("base")
-
-    before, after = answers["base"], answers["compressed"]
+        logits["base"] = run("base")
+        before = task.answers(metric, logits["base"], encoded.dataset)
     result = compare(task, metric, before, after, encoded.dataset, seed=chosen.seed)
-    if "base" in logits:
+    if len(logits) == 2:
         result["worst_flips"] = task.worst(
             metric,
             (logits["base"], logits["compressed"]),
@@ -156,7 +163,7 @@ def check(
             lambda row: task.shown(columns, rows[row]),
         )
     judged = result["drop"]
-    if chosen.strict:
+    if chosen.strict and after is not None:
         interval = paired_bootstrap(
             metric.of_answers(),
             before,
@@ -166,23 +173,29 @@ def check(
             confidence=chosen.confidence,
             clusters=task.clusters(encoded.dataset),
         )
-        judged = round(interval.high, 3)
-    failures = {}
-    if judged > chosen.max_drop + 1e-9:
+        judged = interval.ends[1]
+        if judged is None:
+            failures["drop"] = (
+                f"the {100 * chosen.confidence:g} % interval has no upper end, for {metric.name} is undefined on too "
+                "many resamples"
+            )
+    if judged is not None and not judged <= chosen.max_drop + 1e-9:
         what = f"the upper end of the {100 * chosen.confidence:g} % interval" if chosen.strict else "the drop"
         failures["drop"] = f"{what} is {judged:.2f} points of {metric.name}, more than {chosen.max_drop:g}"
     speed = None
-    if chosen.min_speedup is not None:
+    if chosen.min_speedup is not None and after is None:
+        failures["speed"] = "the speed of a model that doesn't answer with numbers isn't measured"
+    elif chosen.min_speedup is not None:
         speed = _speed(runs["base"], subject, encoded, chosen, progress)
-        if speed["dynamic"] < chosen.min_speedup:
+        if not speed["dynamic"] >= chosen.min_speedup:
             failures["speed"] = f"the speed-up is {speed['dynamic']:.2f}x, less than {chosen.min_speedup:g}x"
     report = {
         "wordelim_check": CHECK_VERSION,
         "passed": not failures,
         "failures": failures,
         "warnings": _warnings(metric, before, truth, encoded),
-        "base": str(baseline_report) if stored is not None else str(base),
-        "compressed": subject.name,
+        "base": bare_name(str(base) if stored is None else stored.path),
+        "compressed": bare_name(subject.name),
         "metric": metric.name,
         "judged": judged,
         "result": {**result, "lengths": encoded.spread, **_flops(runs.get("base"), subject, encoded)},
@@ -192,7 +205,7 @@ def check(
         "settings": {**asdict(chosen), "metric": name_of(chosen.metric)},
         "seconds": round(time.perf_counter() - started, 1),
         **environment(place),
-        "answers": {name: answers[name].tolist() for name in ("base", "compressed")},
+        "answers": {"base": before.tolist(), "compressed": None if after is None else after.tolist()},
     }
     return CheckResult(not failures, report)
 

@@ -28,6 +28,7 @@ from .files import write_whole
 from .graph.cost import Cost, cost_of
 from .graph.model import eliminate_, is_marked, restore_, retention_of
 from .opening import Data, check_tokenizer, check_vocabulary, move, open_data, open_device, open_tokenizer
+from .printable import bare_name
 from .protection import protect_rules
 from .report.readable import readable
 from .retention import Retention
@@ -90,8 +91,8 @@ def compress(
         settings: fields of :class:`wordelim.Settings`.
 
     Raises:
-        WordelimError: the model, the data or a setting can't be used, or training came to NaN. Nothing has been written
-            then but, once there is something to go on from, ``OUTPUT.wordelim-work``.
+        WordelimError: the model, the data or a setting can't be used, or training or an answer came to NaN. Nothing has
+            been written then but, once there is something to go on from, ``OUTPUT.wordelim-work``.
         NotMetError: the speed-up asked for is out of reach; the report is written.
     """
     chosen = Settings(**settings)
@@ -123,11 +124,11 @@ def compress(
             progress,
             open_work,
         )
-        report = {"model": str(model_dir), **result.report}
+        report = {"model": bare_name(model_dir), **result.report}
         _name_sources(report["data"], sets)
         if target is not None and beside is not None and is_main():
             if result.met:
-                card = model_card(report, result.model)
+                card = model_card({**report, "model": str(model_dir)}, result.model)
                 kept[-1].begin_saving()
                 name, page = readable(report)
                 save(
@@ -144,9 +145,15 @@ def compress(
                 _write_beside(target, report)
         wait()
     except NotMetError as error:
-        report = {"wordelim_report": 1, "model": str(model_dir), "met": False, "unmet": str(error), "best": error.best}
+        report = {
+            "wordelim_report": 1,
+            "model": bare_name(model_dir),
+            "met": False,
+            "unmet": str(error),
+            "best": error.best,
+        }
         if target is not None and is_main():
-            _write_beside(target, {**report, "settings": chosen.to_dict(), **environment(place)})
+            _write_beside(target, {**report, "settings": _told(chosen), **environment(place)})
         wait()  # a launcher ends the others when the first one leaves
         for work in kept:
             work.remove()
@@ -160,6 +167,13 @@ def compress(
         raise
     kept[-1].remove()
     return replace(result, report=report, output=target if result.met else beside)
+
+
+def _told(settings: Settings) -> dict[str, Any]:
+    """Settings for a report, without where a file stands."""
+    rules = [rule.partition(":") for rule in settings.protect]
+    protect = [f"{name}:{bare_name(file)}" if name == "words" else f"{name}{sign}{file}" for name, sign, file in rules]
+    return {**settings.to_dict(), "protect": protect}
 
 
 def _beside(target: Path, ending: str) -> Path:
@@ -184,7 +198,7 @@ def _name_sources(data: dict[str, Any], given: Mapping[str, Data | None]) -> Non
     """Note which file or hub data set each set is, without where a file stands."""
     for name, source in given.items():
         if isinstance(source, (str, os.PathLike)):
-            data[name]["source"] = Path(source).name if Path(source).exists() else str(source)
+            data[name]["source"] = bare_name(source)
 
 
 def plan(
@@ -361,7 +375,7 @@ def _compress(
         "wordelim_report": 1,
         **report,
         "data": {"columns": columns, **sources},
-        "settings": chosen.to_dict(),
+        "settings": _told(chosen),
         "seconds": {**stages.seconds, "total": round(time.perf_counter() - started, 1)},
         **environment(device),
     }

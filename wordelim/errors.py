@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
+    "AnswersError",
     "CheckpointError",
     "DataError",
     "ExportError",
@@ -19,6 +20,27 @@ __all__ = [
 
 class WordelimError(Exception):
     """Base of every error that wordelim raises on purpose."""
+
+
+class AnswersError(WordelimError, ArithmeticError):
+    """A model answers with NaN or infinity, so that nothing can be said of how good it is.
+
+    Args:
+        who: the model, as a sentence begins with it.
+        found: what its answers are, as the sentence goes on.
+        logits: all of them, where they are at hand.
+    """
+
+    def __init__(self, who: str, found: str, logits: Any = None) -> None:
+        super().__init__(f"{who} {found}: check its weights, or compute in another dtype.")
+        self.found, self.logits = found, logits
+
+    @classmethod
+    def counted(cls, who: str, wrong: int, examples: int, first: int, logits: Any = None) -> AnswersError:
+        """Of so many wrong ones out of all examples, and the number of the first, from 1."""
+        return cls(
+            who, f"answers with NaN or infinity to {wrong} of {examples} examples (the first is number {first})", logits
+        )
 
 
 class CheckpointError(WordelimError, OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +13,8 @@ from transformers import PreTrainedModel
 
 from .elimination.extract import Extracted
 from .elimination.significance import received_attention
-from .errors import DataError
+from .errors import AnswersError, DataError
+from .evaluation.inference import has_numbers
 from .graph.model import eliminating_encoder
 from .graph.rewrite import extraction_nodes
 from .labels import problem_type
@@ -83,6 +85,7 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
 
     Raises:
         UnsupportedModelError: the model isn't compressed.
+        AnswersError: the model answers with NaN or infinity.
         DataError: there is no word in the text.
     """
     encoder = eliminating_encoder(model)
@@ -108,6 +111,8 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
         model.train(training)
         for hook in hooks:
             hook.remove()
+    if not has_numbers(output, inputs["attention_mask"]):
+        raise AnswersError("The model", f"answers {reprlib.repr(text)} with NaN or infinity")
     length = inputs["input_ids"].shape[1]
     alive = torch.arange(length)
     depth = [0] * length

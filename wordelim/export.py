@@ -25,11 +25,12 @@ from .evaluation.inference import batches
 from .evaluation.latency import Forward, interleave
 from .expected import expect
 from .exporting.formats import RETENTION_KEY, Format, format_named
-from .exporting.parity import compare
+from .exporting.parity import compare, require_numbers
 from .exporting.program import OPSET, write_program
 from .exporting.runtime import EXPORT_FILE, ExportedModel
 from .graph.model import restore_, retention_of
 from .opening import Data, check_tokenizer, check_vocabulary, open_data, open_tokenizer
+from .printable import bare_name, json_text
 from .stages import Progress
 
 __all__ = ["export"]
@@ -94,6 +95,7 @@ def export(
         The report that is written beside the program, as plain data.
 
     Raises:
+        AnswersError: the model answers with NaN or infinity.
         ExportError: a package is missing, the model can't be exported, or the program answers otherwise.
         WordelimError: the model, the data or the output can't be used.
     """
@@ -117,6 +119,7 @@ def export(
     tokenizer = open_tokenizer(model_dir)
     check_tokenizer(tokenizer)
     texts, padded = _sample(model, tokenizer, data, text, text_pair, max_length)
+    require_numbers(model, padded)
     retention = retention_of(model).to_dict() if compressed else None
     metadata = {} if retention is None else {RETENTION_KEY: json.dumps(retention)}
     with staged(output, force=force) as stage:
@@ -129,7 +132,7 @@ def export(
         parity.require(int8=int8)
         report = {
             "wordelim_export": 1,
-            "model": str(model_dir),
+            "model": bare_name(model_dir),
             "class": type(model).__name__,
             "format": form.name,
             "int8": int8,
@@ -142,7 +145,7 @@ def export(
         if measure and compressed:
             progress("measure the speed", 0.0)
             report["speed"] = _speed(model, stage, form, texts, padded, int8=int8, opset=opset, threads=threads)
-        (stage / EXPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        (stage / EXPORT_FILE).write_text(json_text(report) + "\n", encoding="utf-8")
     progress("measure the speed" if "speed" in report else "compare with the model", 1.0)
     return report
 

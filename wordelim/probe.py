@@ -26,6 +26,7 @@ from .expected import expect, probe_stages
 from .graph.cost import cost_of
 from .graph.model import eliminate_, eliminating_encoder, is_marked
 from .opening import Data, check_tokenizer, check_vocabulary, move, open_data, open_device, open_tokenizer
+from .printable import bare_name
 from .retention import Retention
 from .search.calibrated import calibrated_search
 from .search.frontier import Candidate
@@ -123,7 +124,7 @@ def probe(
         pooling=pooling,
         progress=progress,
     )
-    return {"model": str(model_dir), **report}
+    return {"model": bare_name(model_dir), **report}
 
 
 def probe_model(
@@ -178,7 +179,8 @@ def probe_model(
     truth, lengths = task.truth(sample), lengths_of(sample)
 
     def answers(of: PreTrainedModel) -> Any:
-        return task.answers(metric, logits_of(of, sample, task, batch_size=chosen.batch_size), sample)
+        who = "The dense model" if of is model else "The model with word vectors dropped"
+        return task.answers(metric, logits_of(of, sample, task, batch_size=chosen.batch_size, who=who), sample)
 
     candidates: Sequence[Candidate] = ()
     searched = cost.ratio(lengths, Retention((0.0,) * cost.layers)) > _WORTH
@@ -202,7 +204,7 @@ def probe_model(
                 **candidate.to_dict(),
                 "flops_ratio": round(candidate.flops_ratio, 3),
                 "drop": round(lost.drop, 3),
-                "drop_interval_95": [round(lost.low, 3), round(lost.high, 3)],
+                "drop_interval_95": lost.ends,
             }
         )
         progress("measuring what is lost", (done + 1) / len(candidates))

@@ -237,7 +237,7 @@ class Stages:
         before, bound = self._weights(), self.settings.max_drop + 1e-9
         self._retrain_best([candidate.retention], epochs, stage)
         after = self._drop(candidate.retention, exact=True)
-        if after > max(lost, bound):
+        if not after <= max(lost, bound):
             self.model.load_state_dict(before)
         return min(lost, after) <= bound
 
@@ -245,9 +245,9 @@ class Stages:
         """The fastest that fits once it is retrained alone, which wins back more than all at once did."""
         for candidate in faster:
             lost = self._drop(candidate.retention, exact=True)
-            if lost > self.settings.max_drop + _CLIMBABLE:
+            if not lost <= self.settings.max_drop + _CLIMBABLE:
                 break
-            if lost > self.settings.max_drop + 1e-9:
+            if not lost <= self.settings.max_drop + 1e-9:
                 before, stage = self._weights(), f"retrain: FLOPs ratio {candidate.flops_ratio:.2f}"
                 if not self._retrained_within(candidate, lost, epochs, stage):
                     self.model.load_state_dict(before)
@@ -275,7 +275,9 @@ class Stages:
         bf16: bool,
         progress: Callable[[int], None] = lambda done: None,
     ) -> NDArray[np.float32]:
-        return logits_of(model, texts, self.task, batch_size=self.settings.batch_size, bf16=bf16, progress=progress)
+        who = "The dense model" if model is self.teacher else "The compressed model"
+        size = self.settings.batch_size
+        return logits_of(model, texts, self.task, batch_size=size, bf16=bf16, progress=progress, who=who)
 
     def _drop(self, retention: Retention, *, exact: bool = False) -> float:
         """Points that are lost on validation when this is kept, noted for the report.
@@ -371,11 +373,11 @@ class Stages:
         lost = measured["validation"]["drop"]
         won = self.price.ratio(self.texts["validation"], retention)
         unmet = None
-        if lost > self.settings.max_drop + 1e-9:
+        if not lost <= self.settings.max_drop + 1e-9:
             unmet = (
                 f"{lost:.2f} points of {self.metric.name} are lost on validation, more than {self.settings.max_drop:g}"
             )
-        elif target is not None and won < target * _NEAR:
+        elif target is not None and not won >= target * _NEAR:
             unmet = f"the {self.unit} on validation is {won:.2f}, less than {target:g}"
         report: dict[str, Any] = {
             "met": unmet is None,

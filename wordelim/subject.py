@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
@@ -31,6 +31,8 @@ __all__ = ["Subject", "encode_for", "open_subject", "require_same_task", "task_o
 
 _HEAD = re.compile(r"^.*?(?=For[A-Z]|Model$)")  # what stands before the head in the name of a class
 
+Answering: TypeAlias = Callable[[Task, datasets.Dataset, Callable[[int], None]], NDArray[np.float32]]
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -51,7 +53,7 @@ class Subject:
     head: str
     config: Any
     tokenizer: Any
-    logits: Callable[[Task, datasets.Dataset, Callable[[int], None]], NDArray[np.float32]]
+    logits: Answering
     pooling: Pooling = "mean"
     model: PreTrainedModel | None = None
 
@@ -71,7 +73,7 @@ def open_subject(directory: str | os.PathLike[str], *, device: Any = None, batch
             str((program.config.architectures or [""])[0]),
             program.config,
             words,
-            lambda task, encoded, progress: logits_of(program, encoded, task, batch_size=batch_size, progress=progress),
+            _answering(program, directory, batch_size),
         )
     compressed = Path(directory).expanduser().exists() and is_compressed(directory)
     model = load(directory) if compressed else load_dense(directory)
@@ -83,10 +85,17 @@ def open_subject(directory: str | os.PathLike[str], *, device: Any = None, batch
         type(model).__name__,
         model.config,
         tokenizer,
-        lambda task, encoded, progress: logits_of(model, encoded, task, batch_size=batch_size, progress=progress),
+        _answering(model, directory, batch_size),
         pooling_of(companions(directory)),
         model,
     )
+
+
+def _answering(model: Any, directory: str | os.PathLike[str], batch_size: int) -> Answering:
+    def logits(task: Task, encoded: datasets.Dataset, progress: Callable[[int], None]) -> NDArray[np.float32]:
+        return logits_of(model, encoded, task, batch_size=batch_size, progress=progress, who=str(directory))
+
+    return logits
 
 
 def encode_for(

@@ -142,7 +142,7 @@ def test_predictions():
 
 @pytest.mark.parametrize("model", [config(), config(2, MULTI), config(2, "regression")])
 def test_an_output_that_is_no_number_is_refused(model):
-    with pytest.raises(WordelimError, match=r"for 1 of 2 examples \(the first is number 2\)"):
+    with pytest.raises(WordelimError, match=r"to 1 of 2 examples \(the first is number 2\)"):
         predictions([[0.0, 1.0], [np.nan, 1.0]], model)
 
 

@@ -20,22 +20,28 @@ Array = npt.NDArray[Any]
 
 
 def compare(
-    task: Task, metric: Metric, dense: Array, compressed: Array, encoded: datasets.Dataset, *, seed: int = 0
+    task: Task, metric: Metric, dense: Array, compressed: Array | None, encoded: datasets.Dataset, *, seed: int = 0
 ) -> dict[str, Any]:
     """What it costs to answer `compressed` instead of `dense`, as plain data for a report; points throughout.
 
     Args:
         task: what the models are asked.
         metric: what to compare by.
-        dense, compressed: answers as `task.answers` gives them, a row for each unit.
+        dense, compressed: answers as `task.answers` gives them, a row for each unit. No `compressed` ones, because
+            they were NaN: then what would be made of them is None.
         encoded: the examples.
         seed: of the bootstrap. The same arguments give the same result.
 
     Returns:
         `examples`, `dense`, `compressed`, `drop`, `drop_interval_95` (paired bootstrap), `flips` and `mcnemar_p` (None
-        where answers are scores), and `slices`: the same points by quartile of length and by label.
+        where answers are scores), and `slices`: the same points by quartile of length and by label. Points of a slice
+        on which the metric is undefined, and the ends of an interval that there isn't, are None.
     """
     judged, labels, lengths = metric.of_answers(), task.truth(encoded), task.unit_lengths(encoded)
+    if compressed is None:
+        unknown = dict.fromkeys(("compressed", "drop", "flips", "mcnemar_p"))
+        points = round(judged(dense, labels), 3)
+        return {"examples": len(labels), "dense": points, **unknown, "drop_interval_95": [None, None], "slices": []}
     interval = paired_bootstrap(judged, dense, compressed, labels, seed=seed, clusters=task.clusters(encoded))
     decided = [task.decided(metric, answers) for answers in (dense, compressed)]
     changed = flips(decided[0], decided[1], labels, right=metric.right)
@@ -44,7 +50,7 @@ def compare(
         "dense": round(judged(dense, labels), 3),
         "compressed": round(judged(compressed, labels), 3),
         "drop": round(interval.drop, 3),
-        "drop_interval_95": [round(interval.low, 3), round(interval.high, 3)],
+        "drop_interval_95": interval.ends,
         "flips": None if changed is None else asdict(changed),
         "mcnemar_p": None if changed is None else round(mcnemar(changed), 6),
         "slices": [
@@ -64,7 +70,7 @@ def _by_length(
         rows = parts == part
         first, last = tokens[rows].min(), tokens[rows].max()
         name = f"{first} tokens" if first == last else f"{first} to {last} tokens"
-        before, after = metric(dense[rows], labels[rows]), metric(compressed[rows], labels[rows])
+        before, after = (metric.on_part(answers[rows], labels[rows]) for answers in (dense, compressed))
         yield _slice("length", name, int(rows.sum()), metric.name, before, after)
 
 
@@ -83,12 +89,6 @@ def _by_label(task: Task, dense: Array, compressed: Array, labels: Array) -> Ite
 
 
 def _slice(by: str, name: str, examples: int, metric: str, before: float, after: float) -> dict[str, Any]:
-    return {
-        "by": by,
-        "slice": name,
-        "examples": examples,
-        "metric": metric,
-        "dense": round(before, 3),
-        "compressed": round(after, 3),
-        "drop": round(before - after, 3),
-    }
+    points = {"dense": before, "compressed": after, "drop": before - after}
+    known = {part: round(value, 3) if np.isfinite(value) else None for part, value in points.items()}
+    return {"by": by, "slice": name, "examples": examples, "metric": metric, **known}

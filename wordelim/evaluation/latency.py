@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .inference import batches
+from ..errors import AnswersError
+from .inference import batches, has_numbers
 
 __all__ = ["Batch", "Forward", "Speed", "Workload", "forward_of", "interleave", "measure_speed", "workload"]
 
 Batch: TypeAlias = Mapping[str, Tensor]
 """Inputs of a model by name, each [batch, tokens]."""
 Forward: TypeAlias = Callable[[Batch], object]
-"""What is timed: it takes one batch and returns once the result is there."""
+"""What is timed: it takes one batch and returns the result once it is there."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,12 @@ def forward_of(model: PreTrainedModel, *, compiled: bool = False) -> Forward:
     choices = type(model).__name__.endswith("ForMultipleChoice")
     run: Callable[..., object] = torch.compile(model, dynamic=True) if compiled else model
 
-    def forward(batch: Batch) -> None:
+    def forward(batch: Batch) -> object:
         with torch.inference_mode():
-            run(**({name: values[:, None] for name, values in batch.items()} if choices else batch))
+            result = run(**({name: values[:, None] for name, values in batch.items()} if choices else batch))
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
+        return result
 
     return forward
 
@@ -110,10 +112,14 @@ def interleave(
 ) -> dict[str, NDArray[np.float64]]:
     """Seconds of every run, [rounds, batches]: in each round, batch by batch, each run in turn; one round goes untimed.
 
-    So what slows the machine down for a while slows all of them, and ratios within a round stay right.
+    So what slows the machine down for a while slows all of them, and ratios within a round stay right. What a model
+    answers is looked at in the untimed round: one that computes nothing but NaN isn't fast.
 
     Args:
         runs: by name: what is timed, and its batches; all have the same number of batches.
+
+    Raises:
+        AnswersError: a model answers with NaN or infinity.
     """
     counts = {len(batches) for _, batches in runs.values()}
     (count,) = counts
@@ -122,9 +128,12 @@ def interleave(
         for number in range(count):
             for name, (forward, given) in runs.items():
                 start = time.perf_counter()
-                forward(given[number])
+                result = forward(given[number])
                 if round_ >= 0:
                     seconds[name][round_, number] = time.perf_counter() - start
+                elif not has_numbers(result, given[number]["attention_mask"]):
+                    raise AnswersError(f"A model that is timed ({name})", "answers with NaN or infinity")
+                del result
         progress((round_ + 2) / (rounds + 1))
     return seconds
 

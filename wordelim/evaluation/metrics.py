@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import EvalPrediction
 
-from wordelim.errors import WordelimError
+from wordelim.errors import AnswersError, WordelimError
 from wordelim.labels import outputs_of, problem_type
 
 if TYPE_CHECKING:
@@ -58,9 +59,12 @@ class Metric:
 
         def score(truth: Array, logits: Array) -> float:
             values = compute_metrics(EvalPrediction(logits, truth))
-            if not isinstance(values, Mapping) or not values:
-                raise WordelimError(f"The metric {name} gave {values!r}: it must return a dictionary of numbers.")
-            return float(next(iter(values.values())))
+            try:
+                return float(next(iter(values.values())))
+            except (AttributeError, StopIteration, TypeError, ValueError):
+                raise WordelimError(
+                    f"The metric {name} gave {values!r}: it must return a dictionary of numbers."
+                ) from None
 
         name = str(name_of(compute_metrics))
         return cls(name, np.asarray, score, of_logits=True)
@@ -84,7 +88,21 @@ class Metric:
         """Points of `logits` against `labels` ([n], or [n, num_labels] for multi-label and for several scores).
 
         Raises:
-            WordelimError: there are no examples, the labels' shape is not the predictions', or a logit is not a number.
+            WordelimError: there are no examples, the labels' shape is not the predictions', a logit is not a number, or
+                what the metric gives isn't one.
+        """
+        points = self.on_part(logits, labels)
+        if not math.isfinite(points):
+            raise WordelimError(
+                f"The metric {self.name} gave {points:g} for {len(np.asarray(labels))} examples: use one that is a "
+                "number on them, or give other examples."
+            )
+        return points
+
+    def on_part(self, logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+        """The same of a part or a resample of the examples, where a metric may be undefined: NaN then.
+
+        A metric of the user's own may be, as where all examples are of one class.
         """
         predicted, truth = self.decide(np.asarray(logits)), np.asarray(labels)
         if not len(truth) or (predicted.shape != truth.shape and not self.of_logits):
@@ -112,15 +130,12 @@ def predictions(logits: npt.ArrayLike, config: PreTrainedConfig) -> Array:
     A regression head with several outputs gives scores [n, num_labels].
 
     Raises:
-        WordelimError: a logit is not a number.
+        AnswersError: a logit is NaN or infinite.
     """
     outputs, kind = np.asarray(logits), problem_type(config)
-    bad = np.isnan(outputs).any(axis=tuple(range(1, outputs.ndim)))
+    bad = ~np.isfinite(outputs).all(axis=tuple(range(1, outputs.ndim)))
     if bad.any():
-        raise WordelimError(
-            f"The model's output is not a number for {bad.sum()} of {len(outputs)} examples (the first is number "
-            f"{bad.argmax() + 1}); check the weights and the dtype."
-        )
+        raise AnswersError.counted("The model", int(bad.sum()), len(outputs), int(bad.argmax()) + 1)
     if kind == "regression":
         return outputs.astype(np.float64).reshape(len(outputs) if outputs_of(config) == 1 else outputs.shape)
     if kind == "multi_label_classification":

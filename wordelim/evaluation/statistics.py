@@ -17,14 +17,25 @@ __all__ = ["Flips", "Interval", "flips", "mcnemar", "paired_bootstrap"]
 
 Array = npt.NDArray[Any]
 
+# The share of resamples that a metric must be defined on for them to give an interval.
+_DEFINED = 0.9
+
 
 @dataclass(frozen=True)
 class Interval:
-    """A drop in points, dense minus compressed: above 0 the compressed model is worse. And its interval."""
+    """A drop in points, dense minus compressed: above 0 the compressed model is worse. And its interval.
+
+    The ends are NaN where there is none: see :func:`paired_bootstrap`.
+    """
 
     drop: float
     low: float
     high: float
+
+    @property
+    def ends(self) -> list[float | None]:
+        """Both ends of the interval for a report, None where there are none."""
+        return [round(end, 3) if np.isfinite(end) else None for end in (self.low, self.high)]
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,9 @@ def paired_bootstrap(
     Each resample draws as many examples as there are, with replacement, the same for both models (Efron and
     Tibshirani 1993, chapter 13). The same arguments give the same interval.
 
+    A metric of the user's own may be undefined on a resample, as where only one class was drawn. The interval is then
+    over those on which it is defined; where these are fewer than nine in ten, they say too little, and there is none.
+
     Args:
         metric: what to compare by; accuracy is fast, another metric is computed anew on each resample.
         dense_logits: [n, num_labels] or [n].
@@ -69,8 +83,8 @@ def paired_bootstrap(
             drawn then, each with all that belongs to it, for examples of one cluster aren't independent.
 
     Raises:
-        WordelimError: the arrays are empty or don't fit each other, `confidence` is not between 0 and 1, or
-            `resamples` is below 1.
+        WordelimError: the arrays are empty or don't fit each other, the metric is no number on all examples,
+            `confidence` is not between 0 and 1, or `resamples` is below 1.
     """
     if not 0 < confidence < 1:
         raise WordelimError(f"A confidence of {confidence} is not between 0 and 1; use one such as 0.95.")
@@ -103,9 +117,13 @@ def paired_bootstrap(
         drops = np.empty(resamples)
         for index in range(resamples):
             rows = random.integers(len(truth), size=len(truth))
-            drops[index] = metric(dense[rows], truth[rows]) - metric(compressed[rows], truth[rows])
+            before, after = (metric.on_part(answers[rows], truth[rows]) for answers in (dense, compressed))
+            drops[index] = before - after if np.isfinite([before, after]).all() else np.nan
+    defined = drops[np.isfinite(drops)]
+    if len(defined) < _DEFINED * resamples:
+        return Interval(drop, float("nan"), float("nan"))
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(drops, [tail, 100 - tail])
+    low, high = np.percentile(defined, [tail, 100 - tail])
     return Interval(drop=drop, low=float(low), high=float(high))
 
 

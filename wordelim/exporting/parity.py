@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..elimination.extract import Extracted, HardExtract
-from ..errors import ExportError
+from ..errors import AnswersError, ExportError
+from ..evaluation.inference import has_numbers
 from ..graph.model import eliminating_encoder, is_marked
 from .formats import FORMATS
 from .program import KEPT
 from .runtime import ExportedModel, feed_of, open_program
 
-__all__ = ["Parity", "compare"]
+__all__ = ["Parity", "compare", "require_numbers"]
 
 Batch = Mapping[str, Tensor]
 
@@ -65,7 +67,9 @@ class Parity:
             measure, value = "largest difference of a logit", self.largest_difference
             bound = _LARGEST * max(1.0, self.largest_logit)
             repair = "please report it, with the versions of the runtime"
-        if not value <= bound:
+        if not math.isfinite(value):
+            raise ExportError(f"The program answers with NaN or infinity where the model doesn't: {repair}.")
+        if value > bound:
             raise ExportError(f"The {measure} to the model is {value:.2g}, above {bound:.2g}: {repair}.")
         share = _OTHERWISE_INT8 if int8 else _OTHERWISE
         if otherwise > share:
@@ -73,6 +77,14 @@ class Parity:
                 f"The program keeps {otherwise:.1%} of the word vectors otherwise than the model, above {share:.0%}: "
                 f"{repair}."
             )
+
+
+@torch.inference_mode()
+def require_numbers(model: PreTrainedModel, batches: Iterable[Batch]) -> None:
+    """Refuse a model that answers padded batches with NaN or infinity: AnswersError."""
+    for batch in batches:
+        if not has_numbers(model(**batch), batch["attention_mask"]):
+            raise AnswersError(type(model).__name__, "answers with NaN or infinity to the texts that it is compared on")
 
 
 @torch.inference_mode()
@@ -105,7 +117,7 @@ def compare(model: PreTrainedModel, directory: Path, texts: Sequence[Batch], bat
     spread = float(np.sqrt(np.mean((logits - logits.mean()) ** 2)))
     return Parity(
         examples=len(texts),
-        # NaN stays NaN here, and is refused.
+        # What isn't finite stays so here, and is refused.
         largest_difference=float(np.abs(difference).max()),
         relative_difference=float(np.sqrt(np.mean(difference**2))) / max(spread, 1e-6),
         largest_logit=float(np.abs(logits).max()),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .charts import Figure, Series, histogram, line_chart
+from .points import interval, lost, points
 
 __all__ = [
     "Drawn",
@@ -15,6 +16,7 @@ __all__ = [
     "Meters",
     "Section",
     "Table",
+    "between",
     "compared",
     "environment",
     "flipped",
@@ -86,24 +88,28 @@ class Section:
     intro: Sequence[str] = ()
 
 
-def signed(points: float) -> str:
-    """A number of points with its sign."""
-    return f"{points:+.2f}".replace("-", "\N{MINUS SIGN}")
+def signed(difference: float | None) -> str:
+    """A difference in points with its sign, a dash where there is none."""
+    return lost(difference).replace("-", "\N{MINUS SIGN}")
+
+
+def between(ends: Sequence[float | None]) -> str:
+    """The same of an interval."""
+    return interval(ends).replace("-", "\N{MINUS SIGN}")
 
 
 def compared(metric: str, parts: Mapping[str, Mapping[str, Any]]) -> Section:
     """Both models on the same examples."""
     rows, changes = [], []
     for name, part in parts.items():
-        low, high = part["drop_interval_95"]
         rows.append(
             [
                 name,
                 f"{part['examples']:,}",
-                f"{part['dense']:.2f}",
-                f"{part['compressed']:.2f}",
+                points(part["dense"]),
+                points(part["compressed"]),
                 signed(part["drop"]),
-                f"{signed(low)} to {signed(high)}",
+                between(part["drop_interval_95"]),
             ]
         )
         flips = part.get("flips")
@@ -128,8 +134,8 @@ def slices(parts: Mapping[str, Mapping[str, Any]]) -> Section | None:
                     f"{row['by']}: {row['slice']}",
                     f"{row['examples']:,}",
                     row["metric"],
-                    f"{row['dense']:.2f}",
-                    f"{row['compressed']:.2f}",
+                    points(row["dense"]),
+                    points(row["compressed"]),
                     signed(row["drop"]),
                 ]
                 for row in part["slices"]

@@ -13,6 +13,7 @@ from .blocks import (
     Fold,
     Section,
     Table,
+    between,
     compared,
     environment,
     flipped,
@@ -59,10 +60,13 @@ def contents(report: Mapping[str, Any]) -> Contents:
 def _compression(report: Mapping[str, Any]) -> _Parts:
     parts = {name: report[name] for name in ("validation", "test") if name in report}
     name, part = list(parts.items())[-1]
-    low, high = part["drop_interval_95"]
     speed = report.get("speed")
     facts = [
-        Fact(signed(part["drop"]), "points lost", f"{report['metric']}, {name}; 95 %: {signed(low)} to {signed(high)}"),
+        Fact(
+            signed(part["drop"]),
+            "points lost",
+            f"{report['metric']}, {name}; 95 %: {between(part['drop_interval_95'])}",
+        ),
         Fact(f"{part['flops_ratio']:.2f}×", "fewer FLOPs", "in the encoder, without padding"),
     ]
     if speed:
@@ -96,9 +100,8 @@ def _unreached(report: Mapping[str, Any]) -> _Parts:
 def _check(report: Mapping[str, Any]) -> _Parts:
     result, metric, speed = report["result"], report["metric"], report.get("speed")
     parts = {"checked": result}
-    low, high = result["drop_interval_95"]
     facts = [
-        Fact(signed(result["drop"]), "points lost", f"{metric}; 95 %: {signed(low)} to {signed(high)}"),
+        Fact(signed(result["drop"]), "points lost", f"{metric}; 95 %: {between(result['drop_interval_95'])}"),
         Fact(f"{result['examples']:,}", "examples", "the same through both models"),
     ]
     if result.get("flops_ratio"):

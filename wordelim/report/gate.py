@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree
 
+from ..printable import printable
 from .markdown import escaped
+from .points import interval, lost, points
 
 __all__ = ["gate_facts", "gate_junit", "gate_markdown", "gate_summary"]
-
-# What XML 1.0 has no form for, not even an escaped one.
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def gate_summary(report: Mapping[str, Any]) -> str:
@@ -32,16 +30,15 @@ def gate_summary(report: Mapping[str, Any]) -> str:
 def gate_markdown(report: Mapping[str, Any]) -> str:
     """A summary of a few lines, and the slices folded away, as GitHub's and GitLab's Markdown."""
     result = report["result"]
-    low, high = result["drop_interval_95"]
     lines = [
         f"### wordelim check: {'passed' if report['passed'] else 'FAILED'}",
         "",
         escaped(gate_summary(report)),
         "",
-        f"| examples | {report['metric']}, base | compressed | points lost | 95 % interval |",
+        f"| examples | {escaped(report['metric'])}, base | compressed | points lost | 95 % interval |",
         "|---:|---:|---:|---:|---:|",
-        f"| {result['examples']} | {result['dense']:.2f} | {result['compressed']:.2f} | {result['drop']:+.2f} "
-        f"| {low:+.2f} to {high:+.2f} |",
+        f"| {result['examples']} | {points(result['dense'])} | {points(result['compressed'])} | {lost(result['drop'])} "
+        f"| {interval(result['drop_interval_95'])} |",
         "",
         *(f"- {escaped(line)}" for line in gate_facts(report)),
         "",
@@ -50,8 +47,8 @@ def gate_markdown(report: Mapping[str, Any]) -> str:
         "| texts | examples | metric | base | compressed | points lost |",
         "|---|---:|---|---:|---:|---:|",
         *(
-            f"| {escaped(part['slice'])} | {part['examples']} | {part['metric']} | {part['dense']:.2f} "
-            f"| {part['compressed']:.2f} | {part['drop']:+.2f} |"
+            f"| {escaped(part['slice'])} | {part['examples']} | {escaped(part['metric'])} | {points(part['dense'])} "
+            f"| {points(part['compressed'])} | {lost(part['drop'])} |"
             for part in result["slices"]
         ),
         "",
@@ -106,20 +103,22 @@ def gate_junit(report: Mapping[str, Any]) -> str:
     properties = ElementTree.SubElement(suite, "properties")
     numbers = {name: result[name] for name in ("examples", "dense", "compressed", "drop")}
     for name, value in {"base": report["base"], "compressed_model": report["compressed"], **numbers}.items():
-        ElementTree.SubElement(properties, "property", name=name, value=_xml(value))
+        ElementTree.SubElement(properties, "property", name=name, value=_property(value))
     for number, (name, kind) in enumerate(cases):
         # The time of the whole check stands at its first case.
         seconds = 0.0 if number else report["seconds"]
-        case = ElementTree.SubElement(suite, "testcase", name=name, classname="wordelim.check", time=f"{seconds:.1f}")
+        case = ElementTree.SubElement(
+            suite, "testcase", name=printable(name), classname="wordelim.check", time=f"{seconds:.1f}"
+        )
         if kind in report["failures"]:
-            message = _xml(report["failures"][kind])
+            message = printable(report["failures"][kind])
             failure = ElementTree.SubElement(case, "failure", message=message, type="NotMet")
-            failure.text = _xml("\n".join(gate_facts(report)))
-    ElementTree.SubElement(suite, "system-out").text = _xml("\n".join([gate_summary(report), *gate_facts(report)]))
+            failure.text = printable("\n".join(gate_facts(report)))
+    ElementTree.SubElement(suite, "system-out").text = printable("\n".join([gate_summary(report), *gate_facts(report)]))
     ElementTree.SubElement(suite, "system-err")
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _xml(value: Any) -> str:
-    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", str(value))
+def _property(value: Any) -> str:
+    return "" if value is None else printable(str(value))

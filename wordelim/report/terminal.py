@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .console import heading, show
+from .points import interval, lost, points
 
 __all__ = ["print_bench", "print_export", "print_inspection", "print_plan", "print_result"]
 
@@ -34,13 +35,12 @@ def print_result(report: Mapping[str, Any]) -> None:
     for column in ("dense", "compressed", "lost", "95 % interval"):
         table.add_column(column, justify="right", overflow="fold")
     for name, part in parts:
-        low, high = part["drop_interval_95"]
         table.add_row(
             f"{name} ({part['examples']})",
-            f"{part['dense']:.2f}",
-            f"{part['compressed']:.2f}",
-            f"{part['drop']:+.2f}",
-            f"{low:+.2f} to {high:+.2f}",
+            points(part["dense"]),
+            points(part["compressed"]),
+            lost(part["drop"]),
+            interval(part["drop_interval_95"]),
         )
     show(heading(f"{report['metric']}, in points"), table, *_changes(parts))
     show(heading("Speed, compressed against dense"), _pairs(_speeds(report, parts)))

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from .console import heading, show
 from .gate import gate_facts
+from .points import interval, lost, points
 
 __all__ = ["print_check"]
 
@@ -18,7 +19,6 @@ __all__ = ["print_check"]
 def print_check(report: Mapping[str, Any]) -> None:
     """Points of both models, all texts first, then by length and by label; what changed."""
     result = report["result"]
-    low, high = result["drop_interval_95"]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("texts", overflow="fold")
     for column in ("count", "base", "compressed", "lost"):
@@ -28,11 +28,11 @@ def print_check(report: Mapping[str, Any]) -> None:
         table.add_row(
             Text(part["slice"]),
             str(part["examples"]),
-            f"{part['dense']:.2f}",
-            f"{part['compressed']:.2f}",
-            f"{part['drop']:+.2f}",
+            points(part["dense"]),
+            points(part["compressed"]),
+            lost(part["drop"]),
         )
     by_label = ", recall for each label" if any(part["by"] == "label" for part in result["slices"]) else ""
     show(heading(f"{report['metric']}{by_label}, in points"), table)
-    show(Text(f"95 % interval of what is lost on all texts: {low:+.2f} to {high:+.2f}"))
+    show(Text(f"95 % interval of what is lost on all texts: {interval(result['drop_interval_95'])}"))
     show(*(Text(fact) for fact in gate_facts(report)))

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .console import heading, show
+from .points import interval, lost
 from .terminal import _pairs
 
 __all__ = ["print_probe"]
@@ -43,12 +44,11 @@ def print_probe(report: Mapping[str, Any]) -> None:
         for column in ("FLOPs ratio", "measured", "points lost", "95 % interval"):
             table.add_column(column, justify="right", overflow="fold")
         for point in report["headroom"]:
-            low, high = point["drop_interval_95"]
             table.add_row(
                 f"{point['flops_ratio']:.2f}x",
                 f"{point['speedup']:.2f}x",
-                f"{point['drop']:+.2f}",
-                f"{low:+.2f} to {high:+.2f}",
+                lost(point["drop"]),
+                interval(point["drop_interval_95"]),
             )
         show(heading(f"Dropping word vectors, without retraining ({report['metric']} {report['dense']:.2f})"), table)
     said = "1 thread" if threads == 1 else f"{threads} threads"

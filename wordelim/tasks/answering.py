@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..data import INPUTS, Columns, Encoded, column_values, find_columns, length_limit, texts_in
-from ..errors import DataError, WordelimError
+from ..errors import DataError
 from ..evaluation.metrics import Metric, named
 from ..evaluation.worst import worst_units
 from .task import Array, Logits, Task, TextsOf, Worst
@@ -118,10 +118,13 @@ class Answering(Task):
         )
 
     def units(self, encoded: datasets.Dataset) -> Array:
-        return np.unique(np.asarray(encoded["question"]), return_inverse=True)[1]
+        return np.unique(self.rows(encoded), return_inverse=True)[1]
+
+    def rows(self, encoded: datasets.Dataset) -> Array:
+        return np.asarray(encoded["question"])
 
     def _first_rows(self, encoded: datasets.Dataset) -> Array:
-        return np.unique(np.asarray(encoded["question"]), return_index=True)[1]
+        return np.unique(self.rows(encoded), return_index=True)[1]
 
     def truth(self, encoded: datasets.Dataset) -> Array:
         golds = encoded["golds"]
@@ -137,10 +140,6 @@ class Answering(Task):
         answerless = any(gold == "" for golds in encoded["golds"] for gold in golds)
         for row, unit in enumerate(units):
             span = np.asarray(spans[row])
-            if np.isnan(logits[row, : len(span)]).any():
-                raise WordelimError(
-                    "The model's output is not a number for some tokens; check the weights and the dtype."
-                )
             score, start, end = _best_span(logits[row, : len(span)], span)
             nothing[unit] = min(nothing[unit], logits[row, 0].sum())
             if score > best[unit]:
@@ -158,7 +157,7 @@ class Answering(Task):
         return np.unique([contexts[int(row)] for row in self._first_rows(encoded)], return_inverse=True)[1]
 
     def worst(self, metric: Metric, logits: Logits, encoded: datasets.Dataset, texts_of: TextsOf) -> Worst:
-        truth, rows = self.truth(encoded), np.unique(np.asarray(encoded["question"]))
+        truth, rows = self.truth(encoded), np.unique(self.rows(encoded))
         answers = [self.answers(metric, each, encoded) for each in logits]
         values = [_matches(truth, each)[:, 1] for each in answers]
         said = [[golds[0] for golds in truth], *(list(each) for each in answers)]

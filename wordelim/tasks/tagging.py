@@ -143,10 +143,7 @@ class Tagging(Task):
 
     def answers(self, metric: Metric, logits: Array, encoded: datasets.Dataset) -> Array:
         truth = self.truth(encoded)
-        known = logits[:, : truth.shape[1]]
-        if np.isnan(known[truth != _NONE]).any():
-            raise WordelimError("The model's output is not a number for some tokens; check the weights and the dtype.")
-        known = np.nan_to_num(known)
+        known = np.nan_to_num(logits[:, : truth.shape[1]])  # behind the text
         return known if metric.of_logits else np.where(truth == _NONE, _NONE, known.argmax(-1))
 
     def decided(self, metric: Metric, answers: Array) -> Array:

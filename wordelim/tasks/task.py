@@ -138,6 +138,10 @@ class Task:
         """The unit that each encoded row belongs to, as a number [rows]: units are numbered as they appear."""
         return np.arange(len(encoded))
 
+    def rows(self, encoded: datasets.Dataset) -> Array:
+        """The row of the data that each encoded row is of, as a number [rows]."""
+        return np.arange(len(encoded))
+
     def unit_lengths(self, encoded: datasets.Dataset) -> Sequence[int]:
         """Tokens of each unit that is judged."""
         return list(encoded["length"])

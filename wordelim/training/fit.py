@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 from safetensors import SafetensorError
 from transformers import (
     PreTrainedModel,
@@ -26,7 +25,7 @@ from transformers.utils import logging
 from ..data import INPUTS
 from ..distributed import from_main, wait
 from ..environment import has_fast_bf16
-from ..errors import CheckpointError, TrainingError
+from ..errors import AnswersError, CheckpointError, TrainingError
 from ..evaluation.inference import logits_of
 from ..evaluation.metrics import Metric
 from ..tasks import Task
@@ -174,10 +173,10 @@ def fit(
     def judge() -> float:
         assert validation is not None and metric is not None
         bf16 = has_fast_bf16(model.device)
-        logits = logits_of(model, validation, task, batch_size=2 * how.batch_size, bf16=bf16)
-        known = logits if logits.ndim < 3 else logits[np.arange(logits.shape[1]) < np.c_[list(validation["length"])]]
-        if not np.isfinite(known).all():
-            raise _diverged("output", trainer.state.global_step)
+        try:
+            logits = logits_of(model, validation, task, batch_size=2 * how.batch_size, bf16=bf16)
+        except AnswersError as error:
+            raise _diverged("output", trainer.state.global_step) from error
         return task.points(metric, logits, validation)
 
     verbosity = logging.get_verbosity()
