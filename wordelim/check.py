@@ -41,7 +41,8 @@ class CheckSettings:
         max_drop: points of the metric that may be lost.
         min_speedup: how many times faster the compressed model must be in random batches padded to their longest text;
             None measures no speed.
-        strict: judge the upper end of the drop's interval, not the drop itself.
+        strict: judge the upper end of the drop's interval, not the drop itself; where there is no interval (see
+            :func:`wordelim.evaluation.statistics.paired_bootstrap`), the check fails.
         confidence: of that interval.
         metric: as in :class:`wordelim.Settings`.
         max_length: tokens at which texts are cut; None for what the tokenizer and the model allow.

@@ -29,7 +29,7 @@ from .graph.cost import Cost, cost_of
 from .graph.model import eliminate_, is_marked, restore_, retention_of
 from .opening import Data, check_tokenizer, check_vocabulary, move, open_data, open_device, open_tokenizer
 from .printable import bare_name
-from .protection import protect_rules
+from .protection import bare_rules, protect_rules
 from .report.readable import readable
 from .retention import Retention
 from .settings import Settings
@@ -171,9 +171,7 @@ def compress(
 
 def _told(settings: Settings) -> dict[str, Any]:
     """Settings for a report, without where a file stands."""
-    rules = [rule.partition(":") for rule in settings.protect]
-    protect = [f"{name}:{bare_name(file)}" if name == "words" else f"{name}{sign}{file}" for name, sign, file in rules]
-    return {**settings.to_dict(), "protect": protect}
+    return {**settings.to_dict(), "protect": bare_rules(settings.protect)}
 
 
 def _beside(target: Path, ending: str) -> Path:

@@ -15,9 +15,10 @@ from .data import lengths_of, sequences_of
 from .elimination.protect import protected_rows
 from .errors import RetentionError
 from .graph.cost import Text
+from .printable import bare_name
 from .retention import Retention
 
-__all__ = ["protect_rules", "sizes_in", "sizes_of"]
+__all__ = ["bare_rules", "protect_rules", "sizes_in", "sizes_of"]
 
 _BATCH = 512
 
@@ -54,6 +55,12 @@ def protect_rules(rules: Iterable[str], tokenizer: Any) -> tuple[str, ...]:
                 f"protect rule {rule!r} is unknown: use first, first:N, separators, query or words:FILE."
             )
     return tuple(ready)
+
+
+def bare_rules(rules: Iterable[str]) -> list[str]:
+    """Rules for a report: without where a file of words stands."""
+    parts = [rule.partition(":") for rule in rules]
+    return [f"{name}:{bare_name(value)}" if name == "words" else name + colon + value for name, colon, value in parts]
 
 
 def sizes_of(encoded: datasets.Dataset, retention: Retention) -> list[Text]:

@@ -16,6 +16,7 @@ from .card import HERE, source_name
 from .checkpoint import REPORT_FILE, is_compressed
 from .errors import CheckpointError
 from .printable import json_text
+from .protection import bare_rules
 from .report.readable import READABLE, readable
 
 __all__ = ["push"]
@@ -94,6 +95,9 @@ def _public(report: Mapping[str, Any], *, texts: bool) -> dict[str, Any]:
     """A report without where things stood on the machine that made it and, unless ``texts``, without examples."""
     public = copy.deepcopy(dict(report))
     public["model"] = source_name(report)
+    settings = public.get("settings")
+    if isinstance(settings, dict) and settings.get("protect"):
+        settings["protect"] = bare_rules(settings["protect"])
     for part in public.values():
         if isinstance(part, dict) and not texts:
             part.pop("worst_flips", None)
