@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from .data import lengths_of, sequences_of
 from .elimination.protect import protected_rows
 from .errors import RetentionError
+from .files import UnreadableError, read_text
 from .graph.cost import Text
 from .retention import Retention
 
@@ -82,9 +83,12 @@ def sizes_in(input_ids: Tensor, attention_mask: Tensor, retention: Retention) ->
 def _sequences(path: Path, tokenizer: Any) -> list[str]:
     """The token ids of each line, alone and behind a space, which are two things to some tokenizers."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RetentionError(f"The words of protect rule 'words:{path}' can't be read: {error}.") from error
+        lines = read_text(path).splitlines()
+    except UnreadableError as error:
+        raise RetentionError(
+            f"The words of protect rule 'words:{path}' can't be read: the file {error}; name "
+            "one with a word or phrase a line."
+        ) from error
     found: dict[str, None] = {}
     for line in filter(None, map(str.strip, lines)):
         for text in (line, f" {line}"):
