@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import datasets
 import pyarrow.compute
 import torch
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from .checkpoint import load, load_dense
 from .distributed import processes
 from .errors import CheckpointError, DataError, WordelimError
 from .labels import names_of
+from .loading import load_tokenizer
 from .reading import read
 
 __all__ = [
@@ -67,11 +67,7 @@ def open_device(name: str | torch.device | None) -> torch.device:
 
 def open_tokenizer(model_dir: str | os.PathLike[str]) -> Any:
     """The tokenizer of a model directory or hub name; CheckpointError where there is none that loads."""
-    path = Path(model_dir).expanduser()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path if path.exists() else model_dir))
-    except Exception as error:  # from broken files come errors of many classes, without a common base
-        raise CheckpointError(f"{model_dir} has no tokenizer that loads: save one beside the model.") from error
+    tokenizer = load_tokenizer(model_dir)
     # For a directory without one, transformers makes one without words.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise CheckpointError(f"{model_dir} has no tokenizer: save the model's own beside it with save_pretrained.")
