@@ -29,6 +29,7 @@ __all__ = [
     "refuse_existing",
     "save",
     "staged",
+    "write_files",
     "write_report",
 ]
 
@@ -187,14 +188,19 @@ def save(
     with staged(output, force=force, scratch=scratch) as stage:
         model.save_pretrained(stage, safe_serialization=True)
         tokenizer.save_pretrained(stage)
-        for name, content in (companions or {}).items():
-            (stage / name).parent.mkdir(exist_ok=True)
-            (stage / name).write_bytes(content)
+        write_files(companions or {}, stage)
         if report is not None:
             (stage / REPORT_FILE).write_text(_json(report), encoding="utf-8")
         if card is not None:
             (stage / "README.md").write_text(card, encoding="utf-8")
     return Path(output).expanduser()
+
+
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write files by their paths in a folder."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
 def write_report(report: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:

@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from .errors import CheckpointError, RetentionError, UnsupportedModelError
 from .files import UnreadableError, read_json

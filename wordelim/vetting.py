@@ -7,7 +7,7 @@ import re
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -115,7 +115,7 @@ def _wrong(config: Mapping[str, Any], field: Callable[[str], str]) -> Iterator[t
             yield name, value, "a floating-point type of torch, such as 'float32'"
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

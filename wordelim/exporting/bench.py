@@ -14,6 +14,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from ..checkpoint import load, load_dense
+from ..companions import companions, embedding_of
 from ..data import describe, sequences_of
 from ..environment import environment
 from ..errors import ExportError, WordelimError
@@ -68,7 +69,8 @@ def bench_programs(
     check_tokenizer(tokenizer)
     if tokenizer.get_vocab() != open_tokenizer(compressed).get_vocab():
         raise WordelimError(f"The tokenizers of {base} and {compressed} have different words.")
-    task = task_for(_class(dense.config), dense.config, tokenizer, data)
+    embedding = embedding_of(companions(base), _class(dense.config))
+    task = task_for(_class(dense.config), dense.config, tokenizer, data, embedding=embedding)
     found = task.find_columns(data, **columns, need_label=False)
     encoded = task.encode(data, found, max_length=settings.max_length)
     forwards, cost = {"dense": _forward(dense), "compressed": _forward(fast)}, _cost(dense.config, retention)
