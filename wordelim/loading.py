@@ -16,7 +16,15 @@ from transformers.utils.hub import cached_file
 
 from .errors import CheckpointError, RetentionError, UnsupportedModelError
 from .files import UnreadableError, read_json
-from .vetting import refuse_adapter, refuse_config, refuse_other_layout, refuse_shapes, shapes_in, short
+from .vetting import (
+    refuse_adapter,
+    refuse_config,
+    refuse_irregular,
+    refuse_other_layout,
+    refuse_shapes,
+    shapes_in,
+    short,
+)
 
 __all__ = ["existing", "first_line", "hub_config", "load_config", "load_model", "load_tokenizer", "read_config"]
 
@@ -98,6 +106,8 @@ def load_tokenizer(source: str | os.PathLike[str]) -> Any:
         CheckpointError: there is none, it is damaged, or it needs code of its own.
     """
     path = Path(source).expanduser()
+    if path.is_dir():
+        refuse_irregular(path)
     try:
         return AutoTokenizer.from_pretrained(str(path if path.exists() else source), trust_remote_code=False)
     except Exception as error:  # from broken files come errors of many classes, without a common base
@@ -108,7 +118,11 @@ def load_tokenizer(source: str | os.PathLike[str]) -> Any:
                 raise CheckpointError(
                     f"{source} has no tokenizer that loads: {name} {reason}; save one beside the model."
                 ) from error
-            if isinstance(content, dict) and "auto_map" in content:
+            if not isinstance(content, dict):
+                raise CheckpointError(
+                    f"{source} has no tokenizer that loads: {name} holds no JSON object; save one beside the model."
+                ) from error
+            if "auto_map" in content:
                 raise CheckpointError(_needs_code(str(source), name)) from error
         raise CheckpointError(
             f"{source} has no tokenizer that loads ({_flat(error)}): save one beside the model."

@@ -16,6 +16,7 @@ from .errors import CheckpointError, DataError, WordelimError
 from .labels import names_of
 from .loading import load_tokenizer
 from .reading import read
+from .vetting import short
 
 __all__ = [
     "Data",
@@ -127,6 +128,18 @@ def check_tokenizer(tokenizer: Any) -> None:
     if getattr(tokenizer, "padding_side", "right") != "right":
         raise DataError(
             "The tokenizer pads on the left, but the head reads position 0: set padding_side to 'right' (in "
+            "tokenizer_config.json)."
+        )
+    names = list(getattr(tokenizer, "model_input_names", ()) or ())
+    if names[:1] != ["input_ids"] or "attention_mask" not in names:
+        raise DataError(
+            f"The tokenizer's model_input_names are {short(names)}, so that texts are padded without a mask: set them "
+            'to ["input_ids", "attention_mask"] (in tokenizer_config.json).'
+        )
+    longest = getattr(tokenizer, "model_max_length", None)
+    if longest is not None and not (isinstance(longest, (int, float)) and longest >= 1):
+        raise DataError(
+            f"The tokenizer's model_max_length is {short(longest)}: set it to a number of tokens (in "
             "tokenizer_config.json)."
         )
     if tokenizer.pad_token_id is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def _sequences(path: Path, tokenizer: Any) -> list[str]:
         for text in (line, f" {line}"):
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             if not ids or tokenizer.unk_token_id in ids:
-                raise RetentionError(f"The tokenizer doesn't know {line!r} of {path}: leave it out.")
+                raise RetentionError(f"The tokenizer doesn't know {reprlib.repr(line)} of {path}: leave it out.")
             found["-".join(map(str, ids))] = None
     if not found:
         raise RetentionError(f"{path} holds no words: give one a line.")

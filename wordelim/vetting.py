@@ -18,7 +18,16 @@ from .errors import CheckpointError, UnsupportedModelError
 from .files import UnreadableError, irregular, read_json
 from .retention import QUANT_METHOD
 
-__all__ = ["Shapes", "refuse_config", "refuse_other_layout", "refuse_shapes", "shapes_in", "short"]
+__all__ = [
+    "Shapes",
+    "refuse_adapter",
+    "refuse_config",
+    "refuse_irregular",
+    "refuse_other_layout",
+    "refuse_shapes",
+    "shapes_in",
+    "short",
+]
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 """Of weights, by their names."""
@@ -165,9 +174,7 @@ def refuse_other_layout(directory: Path) -> None:
     Raises:
         CheckpointError: a file is no regular one, the directory holds an adapter, or its model is in a folder of it.
     """
-    for path in sorted(directory.iterdir()):
-        if path.exists() and not path.is_dir() and irregular(path):
-            raise CheckpointError(f"{path} {irregular(path)}: copy the directory again.")
+    refuse_irregular(directory)
     refuse_adapter(directory / "adapter_config.json", str(directory))
     if (directory / "config.json").is_file():
         return
@@ -183,6 +190,13 @@ def refuse_other_layout(directory: Path) -> None:
     raise CheckpointError(
         f"{directory} has its model in a folder ({', '.join(below)}): give {directory / below[0]}{anew}."
     )
+
+
+def refuse_irregular(directory: Path) -> None:
+    """Refuse a directory with a FIFO or a device in it, which may be read for ever: CheckpointError."""
+    for path in sorted(directory.iterdir()):
+        if path.exists() and not path.is_dir() and irregular(path):
+            raise CheckpointError(f"{path} {irregular(path)}: copy the directory again.")
 
 
 def _has_model(directory: Path) -> bool:
