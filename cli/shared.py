@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from wordelim.files import UnreadableError, read_toml
 
 __all__ = ["Config", "Debug", "Json", "Quiet", "Verbose", "with_shared_options"]
 
@@ -17,13 +18,9 @@ def _read_config(context: typer.Context, value: Path | None) -> Path | None:
     if value is None:
         return None
     try:
-        settings = tomllib.loads(value.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise typer.BadParameter(f"{value} doesn't exist.") from None
-    except OSError as error:
-        raise typer.BadParameter(f"{value} can't be read ({error.strerror}).") from None
-    except ValueError as error:
-        raise typer.BadParameter(f"{value} is not valid TOML: {error}.") from None
+        settings = read_toml(value)
+    except UnreadableError as error:
+        raise typer.BadParameter(f"{value} {error}.") from None
     known = {
         option.lstrip("-").replace("-", "_"): parameter.name
         for parameter in context.command.params

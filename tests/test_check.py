@@ -187,7 +187,7 @@ def test_data_that_doesnt_fit_is_refused(pair, name):
 
 
 DAMAGE = {
-    "no JSON": (lambda report: "{", "is damaged .not valid JSON"),
+    "no JSON": (lambda report: "{", "is not valid JSON"),
     "no report": (lambda report: "[]", "is no report of wordelim check"),
     "a compression's": (lambda report: '{"wordelim_report": 1}', "is no report of wordelim check"),
     "newer": (lambda report: {**report, "wordelim_check": 9}, "has version 9, which is unknown"),

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
+from .files import UnreadableError, read_json
 from .subject import task_of
 from .tasks import Task
 
@@ -34,13 +33,9 @@ class Baseline:
         """Read a report; DataError where it is missing, damaged, or no report of a check."""
         repair = "write it anew with wordelim check ... --output"
         try:
-            report = json.loads(Path(path).expanduser().read_text(encoding="utf-8"), parse_constant=_refuse)
-        except FileNotFoundError:
-            raise DataError(f"The baseline report {path} doesn't exist; check the path.") from None
-        except OSError as error:
-            raise DataError(f"The baseline report {path} can't be read ({error.strerror}).") from error
-        except ValueError as error:
-            raise DataError(f"The baseline report {path} is damaged (not valid JSON: {error}): {repair}.") from error
+            report = read_json(path, finite=True)
+        except UnreadableError as error:
+            raise DataError(f"The baseline report {path} {error}; {repair}.") from error
         if not isinstance(report, dict) or "wordelim_check" not in report:
             raise DataError(f"{path} is no report of wordelim check: {repair}.")
         if report["wordelim_check"] != CHECK_VERSION:
@@ -89,7 +84,3 @@ class Baseline:
                 "wordelim check ... --output."
             )
         return stored
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}")

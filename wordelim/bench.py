@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from .checkpoint import load_dense
+from .companions import companions, embedding_of
 from .data import describe, sequences_of
 from .environment import environment, has_fast_bf16
 from .errors import WordelimError
@@ -40,6 +41,7 @@ from .retention import Retention
 from .settings import BenchSettings
 from .stages import Progress
 from .tasks import task_for
+from .tasks.embedding import Embedding
 
 __all__ = ["bench", "bench_models"]
 
@@ -93,6 +95,7 @@ def bench(
     else:
         dense, fast, tokenizer = open_pair(base, compressed, speed=speed)
         move(fast, place)
+    embedding = embedding_of(companions(base), type(dense).__name__)
     report = bench_models(
         move(dense, place),
         fast,
@@ -100,6 +103,7 @@ def bench(
         open_data(data),
         chosen,
         columns=columns,
+        embedding=embedding,
         progress=progress,
     )
     return {**names, **report}
@@ -113,6 +117,7 @@ def bench_models(
     settings: BenchSettings,
     *,
     columns: Mapping[str, str | None] = MappingProxyType({}),
+    embedding: Embedding | None = None,
     progress: Progress = lambda stage, share: None,
 ) -> dict[str, Any]:
     """Time models on the same texts: throughput in batches and latency one text at a time, interleaved.
@@ -124,12 +129,13 @@ def bench_models(
         dense: the dense model; its dtype is changed.
         compressed: the one made from it, on the same device; None judges ``dense`` rewritten with nothing dropped.
         columns: ``text``, ``text_pair`` and ``label``, where they aren't the usual ones.
+        embedding: how models without a head read texts; None as they are.
 
     Raises:
         WordelimError: the models, the data or a setting can't be used.
     """
     check_tokenizer(tokenizer)
-    task = task_for(type(dense).__name__, dense.config, tokenizer, data)
+    task = task_for(type(dense).__name__, dense.config, tokenizer, data, embedding=embedding)
     found = task.find_columns(data, **columns, need_label=False)
     encoded = task.encode(data, found, max_length=settings.max_length)
     check_vocabulary(encoded.dataset, dense)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from .errors import CheckpointError, RetentionError, UnsupportedModelError
+from .errors import CheckpointError
 from .files import parents, write_whole
 from .graph.model import is_marked
+from .loading import existing, first_line, hub_config, load_model, read_config
 from .printable import json_text
 from .retention import QUANT_METHOD
 from .speeds import set_speed_
@@ -30,6 +29,7 @@ __all__ = [
     "refuse_existing",
     "save",
     "staged",
+    "write_files",
     "write_report",
 ]
 
@@ -49,14 +49,14 @@ def load(
         RetentionError: its retention is damaged, or doesn't fit the model's layers, or it has no such speed.
         UnsupportedModelError: its model isn't supported.
     """
-    directory = _existing(directory)
-    config = _read_config(directory)
+    directory = existing(directory)
+    config = read_config(directory)
     if not _names_wordelim(config):
         raise CheckpointError(
             f"{directory} holds no compressed model (its config.json has no quantization_config of wordelim): "
             "load it with from_pretrained, or compress it first."
         )
-    model = _load(str(directory), config.get("architectures"), dtype)
+    model = load_model(str(directory), config, dtype)
     return model if speed is None else set_speed_(model, speed)
 
 
@@ -68,107 +68,25 @@ def load_dense(name: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto
         UnsupportedModelError: the model names no class of transformers.
     """
     if Path(name).exists() or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1:
-        directory = _existing(name)
-        config: Mapping[str, Any] = _read_config(directory)
+        directory = existing(name)
+        config: Mapping[str, Any] = read_config(directory)
         source = str(directory)
     else:
         source = str(name)
-        config = _hub_config(source)
+        config = hub_config(source)
     if _names_wordelim(config):
         raise CheckpointError(f"{name} is compressed already: give the dense model that it was made from.")
-    return _load(source, config.get("architectures"), dtype)
+    return load_model(source, config, dtype)
 
 
 def is_compressed(directory: str | os.PathLike[str]) -> bool:
     """Whether a directory's config.json says that its model is compressed; CheckpointError when it has none."""
-    return _names_wordelim(_read_config(_existing(directory)))
+    return _names_wordelim(read_config(existing(directory)))
 
 
 def _names_wordelim(config: Mapping[str, Any]) -> bool:
     entry = config.get("quantization_config")
     return isinstance(entry, dict) and entry.get("quant_method") == QUANT_METHOD
-
-
-def _existing(directory: str | os.PathLike[str]) -> Path:
-    path = Path(directory).expanduser()
-    if not path.exists():
-        raise CheckpointError(f"Model directory {str(directory)!r} doesn't exist.")
-    if not path.is_dir():
-        raise CheckpointError(f"{str(directory)!r} is a file: give the directory that holds config.json and weights.")
-    return path
-
-
-def _read_config(directory: Path) -> dict[str, Any]:
-    path = directory / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{directory} has no config.json: it isn't a model directory.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path} can't be read: {error}.") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} is damaged: it holds no JSON object.")
-    return config
-
-
-def _hub_config(name: str) -> dict[str, Any]:
-    try:
-        config, _ = transformers.PreTrainedConfig.get_config_dict(name)
-    except (OSError, ValueError) as error:
-        reason = _first_line(error).rstrip(".")
-        raise CheckpointError(
-            f"Model {name!r} is no directory here, and the hub doesn't give it ({reason}): check the path or the name."
-        ) from error
-    return dict(config)
-
-
-def _load(source: str, architectures: Any, dtype: torch.dtype | str) -> PreTrainedModel:
-    if not (isinstance(architectures, list) and architectures and isinstance(architectures[0], str)):
-        raise UnsupportedModelError(
-            f"The config.json of {source} names no class (architectures): write the model with save_pretrained of its "
-            "class, such as BertForSequenceClassification."
-        )
-    name = architectures[0]
-    model_class = getattr(transformers, name, None)
-    if not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)):
-        raise UnsupportedModelError(
-            f"{source} names the class {name!r}, which transformers doesn't have: remote code is not run."
-        )
-    try:
-        loaded: Any = model_class.from_pretrained(source, dtype=dtype, use_safetensors=True, output_loading_info=True)
-    except (RetentionError, UnsupportedModelError):
-        raise
-    except SafetensorError as error:
-        raise CheckpointError(f"The weights in {source} are damaged ({error}): copy the directory again.") from error
-    except Exception as error:  # a damaged config.json fails anywhere in the model's own code, in any way
-        if isinstance(error, OSError) and _has_pickle_only(source):
-            raise CheckpointError(
-                f"{source} has its weights as pickle only, which can run code when read: load it in transformers once "
-                "and save_pretrained it as safetensors."
-            ) from error
-        kind = "" if isinstance(error, (OSError, RuntimeError, ValueError)) else f"{type(error).__name__}: "
-        raise CheckpointError(f"{source} can't be loaded: {kind}{_first_line(error)}") from error
-    model: PreTrainedModel = loaded[0]
-    info: dict[str, Any] = loaded[1]
-    if info["missing_keys"] or info["mismatched_keys"]:
-        missing = sorted(str(key) for key in [*info["missing_keys"], *info["mismatched_keys"]])
-        raise CheckpointError(
-            f"The weights in {source} lack {len(missing)} that {name} needs (first: {missing[0]}): it is damaged, or "
-            "was saved without its head."
-        )
-    for key, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise CheckpointError(f"The weight {key} in {source} holds NaN or infinity: train or copy the model again.")
-    return model
-
-
-def _has_pickle_only(source: str) -> bool:
-    path = Path(source)
-    return path.is_dir() and any(path.glob("*.bin")) and not any(path.glob("*.safetensors"))
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 @contextmanager
@@ -270,14 +188,19 @@ def save(
     with staged(output, force=force, scratch=scratch) as stage:
         model.save_pretrained(stage, safe_serialization=True)
         tokenizer.save_pretrained(stage)
-        for name, content in (companions or {}).items():
-            (stage / name).parent.mkdir(exist_ok=True)
-            (stage / name).write_bytes(content)
+        write_files(companions or {}, stage)
         if report is not None:
             (stage / REPORT_FILE).write_text(json_text(report) + "\n", encoding="utf-8")
         if card is not None:
             (stage / "README.md").write_text(card, encoding="utf-8")
     return Path(output).expanduser()
+
+
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write files by their paths in a folder."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
 def write_report(report: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
@@ -290,4 +213,4 @@ def write_report(report: Mapping[str, Any], path: str | os.PathLike[str]) -> Pat
 
 
 def _reason(error: BaseException) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or _first_line(error)
+    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)

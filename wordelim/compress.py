@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, set_seed
 
 from .card import model_card
 from .checkpoint import REPORT_FILE, load_dense, refuse_existing, save, write_report
-from .companions import companions, pooling_of
+from .companions import companions, embedding_of
 from .data import fingerprint
 from .distributed import from_main, is_main, join, processes, wait
 from .environment import environment
@@ -35,6 +35,7 @@ from .retention import Retention
 from .settings import Settings
 from .stages import Progress, Ready, Stages
 from .tasks import task_for, template_for
+from .tasks.embedding import Embedding
 from .training.fit import unwrap_
 from .work import Work, digest, is_saving
 
@@ -105,8 +106,8 @@ def compress(
     model, tokenizer = _open(model_dir, output, force=replaceable)
     move(model, place)
     beside_model = companions(model_dir)
-    if "pooling" not in settings:
-        chosen = replace(chosen, pooling=pooling_of(beside_model))
+    embedding = embedding_of(beside_model, type(model).__name__, settings.get("pooling"))
+    chosen = replace(chosen, pooling=embedding.pooling)
     sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
     kept: list[Work] = []
 
@@ -123,6 +124,7 @@ def compress(
             chosen,
             progress,
             open_work,
+            embedding,
         )
         report = {"model": bare_name(model_dir), **result.report}
         _name_sources(report["data"], sets)
@@ -221,14 +223,13 @@ def plan(
     chosen = Settings(**settings)
     place = open_device(device)
     model, tokenizer = _open(model_dir, output, force=force)
-    if "pooling" not in settings:
-        chosen = replace(chosen, pooling=pooling_of(companions(model_dir)))
+    embedding = embedding_of(companions(model_dir), type(model).__name__, settings.get("pooling"))
     sets = {
         "train": open_data(train),
         "validation": open_data(validation),
         **({} if test is None else {"test": open_data(test)}),
     }
-    ready = prepare(model, tokenizer, sets, {"text": text, "text_pair": text_pair, "label": label}, chosen)
+    ready = prepare(model, tokenizer, sets, {"text": text, "text_pair": text_pair, "label": label}, chosen, embedding)
     return {
         "model": str(model_dir),
         "class": type(model).__name__,
@@ -318,12 +319,13 @@ def _compress(
     chosen: Settings,
     progress: Progress,
     open_work: Callable[[Mapping[str, Any]], Work],
+    embedding: Embedding | None = None,
 ) -> CompressionResult:
     started = time.perf_counter()
     set_seed(chosen.seed)
     unwrap_(model)
     stored, device = model.dtype, model.device
-    ready = prepare(model, tokenizer, sets, names, chosen)
+    ready = prepare(model, tokenizer, sets, names, chosen, embedding)
     expect(
         progress,
         compress_stages(chosen, {name: part.lengths for name, part in ready.encoded.items()}, ready.cost.layers),
@@ -346,6 +348,7 @@ def _compress(
             "columns": columns,
             "settings": {**chosen.to_dict(), "report_to": None},
             "versions": versions,
+            **({} if embedding is None else {"embedding": embedding.to_dict()}),
             "device": device.type,
             "processes": processes(),
         }
@@ -386,12 +389,14 @@ def prepare(
     sets: Mapping[str, datasets.Dataset],
     names: Mapping[str, str | None],
     settings: Settings,
+    embedding: Embedding | None = None,
 ) -> Ready:
     """Check that model, data and settings fit each other, and encode the data.
 
     Args:
         sets: data sets by name; the first one's columns are those of all.
         names: ``text``, ``text_pair`` and ``label``, None where the usual names are to be found.
+        embedding: how a model without a head makes one; None for the pooling of the settings alone.
 
     Raises:
         WordelimError: something doesn't fit; the message says what.
@@ -404,7 +409,12 @@ def prepare(
     check_tokenizer(tokenizer)
     first = next(iter(sets.values()))
     task = task_for(
-        type(model).__name__, model.config, tokenizer, first, metric=settings.metric, pooling=settings.pooling
+        type(model).__name__,
+        model.config,
+        tokenizer,
+        first,
+        metric=settings.metric,
+        embedding=embedding or Embedding(settings.pooling),
     )
     template = template_for(model, task, protect_rules(settings.protect, tokenizer))
     template = replace(tried, protect=template.protect, restore=template.restore or tried.restore)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .checkpoint import is_compressed, load, load_dense, refuse_existing, staged
+from .checkpoint import is_compressed, load, load_dense, refuse_existing, staged, write_files
+from .companions import companions
 from .data import encode, find_columns
 from .environment import environment
 from .errors import ExportError
@@ -118,6 +119,7 @@ def export(
         raise ExportError(f"{model_dir} holds a {type(model).__name__}: programs for choices aren't served yet.")
     tokenizer = open_tokenizer(model_dir)
     check_tokenizer(tokenizer)
+    beside_model = companions(model_dir)
     texts, padded = _sample(model, tokenizer, data, text, text_pair, max_length)
     require_numbers(model, padded)
     retention = retention_of(model).to_dict() if compressed else None
@@ -127,6 +129,7 @@ def export(
         write_program(model, padded[0], stage, form, int8=int8, opset=opset, metadata=metadata)
         model.config.save_pretrained(stage)
         tokenizer.save_pretrained(stage)
+        write_files(beside_model, stage)
         progress("compare with the model", 0.0)
         parity = compare(model, stage, texts, padded)
         parity.require(int8=int8)

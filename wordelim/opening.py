@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import datasets
 import pyarrow.compute
 import torch
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from .checkpoint import load, load_dense
 from .distributed import processes
 from .errors import CheckpointError, DataError, WordelimError
 from .labels import names_of
+from .loading import load_tokenizer
 from .reading import read
+from .vetting import short
 
 __all__ = [
     "Data",
@@ -67,11 +68,7 @@ def open_device(name: str | torch.device | None) -> torch.device:
 
 def open_tokenizer(model_dir: str | os.PathLike[str]) -> Any:
     """The tokenizer of a model directory or hub name; CheckpointError where there is none that loads."""
-    path = Path(model_dir).expanduser()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path if path.exists() else model_dir))
-    except Exception as error:  # from broken files come errors of many classes, without a common base
-        raise CheckpointError(f"{model_dir} has no tokenizer that loads: save one beside the model.") from error
+    tokenizer = load_tokenizer(model_dir)
     # For a directory without one, transformers makes one without words.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise CheckpointError(f"{model_dir} has no tokenizer: save the model's own beside it with save_pretrained.")
@@ -131,6 +128,18 @@ def check_tokenizer(tokenizer: Any) -> None:
     if getattr(tokenizer, "padding_side", "right") != "right":
         raise DataError(
             "The tokenizer pads on the left, but the head reads position 0: set padding_side to 'right' (in "
+            "tokenizer_config.json)."
+        )
+    names = list(getattr(tokenizer, "model_input_names", ()) or ())
+    if names[:1] != ["input_ids"] or "attention_mask" not in names:
+        raise DataError(
+            f"The tokenizer's model_input_names are {short(names)}, so that texts are padded without a mask: set them "
+            'to ["input_ids", "attention_mask"] (in tokenizer_config.json).'
+        )
+    longest = getattr(tokenizer, "model_max_length", None)
+    if longest is not None and not (isinstance(longest, (int, float)) and longest >= 1):
+        raise DataError(
+            f"The tokenizer's model_max_length is {short(longest)}: set it to a number of tokens (in "
             "tokenizer_config.json)."
         )
     if tokenizer.pad_token_id is None:

@@ -14,7 +14,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from .checkpoint import load_dense
-from .companions import companions, pooling_of
+from .companions import companions, embedding_of
 from .data import describe, lengths_of, sequences_of
 from .environment import environment
 from .errors import WordelimError
@@ -33,7 +33,7 @@ from .search.frontier import Candidate
 from .settings import Settings
 from .stages import Progress
 from .tasks import task_for, template_for
-from .tasks.similarity import Pooling
+from .tasks.embedding import Embedding, Pooling
 
 __all__ = ["ProbeSettings", "Verdict", "judge", "probe", "probe_model"]
 
@@ -113,7 +113,7 @@ def probe(
     chosen = ProbeSettings(**settings)
     place = open_device(device)
     model, tokenizer = load_dense(model_dir), open_tokenizer(model_dir)
-    pooling = pooling_of(companions(model_dir))
+    embedding = embedding_of(companions(model_dir), type(model).__name__)
     columns = {"text": text, "text_pair": text_pair, "label": label}
     report = probe_model(
         move(model, place),
@@ -121,7 +121,7 @@ def probe(
         open_data(validation),
         chosen,
         columns=columns,
-        pooling=pooling,
+        embedding=embedding,
         progress=progress,
     )
     return {"model": bare_name(model_dir), **report}
@@ -135,6 +135,7 @@ def probe_model(
     *,
     columns: Mapping[str, str | None] | None = None,
     pooling: Pooling = "mean",
+    embedding: Embedding | None = None,
     progress: Progress = lambda stage, share: None,
 ) -> dict[str, Any]:
     """Measure, without training, what dropping word vectors would save and cost on these texts.
@@ -148,6 +149,7 @@ def probe_model(
         validation: texts with labels.
         columns: ``text``, ``text_pair`` and ``label``, where they aren't the usual ones.
         pooling: how a model without a head makes an embedding.
+        embedding: the same in full, with what follows the pooling; it goes before ``pooling``.
 
     Returns:
         The report as plain data: ``verdict`` and ``because``; ``lengths``; ``padding``, tokens computed for each real
@@ -163,7 +165,9 @@ def probe_model(
         raise WordelimError(f"{type(model).__name__} is compressed already: probe the dense model.")
     check_tokenizer(tokenizer)
     name = type(model).__name__
-    task = task_for(name, model.config, tokenizer, validation, metric=chosen.metric, pooling=pooling)
+    task = task_for(
+        name, model.config, tokenizer, validation, metric=chosen.metric, embedding=embedding or Embedding(pooling)
+    )
     found = task.find_columns(validation, **(columns or {}))
     encoded = task.encode(validation, found, max_length=chosen.max_length)
     task.require(encoded.dataset, "test")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from .data import lengths_of, sequences_of
 from .elimination.protect import protected_rows
 from .errors import RetentionError
+from .files import UnreadableError, read_text
 from .graph.cost import Text
 from .printable import bare_name
 from .retention import Retention
@@ -89,15 +91,18 @@ def sizes_in(input_ids: Tensor, attention_mask: Tensor, retention: Retention) ->
 def _sequences(path: Path, tokenizer: Any) -> list[str]:
     """The token ids of each line, alone and behind a space, which are two things to some tokenizers."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RetentionError(f"The words of protect rule 'words:{path}' can't be read: {error}.") from error
+        lines = read_text(path).splitlines()
+    except UnreadableError as error:
+        raise RetentionError(
+            f"The words of protect rule 'words:{path}' can't be read: the file {error}; name "
+            "one with a word or phrase a line."
+        ) from error
     found: dict[str, None] = {}
     for line in filter(None, map(str.strip, lines)):
         for text in (line, f" {line}"):
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             if not ids or tokenizer.unk_token_id in ids:
-                raise RetentionError(f"The tokenizer doesn't know {line!r} of {path}: leave it out.")
+                raise RetentionError(f"The tokenizer doesn't know {reprlib.repr(line)} of {path}: leave it out.")
             found["-".join(map(str, ids))] = None
     if not found:
         raise RetentionError(f"{path} holds no words: give one a line.")

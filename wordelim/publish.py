@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from .card import HERE, source_name
 from .checkpoint import REPORT_FILE, is_compressed
 from .errors import CheckpointError
+from .files import UnreadableError, read_json
 from .printable import json_text
 from .protection import bare_rules
 from .report.readable import READABLE, readable
@@ -83,9 +83,9 @@ def push(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): compress again, or remove it.") from error
+        report = read_json(path)
+    except UnreadableError as error:
+        raise CheckpointError(f"{path} is damaged (it {error}): compress again, or remove it.") from error
     if not isinstance(report, dict):
         raise CheckpointError(f"{path} is damaged (it holds no JSON object): compress again, or remove it.")
     return report

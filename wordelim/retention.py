@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .errors import RetentionError
+from .files import UnreadableError, parse_json
 
 __all__ = ["QUANT_METHOD", "VERSION", "Retention"]
 
@@ -186,9 +187,9 @@ class Retention:
     def from_json(cls, text: str) -> Retention:
         """Read what :meth:`to_json` wrote; RetentionError when it isn't such JSON."""
         try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise RetentionError(f"Retention is not valid JSON: {error}.") from error
+            data = parse_json(text)
+        except UnreadableError as error:
+            raise RetentionError(f"The retention {error}: give what to_json wrote.") from error
         if not isinstance(data, dict):
             raise RetentionError(f"Retention JSON is a {type(data).__name__}, not an object.")
         return cls.from_dict(data)

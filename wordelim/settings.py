@@ -11,7 +11,7 @@ from typing import Any, get_args
 from .elimination.soft_extract import Form
 from .errors import WordelimError
 from .evaluation.metrics import ComputeMetrics, name_of
-from .tasks.similarity import Pooling
+from .tasks.embedding import Pooling
 
 __all__ = ["BenchSettings", "Settings"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from .checkpoint import is_compressed, load, load_dense
-from .companions import companions, pooling_of
+from .companions import companions, embedding_of
 from .data import Columns, Encoded
 from .errors import WordelimError
 from .evaluation.inference import logits_of
@@ -24,7 +24,8 @@ from .exporting.runtime import ExportedModel, is_exported
 from .labels import problem_type
 from .opening import check_tokenizer, check_vocabulary, move, open_tokenizer
 from .tasks import Task, task_for
-from .tasks.similarity import Pooling
+from .tasks.embedding import Embedding
+from .tasks.similarity import Similarity
 
 __all__ = ["Subject", "encode_for", "open_subject", "require_same_task", "task_of"]
 
@@ -45,7 +46,7 @@ class Subject:
         tokenizer: its tokenizer.
         logits: from a task, encoded texts and what is told how many are done to logits; see
             :func:`wordelim.evaluation.inference.logits_of`.
-        pooling: how it makes an embedding, where it has no head.
+        embedding: how it makes one, where it has no head.
         model: the PyTorch model, for its vocabulary, cost and speed; None where it isn't one.
     """
 
@@ -54,7 +55,7 @@ class Subject:
     config: Any
     tokenizer: Any
     logits: Answering
-    pooling: Pooling = "mean"
+    embedding: Embedding = field(default_factory=Embedding)
     model: PreTrainedModel | None = None
 
 
@@ -68,12 +69,14 @@ def open_subject(directory: str | os.PathLike[str], *, device: Any = None, batch
         program: Any = ExportedModel(directory)
         words = open_tokenizer(directory)
         check_tokenizer(words)
+        head = str((program.config.architectures or [""])[0])
         return Subject(
             str(directory),
-            str((program.config.architectures or [""])[0]),
+            head,
             program.config,
             words,
             _answering(program, directory, batch_size),
+            embedding_of(companions(directory), head),
         )
     compressed = Path(directory).expanduser().exists() and is_compressed(directory)
     model = load(directory) if compressed else load_dense(directory)
@@ -86,7 +89,7 @@ def open_subject(directory: str | os.PathLike[str], *, device: Any = None, batch
         model.config,
         tokenizer,
         _answering(model, directory, batch_size),
-        pooling_of(companions(directory)),
+        embedding_of(companions(directory), type(model).__name__),
         model,
     )
 
@@ -106,7 +109,7 @@ def encode_for(
     metric: str | ComputeMetrics | None = None,
 ) -> tuple[Task, Columns, Encoded]:
     """What a subject is asked, and labelled texts as it reads them; WordelimError where they don't fit its task."""
-    task = task_for(subject.head, subject.config, subject.tokenizer, rows, metric=metric, pooling=subject.pooling)
+    task = task_for(subject.head, subject.config, subject.tokenizer, rows, metric=metric, embedding=subject.embedding)
     columns = task.find_columns(rows, **names)
     encoded = task.encode(rows, columns, max_length=max_length)
     task.require(encoded.dataset, "test")
@@ -147,7 +150,15 @@ def require_same_task(
         raise WordelimError(
             f"{base.name} answers {first}, but {compressed.name} {second}: compare two models with the same labels."
         )
-    other = type(task)(base.config, base.tokenizer).encode(rows, columns, max_length=max_length).dataset
+    if base.embedding != compressed.embedding:
+        pairs = (base.embedding.to_dict(), compressed.embedding.to_dict())
+        name = next(name for name, value in pairs[0].items() if pairs[1][name] != value)
+        raise WordelimError(
+            f"{base.name} and {compressed.name} make embeddings in different ways ({name}: {pairs[0][name]!r} and "
+            f"{pairs[1][name]!r}): give both the same files of sentence-transformers."
+        )
+    more = (compressed.embedding,) if isinstance(task, Similarity) else ()
+    other = type(task)(base.config, base.tokenizer, *more).encode(rows, columns, max_length=max_length).dataset
     for row, (before, after) in enumerate(zip(other["input_ids"], encoded.dataset["input_ids"], strict=True), 1):
         if list(before) != list(after):
             raise WordelimError(

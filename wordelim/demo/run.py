@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-from transformers import AutoTokenizer
-
 from ..compress import CompressionResult, Progress, compress
 from ..explain import Explanation, explain
+from ..opening import open_tokenizer
 from . import MODEL_DIR
 from .corpus import load
 
@@ -43,7 +42,7 @@ def run_demo(
         epochs=1.0,
         learning_rate=2e-4,
     )
-    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    tokenizer = open_tokenizer(MODEL_DIR)
     # Prose of middling length is easiest to read.
     text = min(test["text"], key=lambda t: (">>>" in t, abs(len(t.split()) - 60)))
     return result, explain(result.model.float(), tokenizer, text)

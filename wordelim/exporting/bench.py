@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,12 +14,14 @@ import transformers
 from transformers import PreTrainedModel
 
 from ..checkpoint import load, load_dense
+from ..companions import companions, embedding_of
 from ..data import describe, sequences_of
 from ..environment import environment
 from ..errors import ExportError, WordelimError
 from ..evaluation.latency import Forward, forward_of, workload
 from ..evaluation.speedups import speedups
 from ..expected import expect
+from ..files import UnreadableError, read_json
 from ..graph.cost import Cost, cost_of
 from ..graph.model import eliminate_, is_marked, retention_of
 from ..labels import names_of
@@ -68,7 +69,8 @@ def bench_programs(
     check_tokenizer(tokenizer)
     if tokenizer.get_vocab() != open_tokenizer(compressed).get_vocab():
         raise WordelimError(f"The tokenizers of {base} and {compressed} have different words.")
-    task = task_for(_class(dense.config), dense.config, tokenizer, data)
+    embedding = embedding_of(companions(base), _class(dense.config))
+    task = task_for(_class(dense.config), dense.config, tokenizer, data, embedding=embedding)
     found = task.find_columns(data, **columns, need_label=False)
     encoded = task.encode(data, found, max_length=settings.max_length)
     forwards, cost = {"dense": _forward(dense), "compressed": _forward(fast)}, _cost(dense.config, retention)
@@ -131,7 +133,11 @@ def _kind(side: Side) -> tuple[str, str]:
     if not isinstance(side, ExportedModel):
         return "float32", "eager"
     report = side.directory / EXPORT_FILE
-    int8 = report.is_file() and json.loads(report.read_text(encoding="utf-8"))["int8"]
+    try:
+        int8 = report.exists() and read_json(report)["int8"]
+    except (UnreadableError, KeyError, TypeError) as error:
+        reason = error if isinstance(error, UnreadableError) else "doesn't say int8"
+        raise ExportError(f"{report} {reason}: export the model again.") from error
     return "int8" if int8 else "float32", side.format
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig
 from transformers.utils.generic import ModelOutput
 
 from ..data import usable_positions
 from ..errors import ExportError
+from ..loading import load_config
 from ..retention import Retention
 from .formats import FORMATS, RETENTION_KEY, format_in
 
@@ -41,6 +41,7 @@ class ExportedModel:
     Raises:
         ExportError: the directory holds no exported program, the program is damaged, or its runtime isn't installed or
             is too old for it.
+        CheckpointError: its config is missing or damaged.
     """
 
     training = False
@@ -54,7 +55,7 @@ class ExportedModel:
             raise ExportError(f"{directory} holds no exported program ({names}): make one with wordelim export.")
         form.require(form.runs)
         self.format = form.name
-        self.config: Any = AutoConfig.from_pretrained(self.directory)
+        self.config: Any = load_config(self.directory)
         opened = open_program(self.directory / form.program, threads=threads)
         self.input_names, self.output_names, self._run, metadata = opened
         kept = metadata.get(RETENTION_KEY)

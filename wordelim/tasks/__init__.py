@@ -15,8 +15,9 @@ from ..labels import outputs_of
 from ..retention import Retention
 from .answering import Answering
 from .choice import Choice
+from .embedding import Embedding
 from .ranking import Ranking
-from .similarity import Pooling, Similarity
+from .similarity import Similarity
 from .tagging import Tagging
 from .task import Task, batches
 
@@ -38,7 +39,7 @@ def task_for(
     data: datasets.Dataset | None = None,
     *,
     metric: str | ComputeMetrics | None = None,
-    pooling: Pooling = "mean",
+    embedding: Embedding | None = None,
 ) -> Task:
     """What a model's head is asked.
 
@@ -46,7 +47,7 @@ def task_for(
         name: of the model's class.
         data: what it is to be judged on. A model of one output, with columns of queries and documents, ranks.
         metric: the one asked for. Those of ranking make a model of one output rank, others keep it from that.
-        pooling: of a model without a head.
+        embedding: how a model without a head makes one; None for the mean of all tokens.
 
     Raises:
         UnsupportedModelError: it has a head of no such kind.
@@ -58,7 +59,7 @@ def task_for(
         if name.endswith(ending):
             return task(config, tokenizer)
     if name.endswith("Model"):
-        return Similarity(config, tokenizer, pooling)
+        return Similarity(config, tokenizer, embedding)
     raise UnsupportedModelError(
         f"{name} has no head that can be trained and measured: use one of {', '.join(f'*{head}' for head in _HEADS)}, "
         "or a model without a head, for embeddings."

@@ -1,35 +1,33 @@
-"""Sentence embeddings, judged by how well their cosines order pairs of texts (STS)."""
+"""Sentence embeddings, judged by how well their cosines, or what else compares them, order pairs of texts (STS)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 import numpy as np
 import torch
 from scipy.stats import rankdata
+from tokenizers.normalizers import Lowercase
 from torch import Tensor
-from torch.nn import functional
 
-from ..data import INPUTS, Columns, Encoded, column_values, encode
+from ..data import INPUTS, Columns, Encoded, column_values, encode, texts_in, usable_positions
 from ..errors import DataError
 from ..evaluation.metrics import Metric, named, scores_of
 from ..evaluation.worst import worst_units
+from .embedding import Embedding
 from .task import Logits, Task, TextsOf, Worst, flatten_rows
 
-__all__ = ["Pooling", "Similarity"]
-
-Pooling = Literal["mean", "cls"]
-"""How an embedding is made of the last hidden states: their mean over real tokens, or that of the first token."""
+__all__ = ["Similarity"]
 
 
 class Similarity(Task):
     """Each text of a pair is a sequence of its own; the student learns the teacher's embeddings, and no scores.
 
     Args:
-        pooling: how the embedding is made.
+        embedding: how the embedding is made.
     """
 
     title = "embeddings"
@@ -37,13 +35,13 @@ class Similarity(Task):
     takes_metrics = False
     own_loss = True
 
-    def __init__(self, config: Any, tokenizer: Any, pooling: Pooling = "mean") -> None:
+    def __init__(self, config: Any, tokenizer: Any, embedding: Embedding | None = None) -> None:
         super().__init__(config, tokenizer)
-        self.pooling = pooling
+        self.embedding = embedding or Embedding()
 
     @property
     def reads_mean(self) -> bool:  # type: ignore[override]
-        return self.pooling == "mean"
+        return self.embedding.pooling == "mean"
 
     @property
     def kind(self) -> str:
@@ -54,12 +52,14 @@ class Similarity(Task):
         return ()
 
     def encode(self, data: datasets.Dataset, columns: Columns, *, max_length: int | None = None) -> Encoded:
+        if max_length is None and self.embedding.max_length is not None:
+            max_length = min(self.embedding.max_length, usable_positions(self.config) or self.embedding.max_length)
         if columns.text_pair is None and columns.label is None:
-            return super().encode(data, columns, max_length=max_length)
+            return super().encode(self._as_read(data, columns.text), columns, max_length=max_length)
         if columns.text_pair is None:
             raise DataError("Embeddings are compared in pairs: name the columns with --text and --text-pair.")
         parts = [
-            encode(data, self.tokenizer, Columns(name), self.config, max_length=max_length)
+            encode(self._as_read(data, name), self.tokenizer, Columns(name), self.config, max_length=max_length)
             for name in (columns.text, columns.text_pair)
         ]
         names = [name for name in INPUTS if name in parts[0].dataset.column_names]
@@ -72,20 +72,26 @@ class Similarity(Task):
         flat = [length for pair in lengths for length in pair]
         return Encoded(datasets.Dataset.from_dict(rows), sum(part.truncated for part in parts), flat)
 
+    def _as_read(self, data: datasets.Dataset, name: str) -> datasets.Dataset:
+        """A column of texts as the model reads them; the data itself where that is as they are."""
+        prompt, lower = self.embedding.prompt, self.embedding.lower_case
+        if not (prompt or lower):
+            return data
+        texts = [prompt + text for text in texts_in(data, name, "--text", blank_allowed=False)]
+        # By the tokenizers' own rule, which differs from Python's for a few letters.
+        return datasets.Dataset.from_dict({name: list(map(Lowercase().normalize_str, texts)) if lower else texts})
+
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         nested = isinstance(rows[0]["input_ids"][0], Sequence)
         return self.pad(flatten_rows(rows) if nested else rows)
 
     def embeddings(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
-        """Of hidden states [sequences, tokens, width], as unit vectors [sequences, width]."""
-        if self.pooling == "cls":
-            return functional.normalize(hidden_states[:, 0], dim=-1)
-        real = mask[..., None].to(hidden_states.dtype)
-        return functional.normalize((hidden_states * real).sum(1) / real.sum(1), dim=-1)
+        """Of hidden states [sequences, tokens, width]: [sequences, size]."""
+        return self.embedding.of(hidden_states, mask)
 
     def logits(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         found = self.embeddings(output[0], inputs["attention_mask"])
-        return (found[0::2] * found[1::2]).sum(-1, keepdim=True)
+        return self.embedding.compare(found[0::2], found[1::2])[:, None]
 
     def state(self, hidden_states: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         return self.embeddings(hidden_states, inputs["attention_mask"])
@@ -99,9 +105,9 @@ class Similarity(Task):
 
     def worst(self, metric: Metric, logits: Logits, encoded: datasets.Dataset, texts_of: TextsOf) -> Worst:
         labels = self.truth(encoded)
-        cosines = [each.reshape(-1) for each in logits]
-        ranks = [rankdata(each) / len(labels) for each in (labels, *cosines)]
-        said = [[f"{value:.3g}" for value in each] for each in (labels, *cosines)]
+        scores = [each.reshape(-1) for each in logits]
+        ranks = [rankdata(each) / len(labels) for each in (labels, *scores)]
+        said = [[f"{value:.3g}" for value in each] for each in (labels, *scores)]
         return worst_units([1 - np.abs(each - ranks[0]) for each in ranks[1:]], texts_of, said=said)
 
 
