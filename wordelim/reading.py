@@ -7,15 +7,19 @@ TSV file is text, and a broken row is refused with its number.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import gzip
+import io
 import json
 import os
 import re
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,9 @@ import pyarrow
 import pyarrow.parquet
 from huggingface_hub import utils as hub_utils
 
+from wordelim.cells import read_json, require_unicode, shown
 from wordelim.errors import DataError
+from wordelim.rows import Skipped, Unusable
 
 __all__ = ["read"]
 
@@ -33,33 +39,56 @@ _HUB_BARS: Any = hub_utils  # its progress bar switches are public, but not mark
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SUFFIXES = (*_DELIMITERS, ".jsonl", ".json", ".parquet")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_SEPARATORS = (",", ";", "\t", "|")
 _LONGEST_FIELD = 1 << 30  # characters; the csv module's own limit of 131,072 refuses long documents
 
 
-def read(source: str | os.PathLike[str], *, split: str | None = None) -> datasets.Dataset:
+@dataclass(frozen=True)
+class _Form:
+    """How a text file is to be read, and what takes the rows that can't be; None for the usual, and to refuse them."""
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    skipped: Skipped | None = None
+
+
+def read(
+    source: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    skipped: Skipped | None = None,
+) -> datasets.Dataset:
     """Reads labelled text.
 
     Args:
         source: a file (.csv, .tsv, .jsonl, .json, .parquet; text formats also with .gz), a data set directory, or a
             hub name. Hub names may carry a configuration and a split, `NAME[:CONFIG[:SPLIT]]`: "user/set",
             "nyu-mll/glue:sst2:validation" or, without a configuration, "user/set::train[:500]"; so may directories.
-            "glue/sst2" is short for "nyu-mll/glue:sst2". A TSV file has one row a line, quoted or not.
+            "glue/sst2" is short for "nyu-mll/glue:sst2".
         split: the split to read from a directory or a hub name, instead of one in `source`.
+        delimiter: what stands between the fields of a CSV or TSV file, one character or "tab"; None for what its suffix
+            says or, where its header has none of these, for a comma, semicolon, tab or bar.
+        encoding: of a text file, by Python's name; None for UTF-8.
+        skipped: takes the rows of a text file that can't be read; None refuses them.
 
     Returns:
         The rows in the order of the source. Values of CSV and TSV files are text. Local data is read afresh on each
         call.
 
     Raises:
-        DataError: the source is missing, empty, broken (with the line or row), of an unknown kind, or has several
-            splits and none was chosen.
+        DataError: the source is missing, empty, broken (with the line or row), of an unknown kind, no regular file, or
+            has several splits and none was chosen; or `delimiter` or `encoding` is none.
     """
     name = os.fspath(source)
     path = Path(name).expanduser()
+    form = _Form(_delimiter(delimiter), _encoding(encoding), skipped)
+    _require_regular(name, [path])
     if path.is_file():
         if split is not None:
             raise DataError(f"{name} is one file and has no split {split!r}; leave the split out.")
-        dataset = _read_file(path)
+        dataset = _read_file(path, form)
     elif not path.is_dir() and _suffix(path) in _SUFFIXES:
         raise DataError(f"The data file {name} doesn't exist; check the path.")
     else:
@@ -73,6 +102,33 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def _delimiter(given: str | None) -> str | None:
+    found = "\t" if given in ("tab", "\\t") else given
+    if found is not None and (len(found) != 1 or found in '"\r\n' or found.isalnum()):
+        raise DataError(f"The delimiter {given!r} can't stand between fields: give one character, such as ';', or tab.")
+    return found
+
+
+def _encoding(given: str | None) -> str | None:
+    if given is None:
+        return None
+    try:
+        "".encode(given)  # refuses also those that aren't of texts
+        return codecs.lookup(given).name
+    except (LookupError, UnicodeError, ValueError):
+        raise DataError(f"The encoding {given!r} is unknown: give one such as utf-8, utf-16 or cp1252.") from None
+
+
+def _require_regular(name: str, files: Iterable[Path]) -> None:
+    """Refuse what has no end or has to be waited for: a pipe, a socket or a device."""
+    try:
+        odd = next((file for file in files if file.exists() and not (file.is_file() or file.is_dir())), None)
+    except OSError as error:
+        raise DataError(f"{name} can't be read ({_first_line(error)}); check the path.") from error
+    if odd is not None:
+        raise DataError(f"{odd} is no regular file but a pipe, a socket or a device: write the data to a file first.")
+
+
 # --- files ------------------------------------------------------------------------------------------------
 
 
@@ -80,7 +136,7 @@ def _suffix(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def _read_file(path: Path) -> datasets.Dataset:
+def _read_file(path: Path, form: _Form) -> datasets.Dataset:
     suffix = _suffix(path)
     if suffix not in _SUFFIXES:
         raise DataError(
@@ -88,102 +144,289 @@ def _read_file(path: Path) -> datasets.Dataset:
         )
     try:
         if suffix == ".parquet":
-            return datasets.Dataset(pyarrow.parquet.read_table(path))
-        if suffix in _DELIMITERS:
-            return _read_delimited(path, _DELIMITERS[suffix])
-        return _read_json(path)
+            return _read_parquet(path)
+        parsed = _read_delimited(path, suffix, form) if suffix in _DELIMITERS else _read_json(path, form)
     except (pyarrow.ArrowException, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path} is damaged ({_first_line(error)}); write it anew.") from error
     except OSError as error:
         raise DataError(f"{path} can't be read ({_first_line(error)}).") from error
+    return _table(path, parsed, form.skipped)
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 text file with their ends, a byte order mark removed."""
-    open_: Callable[[Path, str], Any] = gzip.open if path.name.lower().endswith(".gz") else open
-    with open_(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(f"{path}, line {number}, is not UTF-8 text; save the file as UTF-8.") from error
+def _read_parquet(path: Path) -> datasets.Dataset:
+    table = pyarrow.parquet.read_table(path)
+    for at, field_ in enumerate(table.schema):
+        if pyarrow.types.is_map(field_.type):  # `datasets` knows no maps: names and values are the same without one
+            pairs = pyarrow.struct([("key", field_.type.key_type), ("value", field_.type.item_type)])
+            field_ = pyarrow.field(field_.name, pyarrow.list_(pairs))
+            table = table.set_column(at, field_, table.column(at).cast(field_.type))
+        try:
+            datasets.Features.from_arrow_schema(pyarrow.schema([field_]))
+        except ValueError:
+            raise DataError(
+                f"{path} has the column {field_.name!r} of type {field_.type}, which can't be read: leave it out of "
+                "the file, or write it as text."
+            ) from None
+    return datasets.Dataset(table)
 
 
-def _read_delimited(path: Path, delimiter: str) -> datasets.Dataset:
-    limit = csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        return _parse_delimited(path, delimiter, csv.QUOTE_MINIMAL)
-    except DataError:
-        if delimiter != "\t":
-            raise
-        return _parse_delimited(path, delimiter, csv.QUOTE_NONE)  # GLUE's own TSV files have bare quotes in their texts
-    finally:
-        csv.field_size_limit(limit)
+@dataclass
+class _Parsed:
+    """The rows of a text file, by their numbers from 1, and why others of its ``total`` rows can't be read."""
+
+    rows: dict[int, Any] = field(default_factory=dict)
+    bad: dict[int, str] = field(default_factory=dict)
+    lines: dict[int, int] = field(default_factory=dict)
+    header: Sequence[str] = ()
+
+    @property
+    def total(self) -> int:
+        return len(self.rows) + len(self.bad)
+
+    def refuse(self, row: int, line: int, why: str) -> None:
+        self.bad[row], self.lines[row] = why, line
 
 
-def _parse_delimited(path: Path, delimiter: str, quoting: Any) -> datasets.Dataset:
-    header: list[str] = []
-    rows: list[list[str]] = []
-    line = 1
-    try:
-        reader = csv.reader(_lines(path), delimiter=delimiter, quoting=quoting, strict=True)
-        for fields in reader:
-            first, line = line, reader.line_num + 1
-            if not fields:
-                continue
-            if delimiter == "\t" and reader.line_num > first:
-                raise DataError(f"{path}, line {first}: a quoted field goes on in the next line; write one row a line.")
-            if not header:
-                header = [name.strip() or f"column {index}" for index, name in enumerate(fields, 1)]
-                continue
-            rows.append(fields)
-            if len(fields) != len(header):
+def _table(path: Path, parsed: _Parsed, skipped: Skipped | None) -> datasets.Dataset:
+    """The rows that can be read; where others can't, DataError or a note in `skipped`."""
+    names = list(parsed.header or dict.fromkeys(name for row in parsed.rows.values() for name in row))
+    columns: dict[str, Any] = {}
+    for name in names:
+        values = {number: row.get(name) for number, row in parsed.rows.items()}
+        try:
+            name.encode()  # else pyarrow refuses all columns together
+            columns[name] = pyarrow.array(values.values())
+            continue
+        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+            odd = _half_characters(values) or (_odd_values(name, values) if skipped is not None else {})
+            if not odd:
                 raise DataError(
-                    f"{path}, row {len(rows)} (line {first}), has {len(fields)} fields, but the header has "
-                    f"{len(header)}; put quotes around a text that holds {delimiter!r} or a quote."
-                )
-    except csv.Error as error:
-        raise DataError(
-            f"{path}, row {len(rows) + 1} (line {line}), can't be read: {error}; check its quotes."
-        ) from error
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{path} has the column {twice!r} more than once; rename one of them in the header.")
-    return datasets.Dataset.from_dict({name: [row[index] for row in rows] for index, name in enumerate(header)})
+                    f"{path} has values that don't go together in column {name!r} ({_first_line(error)}); give them "
+                    "one type."
+                ) from error
+        parsed.bad |= odd
+        parsed.rows = {number: row for number, row in parsed.rows.items() if number not in odd}
+        return _table(path, parsed, skipped)
+    if parsed.bad:
+        if skipped is None:
+            row = min(parsed.bad)
+            line = f" (line {parsed.lines[row]})" if row in parsed.lines else ""
+            raise DataError(f"{path}, row {row}{line}, {parsed.bad[row]}")
+        skipped.add(parsed.bad, parsed.total)
+    return datasets.Dataset(pyarrow.table(columns))
 
 
-def _read_json(path: Path) -> datasets.Dataset:
-    """One JSON object a line, or one array of objects."""
-    text = "".join(_lines(path))
-    is_array = text.lstrip().startswith("[")
-    rows: list[Any] = []
-    for number, document in enumerate([text] if is_array else text.split("\n"), 1):
-        if not document.strip():
+def _half_characters(values: Mapping[int, Any]) -> dict[int, str]:
+    """Rows whose texts no file can hold, and why."""
+    found = {}
+    for number, value in values.items():
+        try:
+            _require_texts(value)
+        except Unusable as error:
+            found[number] = str(error)
+    return found
+
+
+def _odd_values(name: str, values: Mapping[int, Any]) -> dict[int, str]:
+    """Rows whose values don't go together with the commonest kind in their column, and why."""
+    odd, types = {}, {}
+    for number, value in values.items():
+        try:
+            types[number] = pyarrow.array([value]).type
+        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError):
+            odd[number] = f"has a value that can't be read in column {name!r}: {shown(value)}; correct it."
+    kinds = Counter(kind for number, kind in types.items() if values[number] is not None)
+    if not kinds:
+        return odd
+    common = kinds.most_common(1)[0][0]
+    usual = next(values[number] for number, kind in types.items() if kind == common)
+    for number, kind in types.items():
+        if kind == common or values[number] is None:
             continue
         try:
-            rows.append(json.loads(document))
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{path}, line {number + error.lineno - 1}, is not valid JSON ({error.msg}); write one object a line, "
-                "or one array of objects."
-            ) from error
-    if is_array:
-        (rows,) = rows
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{path}, row {number}, is no JSON object but a {type(row).__name__}; write columns and values."
+            pyarrow.array([values[number], usual])
+        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError):
+            odd[number] = (
+                f"has a value of another type than most rows in column {name!r}: {shown(values[number])}; correct it."
             )
-    columns = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
+    return odd
+
+
+def _require_texts(value: Any) -> None:
+    if isinstance(value, str):
+        require_unicode(value)
+    elif isinstance(value, (list, dict)):
+        for inner in [*value, *value.values()] if isinstance(value, dict) else value:
+            _require_texts(inner)
+
+
+def _lines(path: Path, form: _Form, broken: set[int] | None = None) -> Iterator[str]:
+    """The lines of a text file with their ends, a byte order mark removed.
+
+    Args:
+        broken: takes the numbers of lines that aren't text, which come out changed then; None refuses them.
+    """
+    open_: Callable[[Path, str], Any] = gzip.open if path.name.lower().endswith(".gz") else open
+    encoding = form.encoding or "utf-8"
+    with open_(path, "rb") as file:
+        if "\n".encode(encoding) != b"\n":  # its lines can't be told apart before they are decoded
+            try:
+                yield from io.StringIO(file.read().decode(encoding), newline="")
+            except UnicodeError as error:
+                raise DataError(f"{path} {_no_text(form)}") from error
+            return
+        for number, line in enumerate(file, 1):
+            begins = "utf-8-sig" if number == 1 and encoding == "utf-8" else encoding
+            try:
+                yield line.decode(begins)
+            except UnicodeError as error:
+                if broken is None:
+                    raise DataError(f"{path}, line {number}, {_no_text(form)}") from error
+                broken.add(number)
+                yield line.decode(begins, "replace")
+
+
+def _no_text(form: _Form) -> str:
+    return f"is not {(form.encoding or 'utf-8').upper()} text; save the file as UTF-8, or name its --encoding."
+
+
+def _read_delimited(path: Path, suffix: str, form: _Form) -> _Parsed:
+    """A file with a header, parsed in the way that leaves the fewest rows unread.
+
+    GLUE's own TSV files have bare quotes in their texts, so that a TSV file may have no quoting; pandas quotes.
+    """
+    delimiter = form.delimiter or _separator(path, suffix, form)
+    limit = csv.field_size_limit(_LONGEST_FIELD)
+    try:
         try:
-            columns[name] = pyarrow.array([row.get(name) for row in rows])
-        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise DataError(
-                f"{path} has values that don't go together in column {name!r} ({_first_line(error)}); give them one "
-                "type."
-            ) from error
-    return datasets.Dataset(pyarrow.table(columns))
+            found = _parse_delimited(path, delimiter, form, csv.QUOTE_MINIMAL)
+        except DataError:
+            if delimiter != "\t":
+                raise
+            found = _parse_delimited(path, delimiter, form, csv.QUOTE_NONE)
+        if delimiter == "\t" and found.bad:
+            raw = _parse_delimited(path, delimiter, form, csv.QUOTE_NONE)
+            found = raw if len(raw.bad) < len(found.bad) else found
+    finally:
+        csv.field_size_limit(limit)
+    twice = next((name for name in found.header if found.header.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path} has the column {twice!r} more than once; rename one of them in the header.")
+    return found
+
+
+def _separator(path: Path, suffix: str, form: _Form) -> str:
+    """What the suffix says, unless the header has one field by that and several by another."""
+    usual = _DELIMITERS[suffix]
+    header = next((line for line in _lines(path, form, set()) if line.strip()), "")
+    counts = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in _SEPARATORS}
+    others = [mark for mark, count in counts.items() if count > 1]
+    if counts[usual] > 1 or not others:
+        return usual
+    if len(others) > 1:
+        marks = " and ".join(map(repr, others))
+        raise DataError(f"{path} has {marks} in its header, but no {usual!r}: name its delimiter with --delimiter.")
+    return others[0]
+
+
+def _parse_delimited(path: Path, delimiter: str, form: _Form, quoting: Any) -> _Parsed:
+    parsed, header, row, line = _Parsed(), [], 0, 1
+    broken: set[int] | None = None if form.skipped is None else set()
+    reader = csv.reader(_lines(path, form, broken), delimiter=delimiter, quoting=quoting, strict=True)
+    while True:
+        problem = None
+        try:
+            fields = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            fields, problem = [""], f"can't be read: {error}; check its quotes."
+        first, line = line, reader.line_num + 1
+        if not fields:
+            continue
+        if not header:
+            if problem is None and broken:
+                problem = _no_text(form)
+            if problem is not None:
+                raise DataError(f"{path}, line {first}, {problem}")
+            header = parsed.header = [name.strip() or f"column {index}" for index, name in enumerate(fields, 1)]
+            continue
+        row += 1
+        several = reader.line_num > first
+        if problem is None and broken and not broken.isdisjoint(range(first, line)):
+            problem = _no_text(form)
+        elif problem is not None and several:
+            # One quote too many makes one row of all that follow, so that this isn't a row that could be left out.
+            raise DataError(f"{path}, row {row} (line {first}), {problem}")
+        elif problem is None and len(fields) != len(header):
+            problem = (
+                f"has {len(fields)} fields, but the header has {len(header)}; put quotes around a text that holds "
+                f"{delimiter!r} or a quote, or name another delimiter with --delimiter."
+            )
+        elif (
+            problem is None
+            and several
+            and delimiter == "\t"
+            and any("\t" in field and "\n" in field for field in fields)
+        ):
+            problem = "has a quoted field that goes on in the next line and holds a tab; write one row a line."
+        if problem is None:
+            parsed.rows[row] = dict(zip(header, fields, strict=True))
+        else:
+            parsed.refuse(row, first, problem)
+    return parsed
+
+
+def _read_json(path: Path, form: _Form) -> _Parsed:
+    """One JSON object a line, or one array of objects."""
+    broken: set[int] | None = None if form.skipped is None else set()
+    lines = list(_lines(path, form, broken))
+    start = next((line.lstrip() for line in lines if line.strip()), "")
+    if start.startswith("["):
+        if broken:
+            raise DataError(f"{path}, line {min(broken)}, {_no_text(form)}")
+        return _parse_array(path, "".join(lines))
+    parsed, row = _Parsed(), 0
+    for number, document in enumerate(lines, 1):
+        if not document.strip():
+            continue
+        row += 1
+        try:
+            if broken and number in broken:
+                raise ValueError(_no_text(form).rstrip("."))
+            _add_object(parsed, row, read_json(document))
+        except ValueError as error:
+            why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            if form.skipped is None:
+                raise _no_json(path, number, why) from error
+            parsed.refuse(row, number, f"is not valid JSON ({why}).")
+    return parsed
+
+
+def _parse_array(path: Path, text: str) -> _Parsed:
+    parsed = _Parsed()
+    try:
+        rows = read_json(text)
+    except json.JSONDecodeError as error:
+        raise _no_json(path, error.lineno, error.msg) from error
+    except ValueError as error:
+        raise _no_json(path, 1, str(error)) from error
+    for number, row in enumerate(rows, 1):
+        _add_object(parsed, number, row)
+    return parsed
+
+
+def _add_object(parsed: _Parsed, number: int, row: Any) -> None:
+    if isinstance(row, dict):
+        parsed.rows[number] = row
+    else:
+        parsed.bad[number] = f"is no JSON object but a {type(row).__name__}; write columns and values."
+
+
+def _no_json(path: Path, line: int, why: str) -> DataError:
+    return DataError(
+        f"{path}, line {line}, is not valid JSON ({why}); write one object a line, or one array of objects."
+    )
 
 
 # --- directories and the hub ------------------------------------------------------------------------------
@@ -206,6 +449,8 @@ def _read_named(source: str, split: str | None) -> datasets.Dataset:
                 loaded = _load_directory(path, config, split)
             else:
                 loaded = datasets.load_dataset(name, config or None, split=split)
+    except DataError:
+        raise
     except Exception as error:  # `datasets` raises some twenty classes here, with no common base
         raise DataError(f"{source} can't be loaded as a data set: {_first_line(error)}") from error
     if isinstance(loaded, datasets.DatasetDict):
@@ -219,6 +464,7 @@ def _read_named(source: str, split: str | None) -> datasets.Dataset:
 
 def _load_directory(path: Path, config: str, split: str | None) -> Any:
     """A directory of data files, or one that `save_to_disk` wrote; without a cache that could go stale."""
+    _require_regular(str(path), path.rglob("*"))
     if (path / "state.json").is_file():
         saved = datasets.load_from_disk(str(path))
         return datasets.DatasetDict({str(saved.split or "train"): saved})
