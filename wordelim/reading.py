@@ -330,7 +330,8 @@ def _separator(path: Path, suffix: str, form: _Form) -> str:
 
 
 def _parse_delimited(path: Path, delimiter: str, form: _Form, quoting: Any) -> _Parsed:
-    parsed, header, row, line = _Parsed(), [], 0, 1
+    parsed, row, line = _Parsed(), 0, 1
+    header: list[str] = []
     broken: set[int] | None = None if form.skipped is None else set()
     reader = csv.reader(_lines(path, form, broken), delimiter=delimiter, quoting=quoting, strict=True)
     while True:

@@ -52,6 +52,7 @@ class Skipped:
 
     def __init__(self) -> None:
         self.reasons: dict[int, str] = {}
+        self._total = 0
 
     def __len__(self) -> int:
         return len(self.reasons)
@@ -60,11 +61,11 @@ class Skipped:
         """The data set without some of its rows.
 
         Args:
-            data: what earlier calls have left of the source.
+            data: what earlier calls have left of the source, or its first rows.
             bad: why a row can't be used, by its number in ``data``, from 1.
 
         Raises:
-            DataError: more than half of the source's rows are left out now.
+            DataError: more than half of the source's rows are left out then.
         """
         total = len(data) + len(self)
         numbers = [number for number in range(1, total + 1) if number not in self.reasons]
@@ -74,10 +75,11 @@ class Skipped:
     def add(self, bad: Mapping[int, str], total: int) -> None:
         """Note rows by their numbers in a source of ``total`` rows; DataError where they are more than half of it."""
         self.reasons |= bad
-        if 2 * len(self) > total:
+        self._total = max(self._total, total)
+        if 2 * len(self) > self._total:
             row = min(self.reasons)
             raise DataError(
-                f"{len(self)} of {total} rows can't be used, too many to leave out; the first, row {row}, "
+                f"{len(self)} of {self._total} rows can't be used, too many to leave out; the first, row {row}, "
                 f"{self.reasons[row]}"
             )
 

@@ -316,7 +316,11 @@ def _bad(name):
         case "choice":
             return "choice", _changed(chosen(8), 5, label=3), "Row 6 has the label 3, which is none of its 3 choices"
         case "query":
-            return "ranking", _changed(ranked(8), 5, label=0), "Row .* has the query 'good film .*', which has no relevant document"
+            return (
+                "ranking",
+                _changed(ranked(8), 5, label=0),
+                "Row .* has the query 'good film .*', which has no relevant document",
+            )
         case "score":
             rows = alike(8).remove_columns("score").add_column("score", ["x"] * 8)
             return "similarity", rows, "Row 1 has the label 'x', which is no finite number"

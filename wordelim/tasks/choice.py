@@ -234,7 +234,7 @@ def _readings(value: Any, choices: _Choices) -> dict[str, int]:
             found["text"] = texts.index(text.casefold())
         if len(text) == 1 and text.upper() in _LETTERS[:count]:
             found["letter"] = _LETTERS.index(text.upper())
-        if index in range(count) and (not is_truth(value) or (count == 2 and "text" not in found)):
+        if index is not None and 0 <= index < count and (not is_truth(value) or (count == 2 and "text" not in found)):
             found["number"] = index
     if not found:
         raise Unusable(
