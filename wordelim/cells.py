@@ -211,7 +211,7 @@ class _Literal:
         return found
 
     def _value(self, depth: int) -> Any:
-        if depth > _DEEPEST:
+        if depth >= _DEEPEST:
             raise ValueError(self.text)
         if self._take("["):
             return self._list(depth)

@@ -319,7 +319,7 @@ def _bad(name):
             return (
                 "ranking",
                 _changed(ranked(8), 5, label=0),
-                "Row .* has the query 'good film .*', which has no relevant document",
+                "Row 5 has the query 'good film .*', which has no relevant document",
             )
         case "score":
             rows = alike(8).remove_columns("score").add_column("score", ["x"] * 8)
