@@ -240,7 +240,7 @@ def plan(
         "columns": ", ".join(ready.columns.used),
         **{
             name: f"{len(part.lengths)} texts, {np.mean(part.lengths):.0f} tokens on average, {part.truncated} cut"
-            + (f", {len(skipped[name])} rows left out" if name in skipped and len(skipped[name]) else "")
+            + (f", rows left out: {len(skipped[name])}" if name in skipped and len(skipped[name]) else "")
             for name, part in ready.encoded.items()
         },
         "search": "none: keep is given"
