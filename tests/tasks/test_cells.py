@@ -215,7 +215,8 @@ def test_numbers_that_may_count_from_0_or_1_are_no_choices(make_tokenizer):
     with pytest.raises(DataError, match="may count from 0 or from 1"):
         labels(**listed, answerKey=["1", "2"])
     assert labels(**listed, answerKey=["B", "A"]) == [1, 0]
-    assert labels(**columns, answer=["2", "1"]) == [1, 0]
+    for one, two in ((1, 2), ("1", "2"), (1.0, 2.0), ("1.0", "2.0")):
+        assert labels(**columns, answer=[two, one]) == [1, 0]
     assert labels(**columns, label=[1, 0]) == [1, 0]
     with pytest.raises(DataError, match="may be the number of one choice or the key of another"):
         labels(**columns, label=[1, 1])

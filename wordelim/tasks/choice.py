@@ -222,7 +222,7 @@ def _readings(value: Any, choices: _Choices) -> dict[str, int]:
     text, index = str(value).strip(), whole(value)
     found = {}
     keys = {key.casefold(): at for at, key in enumerate(choices.keys)}
-    key = str(index) if index is not None and index != value else text
+    key = text if index is None or is_truth(value) else str(index)
     at = keys.get(text.casefold(), keys.get(key.casefold()))
     if at is not None:
         found["key"] = at
