@@ -1,8 +1,8 @@
 """The rows of a text file: CSV, TSV or JSON.
 
 They are parsed here, not by `datasets`: its CSV reader turns the texts "NA" and "null" into missing values and fills
-short rows, and its errors name no line. So every value of a CSV or TSV file is text, and a broken row is refused, or left
-out, with its number.
+short rows, and its errors name no line. So every value of a CSV or TSV file is text, and a broken row is refused, or
+left out, with its number.
 """
 
 from __future__ import annotations
