@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .progress import progress
-from .run import Config, Debug, Json, errors, print_json
+from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
 
 __all__ = ["command"]
 
@@ -39,6 +39,9 @@ def command(
     text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of the label; none is needed.")] = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    skip_bad_rows: SkipBadRows = False,
     seed: Annotated[int, typer.Option(help="Seed of the choice of texts.")] = 0,
     device: Annotated[str | None, typer.Option(help="Device, such as cpu or cuda; found unless given.")] = None,
     as_json: Json = False,
@@ -78,12 +81,16 @@ def command(
             text=text,
             text_pair=text_pair,
             label=label,
+            delimiter=delimiter,
+            encoding=encoding,
+            skip_bad_rows=skip_bad_rows,
             device=device,
             speed=speed,
             progress=show,
             **settings,
         )
     print_json(report) if as_json else print_bench(report)
+    list_skipped(report["data"])
     if output is not None:
         errors.print(f"Written: {write_report(report, output)}")
     if html is not None:

@@ -8,7 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from .progress import progress
-from .run import NOT_MET, Config, Debug, Json, errors, insist, print_json
+from .run import (
+    NOT_MET,
+    Config,
+    Debug,
+    Delimiter,
+    Encoding,
+    Json,
+    LabelColumn,
+    SkipBadRows,
+    errors,
+    insist,
+    list_skipped,
+    print_json,
+)
 
 __all__ = ["command"]
 
@@ -35,7 +48,10 @@ def command(
     batch_size: Annotated[int, typer.Option(help="Texts a step.")] = 32,
     text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    label: LabelColumn = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    skip_bad_rows: SkipBadRows = False,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     device: Annotated[str | None, typer.Option(help="Device, such as cpu or cuda; found unless given.")] = None,
     as_json: Json = False,
@@ -80,12 +96,16 @@ def command(
             text=text,
             text_pair=text_pair,
             label=label,
+            delimiter=delimiter,
+            encoding=encoding,
+            skip_bad_rows=skip_bad_rows,
             device=device,
             progress=show,
             **settings,
         )
     report = result.report
     print_json(report) if as_json else print_check(report)
+    list_skipped(report["data"])
     for path, form in ((junit, gate_junit), (markdown, gate_markdown), (html, render_html)):
         if path is not None:
             errors.print(f"Written: {write_whole(form(report), path)}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .progress import progress
-from .run import Config, Debug, Json, finish, insist, print_json
+from .run import Config, Debug, Delimiter, Encoding, Json, LabelColumn, SkipBadRows, finish, insist, print_json
 
 __all__ = ["command"]
 
@@ -71,7 +71,10 @@ def command(
     max_length: Annotated[int | None, typer.Option(help="Cut texts at this many tokens.")] = None,
     text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    label: LabelColumn = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    skip_bad_rows: SkipBadRows = False,
     seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
     device: Annotated[str | None, typer.Option(help="Device, such as cpu or cuda; found unless given.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output directory when it holds a model.")] = False,
@@ -122,6 +125,7 @@ def command(
     }
     data: dict[str, Any] = {"train": train, "validation": validation, "test": test}
     columns: dict[str, Any] = {"text": text, "text_pair": text_pair, "label": label}
+    columns |= {"delimiter": delimiter, "encoding": encoding, "skip_bad_rows": skip_bad_rows}
     if dry_run:
         planned = plan(model_dir, **data, **columns, output=output, device=device, force=force, **settings)
         print_json(planned) if as_json else print_plan(planned)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .progress import progress
-from .run import Debug, Json, errors, print_json
+from .run import Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
 
 __all__ = ["command"]
 
@@ -27,6 +27,9 @@ def command(
     limit: Annotated[int, typer.Option(help="With --audit: most texts to follow.", min=1)] = 500,
     text_column: Annotated[str | None, typer.Option(help="With --audit: column of the text.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="With --audit: column of the second text.")] = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    skip_bad_rows: SkipBadRows = False,
     html: Annotated[Path | None, typer.Option(help="Write the page to this file too.")] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -44,8 +47,11 @@ def command(
     if html is not None:
         require_writable(html)
     if audit is not None:
-        found = _audit(model_dir, audit, watch, limit, text_column, pair_column)
+        columns = {"text": text_column, "text_pair": pair_column}
+        form = {"delimiter": delimiter, "encoding": encoding, "skip_bad_rows": skip_bad_rows}
+        found = _audit(model_dir, audit, watch, limit, {**columns, **form})
         print_json(found) if as_json else print_audit(found)
+        list_skipped(found)
         _write(html, lambda: render_audit(found, model=Path(model_dir).name, source=Path(audit).name))
         return
     from wordelim.explain import explain
@@ -71,18 +77,13 @@ def _open(model_dir: str) -> tuple[Any, Any]:
     return load(model_dir).float(), open_tokenizer(model_dir)
 
 
-def _audit(
-    model_dir: str, data: str, watch: str | None, limit: int, text: str | None, text_pair: str | None
-) -> dict[str, Any]:
+def _audit(model_dir: str, data: str, watch: str | None, limit: int, form: dict[str, Any]) -> dict[str, Any]:
     from wordelim.audit import NEGATIONS, audit
-    from wordelim.reading import read
 
     words = NEGATIONS if watch is None else {word.strip().casefold() for word in watch.split(",")}
     model, tokenizer = _open(model_dir)
     with progress() as show:
-        return audit(
-            model, tokenizer, read(data), text=text, text_pair=text_pair, watch=words, limit=limit, progress=show
-        )
+        return audit(model, tokenizer, data, watch=words, limit=limit, progress=show, **form)
 
 
 def _write(path: Path | None, render: Any) -> None:

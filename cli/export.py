@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .progress import progress
-from .run import Config, Debug, Json, errors, print_json
+from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
 
 __all__ = ["command"]
 
@@ -23,6 +23,9 @@ def command(
     ] = None,
     text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    skip_bad_rows: SkipBadRows = False,
     max_length: Annotated[int | None, typer.Option(help="Cut these texts at this many tokens.")] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 23.")] = 20,
     speed: Annotated[
@@ -55,6 +58,9 @@ def command(
             data=data,
             text=text,
             text_pair=text_pair,
+            delimiter=delimiter,
+            encoding=encoding,
+            skip_bad_rows=skip_bad_rows,
             max_length=max_length,
             opset=opset,
             speed=speed,
@@ -64,6 +70,7 @@ def command(
             progress=show,
         )
     print_json(report) if as_json else print_export(report)
+    list_skipped(report)
     if report["retention"] is None:
         errors.print(f"{model_dir} isn't compressed: it was exported dense.")
     errors.print(f"Written: {output}")

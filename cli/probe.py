@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .progress import progress
-from .run import Config, Debug, Json, errors, print_json
+from .run import Config, Debug, Delimiter, Encoding, Json, LabelColumn, SkipBadRows, errors, list_skipped, print_json
 
 __all__ = ["command"]
 
@@ -26,7 +26,10 @@ def command(
     batch_size: Annotated[int, typer.Option(help="Texts a batch.")] = 32,
     text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    label: LabelColumn = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    skip_bad_rows: SkipBadRows = False,
     seed: Annotated[int, typer.Option(help="Seed of the choice of texts.")] = 0,
     device: Annotated[str | None, typer.Option(help="Device, such as cpu or cuda; found unless given.")] = None,
     as_json: Json = False,
@@ -55,8 +58,10 @@ def command(
         "seed": seed,
     }
     columns: dict[str, Any] = {"text": text, "text_pair": text_pair, "label": label}
+    columns |= {"delimiter": delimiter, "encoding": encoding, "skip_bad_rows": skip_bad_rows}
     with progress() as show:
         report = probe(model_dir, validation=validation, device=device, progress=show, **columns, **settings)
     print_json(report) if as_json else print_probe(report)
+    list_skipped(report["data"])
     if output is not None:
         errors.print(f"Written: {write_report(report, output)}")

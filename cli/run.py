@@ -17,12 +17,27 @@ from wordelim.errors import NotMetError, WordelimError
 from wordelim.printable import json_text, one_line
 from wordelim.report.console import PlainConsole
 
-from .shared import Config, Debug, Json, with_shared_options
+from .shared import Config, Debug, Delimiter, Encoding, Json, LabelColumn, SkipBadRows, with_shared_options
 
 if TYPE_CHECKING:
     from wordelim.compress import CompressionResult
 
-__all__ = ["NOT_MET", "Config", "Debug", "Json", "errors", "finish", "guarded", "insist", "print_json"]
+__all__ = [
+    "NOT_MET",
+    "Config",
+    "Debug",
+    "Delimiter",
+    "Encoding",
+    "Json",
+    "LabelColumn",
+    "SkipBadRows",
+    "errors",
+    "finish",
+    "guarded",
+    "insist",
+    "list_skipped",
+    "print_json",
+]
 
 FAILED, NOT_MET, INTERRUPTED = 1, 3, 130
 """Exit codes: an error; the drop or the speed-up asked for was not reached; Ctrl-C."""
@@ -117,11 +132,24 @@ def print_json(data: Mapping[str, Any]) -> None:
     typer.echo(json_text(data))
 
 
+def list_skipped(data: Mapping[str, Any], name: str = "") -> None:
+    """Say on stderr how many rows of a data set were left out, and why the first were."""
+    if "skipped" not in data:
+        return
+    count, rows = data["skipped"]["count"], data["skipped"]["rows"]
+    errors.print(f"Left out of the {name + ' ' if name else ''}data: {count} {'row' if count == 1 else 'rows'}.")
+    for row in rows:
+        errors.print(f"- Row {row['row']} {row['reason']}")
+    if count > len(rows):
+        errors.print(f"- And {count - len(rows)} more.")
+
+
 def finish(result: CompressionResult) -> None:
     """Say on stderr what was cut and what was written, and leave with the exit code that the result deserves."""
     from wordelim.report.readable import READABLE
 
     for name, part in result.report["data"].items():
+        list_skipped(part, name)
         if name != "columns" and part["truncated"]:
             errors.print(
                 f"{part['truncated']} of {part['examples']} {name} texts were longer than {part['longest']} tokens and "

@@ -11,7 +11,18 @@ import typer
 
 from wordelim.files import UnreadableError, read_toml
 
-__all__ = ["Config", "Debug", "Json", "Quiet", "Verbose", "with_shared_options"]
+__all__ = [
+    "Config",
+    "Debug",
+    "Delimiter",
+    "Encoding",
+    "Json",
+    "LabelColumn",
+    "Quiet",
+    "SkipBadRows",
+    "Verbose",
+    "with_shared_options",
+]
 
 
 def _read_config(context: typer.Context, value: Path | None) -> Path | None:
@@ -47,6 +58,15 @@ Config = Annotated[
         help="TOML file with options by the same names; the command line goes before it.",
     ),
 ]
+Delimiter = Annotated[
+    str | None, typer.Option(help="Between the fields of CSV and TSV files, such as ';' or tab; found unless given.")
+]
+Encoding = Annotated[str | None, typer.Option(help="Of text files, such as cp1252 or utf-16; UTF-8 unless given.")]
+SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that can't be used, and list them.")]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the label; or, comma-separated, of 0 and 1 for each of a text's several labels."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and what libraries log.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
@@ -59,7 +79,8 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "debug": (Debug, False),
 }
 _PANELS = {
-    "Data": "train validation test data baseline_report examples max_length text text_pair label",
+    "Data": "train validation test data baseline_report examples max_length text text_pair label "
+    "delimiter encoding skip_bad_rows",
     "Goal": "max_drop target_speedup flops_budget speeds cost min_speedup strict confidence metric",
     "Search": "method keep search_epochs retention_lr price form",
     "Retraining": "no_retrain epochs learning_rate seeds report_to",

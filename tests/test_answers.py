@@ -325,5 +325,5 @@ def test_a_stored_report_that_holds_no_numbers_is_refused(head, name, tmp_path):
         first = [value, *answers[0][1:]] if isinstance(answers[0], list) else value
         damaged = {**report, "answers": {**report["answers"], "compressed": [first, *answers[1:]]}}
         path.write_text(json.dumps(damaged).replace(f'"{value}"', value), encoding="utf-8")
-        with pytest.raises(DataError, match="is damaged|which is no number"):
+        with pytest.raises(DataError, match=r"is damaged|which is no number"):
             check(None, folder / "fast", data=data, metric=metric, baseline_report=path)

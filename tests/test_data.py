@@ -1,5 +1,7 @@
 """Columns, encoding, fingerprints and carving; all on data sets and tokenizers made here."""
 
+import copy
+
 import datasets
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from transformers import (
 )
 
 from wordelim.data import Columns, carve, encode, find_columns, fingerprint, usable_positions
-from wordelim.errors import DataError
+from wordelim.errors import DataError, RowError
 from wordelim.reading import read
 
 WORDS = ["good", "bad", "film", "the", "a", "plot", "is", "it", "was", "not", "very", "one", "two", "three"]
@@ -147,6 +149,15 @@ def test_what_is_cut_is_counted(tokenizer, rows, limit, paired):
     assert encoded.lengths == [min(length, limit) for length in whole]
     assert encoded.truncated == sum(length > limit for length in whole)
     assert "labels" not in encoded.dataset.column_names
+
+
+def test_a_special_token_of_the_users_own_is_a_text(tokenizer):
+    own = copy.deepcopy(tokenizer)
+    own.add_special_tokens({"additional_special_tokens": ["<url>"]})
+    assert encode(table(text=["<url>", "[UNK]"]), own, Columns("text"), config()).lengths == [3, 3]
+    for text in ("[SEP]", "[CLS][PAD]"):
+        with pytest.raises(RowError, match="Row 2 has a text of special tokens alone"):
+            encode(table(text=["<url>", text]), own, Columns("text"), config())
 
 
 def test_pairs_keep_their_segments_and_may_lack_the_second_text(tokenizer):

@@ -134,3 +134,9 @@ def test_a_text_of_special_tokens_alone(letters):
     explanation = explain(*letters, "[SEP] [CLS]")
     assert all(word.part is None or word.text in ("[SEP]", "[CLS]") for word in explanation.words)
     assert len(explanation.tokens) == 4
+
+
+@pytest.mark.parametrize("texts", [("good \ud83d film",), ("good film", "\udc80")])
+def test_half_a_character_is_refused(letters, texts):
+    with pytest.raises(DataError, match=r"The text has half a character, '\\ud"):
+        explain(*letters, *texts)

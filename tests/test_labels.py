@@ -53,7 +53,7 @@ def test_classes(names, values, ids):
         (("negative", "positive"), [0.0, float("nan")], "Row 2 has no label"),
         (("a", "A", "B"), ["a", "b", "Ä"], "Row 3"),
         (("b", "a", "A"), ["a", "A", " a"], "Row 3 has the label ' a'"),
-        (("negative", "positive"), ["positive", "0"], "mix names and ids: row 2 has '0'"),
+        (("negative", "positive"), ["positive", "0"], "Row 2 has an id as its label, '0', where others have names"),
         (STARS, ["1", "2"], "read as names .* and as ids"),
     ],
 )

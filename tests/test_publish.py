@@ -51,10 +51,11 @@ def fast(make_model, make_tokenizer, make_texts, tmp_path_factory):
         np.median(logits_of(model, encoded, Task(model.config, tokenizer)), axis=0)
     )
     labels = logits_of(model, encoded, Task(model.config, tokenizer)).argmax(1).tolist()
-    train = validation = datasets.Dataset.from_dict({"text": texts["text"], "label": labels})
+    validation = datasets.Dataset.from_dict({"text": texts["text"], "label": labels})
+    train = datasets.Dataset.from_dict({"text": [*texts["text"], "[SEP]"], "label": [*labels, 0]})
     model.save_pretrained(folder / "dense")
     tokenizer.save_pretrained(folder / "dense")
-    options = {"keep": [0, 0, 0], "max_drop": 100, "retrain": False, "measure_speed": False}
+    options = {"keep": [0, 0, 0], "max_drop": 100, "retrain": False, "measure_speed": False, "skip_bad_rows": True}
     wordelim.compress(folder / "dense", train=train, validation=validation, output=folder / "fast", **options)
     return folder / "fast"
 
@@ -75,6 +76,7 @@ def test_texts_and_paths_stay_at_home(fast, tmp_path):
     kept = json.loads((fast / "wordelim_report.json").read_text())
     texts = [text for row in kept["validation"]["worst_flips"] for text in row["texts"]]
     assert texts
+    (skipped,) = kept["data"]["train"]["skipped"]["rows"]
     push(fast, "me/fast", api=Hub(tmp_path))
     push(fast, "me/open", texts=True, api=Hub(tmp_path))
     for name in ("wordelim_report.json", "report.html"):
@@ -82,6 +84,9 @@ def test_texts_and_paths_stay_at_home(fast, tmp_path):
         assert texts[0] not in closed
         assert texts[0] in opened
         assert str(fast.parent) not in closed + opened
+        assert skipped["reason"] not in closed
+    public = json.loads((tmp_path / "me" / "fast" / "wordelim_report.json").read_text())
+    assert public["data"]["train"]["skipped"] == {"count": 1}
 
 
 def test_a_hub_that_refuses_and_what_isnt_compressed(fast, tmp_path):

@@ -3,14 +3,19 @@
 import csv
 import gzip
 import json
+import os
+import socket
 
 import datasets
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wordelim.errors import DataError
 from wordelim.reading import read
+from wordelim.rows import Skipped
 
 ROWS = {"text": ['a "good", film', "NA"], "label": ["1", "0"]}
 CSV = 'text,label\n"a ""good"", film",1\nNA,0\n'
@@ -112,7 +117,6 @@ def test_what_csv_and_json_write_comes_back(tmp_path, rows):
         ("a.csv", 'text,label\n"x"y,1\n', r"a.csv, row 1 \(line 2\), can't be read"),
         ("a.csv", "text,text\nx,1\n", "the column 'text' more than once"),
         ("a.tsv", "text\tlabel\nx\t1\ny\n", r"a.tsv, row 2 \(line 3\), has 1 fields"),
-        ("a.tsv", 'text\tlabel\n"x\n y"\t1\n', r"a.tsv, row 1 \(line 2\), has 1 fields"),
         ("a.jsonl", '{"text": "x"}\n{"text": \n', "a.jsonl, line 2, is not valid JSON"),
         ("a.jsonl", '{"text": "x"}\n\n5\n', "a.jsonl, row 2, is no JSON object but a int"),
         ("a.json", '[{"text": "x"},\n {"text" "y"}]', "a.json, line 2, is not valid JSON"),
@@ -214,3 +218,151 @@ def test_a_saved_data_set_is_loaded(tmp_path):
     for name, splits in (("one", "train"), ("two", "a, b")):
         with pytest.raises(DataError, match=rf"has the splits {splits}; choose one"):
             read(tmp_path / name, split="c")
+
+
+# --- separators and encodings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_separator_is_found_or_named(tmp_path, name, mark):
+    text = f'text{mark}label\n"a ""good"", film"{mark}1\nNA{mark}0\n'
+    assert read(write(tmp_path / name, text)).to_dict() == ROWS
+    assert read(tmp_path / name, delimiter="tab" if mark == "\t" else mark).to_dict() == ROWS
+
+
+def test_a_separator_in_doubt_is_asked_for(tmp_path):
+    path = write(tmp_path / "a.csv", "text;label|more\nx;1|2\n")
+    with pytest.raises(DataError, match=r"a.csv has ';' and '\|' in its header, but no ','.*--delimiter"):
+        read(path)
+    assert read(path, delimiter=";").to_dict() == {"text": ["x"], "label|more": ["1|2"]}
+    assert read(write(path, "text\nx;y\n")).to_dict() == {"text": ["x;y"]}
+    for mark in ("", ";;", '"', "\n", "a"):
+        with pytest.raises(DataError, match="can't stand between fields"):
+            read(path, delimiter=mark)
+
+
+def test_a_quoted_field_of_a_tsv_file_may_have_lines(tmp_path):
+    path = write(tmp_path / "a.tsv", 'text\tlabel\n"good\nfilm"\t1\n"say ""no"""\t0\n')
+    assert read(path)["text"][:] == ["good\nfilm", 'say "no"']
+    # GLUE doesn't quote: quotes of different rows that meet make no field.
+    path = write(tmp_path / "b.tsv", 'text\tlabel\n"good\t1\nand bad"\t0\n"x" y\t1\n"z\t0\n')
+    assert read(path)["text"][:] == ['"good', 'and bad"', '"x" y', '"z']
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "latin-1", "cp1252", "utf-16", "utf-32-le", "gbk"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json"])
+def test_an_encoding_is_taken(tmp_path, name, encoding):
+    mark = "\t" if name == "a.tsv" else ","
+    text = f"text{mark}label\nné\u00a7{mark}1\n" if "json" not in name else '{"text": "né\u00a7", "label": "1"}\n'
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    assert read(tmp_path / name, encoding=encoding).to_dict() == {"text": ["né\u00a7"], "label": ["1"]}
+    if "utf" not in encoding.casefold():
+        with pytest.raises(DataError, match=r"is not UTF-8 text; .*--encoding"):
+            read(tmp_path / name)
+
+
+def test_an_encoding_that_is_none_is_refused(tmp_path):
+    path = write(tmp_path / "a.csv", CSV)
+    for encoding in ("utf-9", "rot13", "hex", "", "a\0b"):
+        with pytest.raises(DataError, match=r"The encoding .* is unknown"):
+            read(path, encoding=encoding)
+    with pytest.raises(DataError, match=r"a.csv is not UTF-16 text"):
+        read(write(path, CSV + "xy" if len(CSV) % 2 else CSV + "x"), encoding="utf-16")
+
+
+# --- what is no table ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv.gz", "a.jsonl", "a.parquet", "a"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path, name, kind):
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    for source in (path, tmp_path):
+        with pytest.raises(DataError, match=f"{name} is no regular file but a pipe, a socket or a device"):
+            read(source)
+    with pytest.raises(DataError, match="is no regular file"):
+        read(f"{tmp_path}::train")
+
+
+def test_a_name_that_is_too_long_is_refused():
+    with pytest.raises(DataError, match=r"can't be read .*check the path"):
+        read("x" * 5000 + ".csv")
+
+
+@pytest.mark.parametrize("text", ["[" * 50 + "]" * 50, "[" * 200_000, "9" * 5000, '{"a":' * 50 + "1" + "}" * 50])
+@pytest.mark.parametrize("form", ['{{"text": {}}}\n', '[{{"text": {}}}]'])
+def test_json_without_bounds_is_refused(tmp_path, text, form):
+    with pytest.raises(DataError, match=r"a.json, line 1, is not valid JSON \(it (is nested too deep|has a number of)"):
+        read(write(tmp_path / "a.json", form.format(text)))
+
+
+@pytest.mark.parametrize("value", ["\ud83d", ["x", "\udc00"], {"a": ["\ud800"]}])
+def test_half_a_character_is_refused_by_its_row(tmp_path, value):
+    rows = [{"x": value}, {"x": value}]
+    rows[0] = {"x": {"a": ["y"]} if isinstance(value, dict) else ["y"] if isinstance(value, list) else "y"}
+    for path in (
+        write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows))),
+        write(tmp_path / "a.json", json.dumps(rows)),
+    ):
+        with pytest.raises(DataError, match=r"row 2, has half a character, '\\ud"):
+            read(path)
+    with pytest.raises(DataError, match=r"a.json has values"):
+        read(write(tmp_path / "a.json", json.dumps([{"\ud800": 1}])))
+
+
+def test_columns_of_parquet_are_read_or_named(tmp_path):
+    def table(kind, value):
+        pyarrow.parquet.write_table(
+            pyarrow.table({"text": ["good"], "more": pyarrow.array([value], kind)}), tmp_path / "a.parquet"
+        )
+        return read(tmp_path / "a.parquet")
+
+    text, whole = pyarrow.string(), pyarrow.int64()
+    assert table(pyarrow.map_(text, whole), [("a", 1)])["more"][:] == [[{"key": "a", "value": 1}]]
+    for kind, value in (
+        (pyarrow.map_(text, pyarrow.map_(text, whole)), [("a", [("b", 1)])]),
+        (pyarrow.struct([("m", pyarrow.map_(text, whole))]), {"m": [("a", 1)]}),
+    ):
+        with pytest.raises(DataError, match=r"has the column 'more' of type .*map.*, which can't be read"):
+            table(kind, value)
+
+
+# --- rows that are left out ---------------------------------------------------------------------------------------
+
+BROKEN = {
+    "a.csv": 'text,label\na,1\nb\nc,0\n\x00\xff,1\n"d"e,1\nf,0\ng,1\n',
+    "a.tsv": "text\tlabel\na\t1\nb\nc\t0\n\x00\xff\t1\nd\te\t1\nf\t0\ng\t1\n",
+    "a.jsonl": '{"text": "a", "label": 1}\n{"text"\n{"text": "c", "label": 0}\n"\xff"\n5\n'
+    '{"text": "f", "label": 0}\n{"text": "g", "label": 1}\n',
+    "a.json": '[{"text": "a", "label": 1}, 3, {"text": "c", "label": 0}, {"text": "\\ud800", "label": 1},'
+    '{"text": ["e"], "label": 1}, {"text": "f", "label": 0}, {"text": "g", "label": 1}]',
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_rows_that_cannot_be_read_are_left_out_and_named(tmp_path, name):
+    (tmp_path / name).write_bytes(BROKEN[name].encode("latin-1"))
+    skipped = Skipped()
+    assert read(tmp_path / name, skipped=skipped)["text"][:] == ["a", "c", "f", "g"]
+    assert list(skipped.reasons) == sorted(skipped.reasons) == [2, 4, 5]
+    assert skipped.to_dict()["skipped"]["count"] == 3
+    with pytest.raises(DataError, match=name):
+        read(tmp_path / name)
+
+
+def test_a_file_of_which_little_is_left_is_refused(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\na\nb\nc,0\n")
+    with pytest.raises(DataError, match=r"2 of 3 rows can't be used, too many to leave out; the first, row 1, has 1 f"):
+        read(path, skipped=Skipped())
+    # One quote too many is no row: all that follows would go with it.
+    path = write(tmp_path / "a.csv", 'text,label\n"a,1\nb,1\nc,0\n')
+    with pytest.raises(DataError, match="check its quotes"):
+        read(path, skipped=Skipped())

@@ -117,7 +117,7 @@ def pairs(make_texts):
 def scores(directory, pairs):
     """By wordelim, and by sentence-transformers."""
     subject = open_subject(directory)
-    task, _, encoded = encode_for(subject, pairs, {}, None)
+    task, _, _, encoded = encode_for(subject, pairs, {}, None)
     found = subject.logits(task, encoded.dataset, lambda done: None)[:, 0]
     model = sentence_transformers.SentenceTransformer(str(directory), device="cpu")
     vectors = [model.encode(pairs[name], convert_to_tensor=True) for name in ("sentence1", "sentence2")]

@@ -10,11 +10,13 @@ import datasets
 import numpy as np
 from transformers import PreTrainedModel
 
-from .data import find_columns
-from .errors import DataError
+from .data import Columns, find_columns, texts_in
+from .errors import DataError, RowError
 from .expected import expect
 from .explain import Explanation, explain
 from .graph.model import retention_of
+from .opening import Data, open_data
+from .rows import Skipped
 
 __all__ = ["NEGATIONS", "audit"]
 
@@ -32,10 +34,13 @@ _SHOWN = 20
 def audit(
     model: PreTrainedModel,
     tokenizer: Any,
-    data: datasets.Dataset,
+    data: Data,
     *,
     text: str | None = None,
     text_pair: str | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    skip_bad_rows: bool = False,
     watch: Collection[str] = NEGATIONS,
     limit: int = 500,
     seed: int = 0,
@@ -44,8 +49,10 @@ def audit(
     """Follow the words of many texts through a compressed model.
 
     Args:
-        data: texts; labels aren't needed.
+        data: texts, as a path, a hub name or a data set; labels aren't needed.
         text, text_pair: names of the columns, where they aren't the usual ones.
+        delimiter, encoding: of a data file, where they aren't the usual ones; see :func:`wordelim.reading.read`.
+        skip_bad_rows: leave out rows that can't be used, and list them in the result, instead of refusing them.
         watch: words that are counted by themselves, in any case; English ones that end in n't count as not.
         limit: how many texts, drawn at random, are followed at most.
 
@@ -60,9 +67,13 @@ def audit(
         DataError: the data set has no column of texts, no rows, or a row without text.
     """
     protected_first = retention_of(model).protected_first
+    skipped = Skipped() if skip_bad_rows else None
+    data = open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
     columns = find_columns(data, text=text, text_pair=text_pair, need_label=False)
     if not len(data):
         raise DataError("The data set has no rows; it needs at least one.")
+    if skipped is not None:
+        data = _usable(data, columns, skipped)
     chosen = sorted(np.random.default_rng(seed).permutation(len(data))[:limit].tolist())
     seen: defaultdict[str, list[int]] = defaultdict(list)
     watched: list[tuple[str, int]] = []
@@ -96,6 +107,7 @@ def audit(
     everything = [depth for depths in seen.values() for depth in depths]
     return {
         "texts": len(chosen),
+        **({} if skipped is None else skipped.to_dict()),
         "layers": layers,
         "seen_at_least": often,
         "earliest": rows[:_SHOWN],
@@ -106,6 +118,16 @@ def audit(
         "special": _row("special tokens", special, layers),
         "protected": {"positions": protected[0], "dropped": protected[1]},
     }
+
+
+def _usable(data: datasets.Dataset, columns: Columns, skipped: Skipped) -> datasets.Dataset:
+    for name, option in ((columns.text, "--text-column"), (columns.text_pair, "--pair-column")):
+        if name is not None:
+            try:
+                texts_in(data, name, option, blank_allowed=name != columns.text)
+            except RowError as error:
+                data = skipped.leave_out(data, error.rows)
+    return data
 
 
 def _text(value: Any, column: str, number: int, *, blank_allowed: bool) -> str:

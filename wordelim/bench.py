@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -38,6 +39,7 @@ from .opening import (
 )
 from .printable import bare_name
 from .retention import Retention
+from .rows import Skipped, encode_usable
 from .settings import BenchSettings
 from .stages import Progress
 from .tasks import task_for
@@ -53,7 +55,10 @@ def bench(
     data: Data,
     text: str | None = None,
     text_pair: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    skip_bad_rows: bool = False,
     device: str | torch.device | None = None,
     speed: float | None = None,
     progress: Progress = lambda stage, share: None,
@@ -67,7 +72,10 @@ def bench(
             layer alone give to ``base``, with nothing dropped and nothing trained. It may be an exported directory.
         data: texts such as the model meets in use: a path, a hub name, or a data set. Labels aren't needed, but where
             there are some they must be the model's.
-        text, text_pair, label: names of the columns, where they aren't the usual ones.
+        text, text_pair, label: names of the columns, where they aren't the usual ones; ``label`` may be several, of 0
+            and 1 each, where a text may have several labels.
+        delimiter, encoding: of data files, where they aren't the usual ones; see :func:`wordelim.reading.read`.
+        skip_bad_rows: leave out rows that can't be used, and list them in the report, instead of refusing them.
         device: where to compute; None for the accelerator that is there, else the processor.
         speed: one of those that ``compressed`` was made for; None for the one that its config names.
         settings: fields of :class:`wordelim.settings.BenchSettings`.
@@ -82,12 +90,14 @@ def bench(
     chosen = BenchSettings(**settings)
     columns = {"text": text, "text_pair": text_pair, "label": label}
     names = {"base": bare_name(base), "compressed": None if compressed is None else bare_name(compressed)}
+    skipped = Skipped() if skip_bad_rows else None
+    opened = partial(open_data, data, delimiter=delimiter, encoding=encoding, skipped=skipped)
     if is_exported(base) or (compressed is not None and is_exported(compressed)):
         if compressed is None:
             raise WordelimError(f"{base} is an exported program: name the compressed one to time it against.")
         if speed is not None:
             raise WordelimError(f"A program has one speed: leave {speed:g} out, or export the model at that speed.")
-        report = bench_programs(base, compressed, open_data(data), chosen, columns=columns, progress=progress)
+        report = bench_programs(base, compressed, opened(), chosen, columns=columns, skipped=skipped, progress=progress)
         return {**names, **report}
     place = open_device(device)
     if compressed is None:
@@ -100,10 +110,11 @@ def bench(
         move(dense, place),
         fast,
         tokenizer,
-        open_data(data),
+        opened(),
         chosen,
         columns=columns,
         embedding=embedding,
+        skipped=skipped,
         progress=progress,
     )
     return {**names, **report}
@@ -116,8 +127,9 @@ def bench_models(
     data: datasets.Dataset,
     settings: BenchSettings,
     *,
-    columns: Mapping[str, str | None] = MappingProxyType({}),
+    columns: Mapping[str, Any] = MappingProxyType({}),
     embedding: Embedding | None = None,
+    skipped: Skipped | None = None,
     progress: Progress = lambda stage, share: None,
 ) -> dict[str, Any]:
     """Time models on the same texts: throughput in batches and latency one text at a time, interleaved.
@@ -130,6 +142,7 @@ def bench_models(
         compressed: the one made from it, on the same device; None judges ``dense`` rewritten with nothing dropped.
         columns: ``text``, ``text_pair`` and ``label``, where they aren't the usual ones.
         embedding: how models without a head read texts; None as they are.
+        skipped: takes the rows that can't be used; None refuses them.
 
     Raises:
         WordelimError: the models, the data or a setting can't be used.
@@ -137,7 +150,7 @@ def bench_models(
     check_tokenizer(tokenizer)
     task = task_for(type(dense).__name__, dense.config, tokenizer, data, embedding=embedding)
     found = task.find_columns(data, **columns, need_label=False)
-    encoded = task.encode(data, found, max_length=settings.max_length)
+    data, encoded = encode_usable(task, data, found, max_length=settings.max_length, skipped=skipped)
     check_vocabulary(encoded.dataset, dense)
     layers = max(1, getattr(dense.config, "num_hidden_layers", 0))
     everything = Retention.keep_all(layers)
@@ -197,7 +210,7 @@ def bench_models(
         "attention": dense.config._attn_implementation,
         "retention": None if compressed is None else retention.to_dict(),
         "last_layer_cut_to_first_token": cost.first_token,
-        "data": {**describe(data, found, encoded), "lengths": encoded.spread},
+        "data": {**describe(data, found, encoded, skipped), "lengths": encoded.spread},
         "fixed_length": longest,
         "settings": asdict(settings),
         "measurements": measurements,

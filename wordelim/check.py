@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -26,6 +26,7 @@ from .graph.model import is_marked, retention_of
 from .opening import Data, open_data, open_device
 from .printable import bare_name
 from .protection import sizes_of
+from .rows import Skipped
 from .settings import Settings
 from .stages import Progress
 from .subject import Subject, encode_for, open_subject, require_same_task, task_of
@@ -91,7 +92,10 @@ def check(
     baseline_report: str | os.PathLike[str] | None = None,
     text: str | None = None,
     text_pair: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    skip_bad_rows: bool = False,
     device: str | None = None,
     progress: Progress = lambda stage, share: None,
     **settings: Any,
@@ -107,7 +111,10 @@ def check(
         data: labelled examples: a path, a hub name, or a data set.
         baseline_report: the report of an earlier check on the same data; the answers of *its* compressed model stand
             for the base's, which isn't run then.
-        text, text_pair, label: names of the columns, where they aren't the usual ones.
+        text, text_pair, label: names of the columns, where they aren't the usual ones; ``label`` may be several, of 0
+            and 1 each, where a text may have several labels.
+        delimiter, encoding: of data files, where they aren't the usual ones; see :func:`wordelim.reading.read`.
+        skip_bad_rows: leave out rows that can't be used, and list them in the report, instead of refusing them.
         device: where to compute; None for the accelerator that is there, else the processor.
         progress: called as the work goes on.
         settings: fields of :class:`CheckSettings`.
@@ -124,9 +131,10 @@ def check(
         raise WordelimError("A speed-up is measured against a model that runs: name the base model too.")
     place, stored = open_device(device), None if baseline_report is None else Baseline.read(baseline_report)
     subject = open_subject(compressed, device=place, batch_size=chosen.batch_size)
-    rows = open_data(data)
+    skipped = Skipped() if skip_bad_rows else None
+    rows = open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
     names = {"text": text, "text_pair": text_pair, "label": label}
-    task, columns, encoded = encode_for(subject, rows, names, chosen.max_length, chosen.metric)
+    task, columns, rows, encoded = encode_for(subject, rows, names, chosen.max_length, chosen.metric, skipped)
     metric = task.metric(chosen.metric)
     truth = task.truth(encoded.dataset)
     inputs = fingerprint(encoded.dataset)
@@ -202,7 +210,7 @@ def check(
         "result": {**result, "lengths": encoded.spread, **_flops(runs.get("base"), subject, encoded)},
         **({} if speed is None else {"speed": speed}),
         "labels": task_of(subject.config)[1],
-        "data": {**describe(rows, columns, encoded), "longest": max(encoded.lengths), "inputs": inputs},
+        "data": {**describe(rows, columns, encoded, skipped), "longest": max(encoded.lengths), "inputs": inputs},
         "settings": {**asdict(chosen), "metric": name_of(chosen.metric)},
         "seconds": round(time.perf_counter() - started, 1),
         **environment(place),

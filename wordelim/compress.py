@@ -6,9 +6,10 @@ import copy
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import datasets
@@ -32,6 +33,7 @@ from .printable import bare_name
 from .protection import bare_rules, protect_rules
 from .report.readable import readable
 from .retention import Retention
+from .rows import Skipped, encode_usable
 from .settings import Settings
 from .stages import Progress, Ready, Stages
 from .tasks import task_for, template_for
@@ -70,7 +72,10 @@ def compress(
     output: str | os.PathLike[str] | None = None,
     text: str | None = None,
     text_pair: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    skip_bad_rows: bool = False,
     device: str | torch.device | None = None,
     force: bool = False,
     resume: bool = False,
@@ -85,6 +90,10 @@ def compress(
         output: where the compressed model goes, if its drop is within bounds; if it isn't, the report alone goes
             beside, to ``OUTPUT.wordelim_report.json`` and ``OUTPUT.report.html`` (``OUTPUT.report.md`` without plotly).
             None writes nothing.
+        text, text_pair, label: names of the columns, where they aren't the usual ones; ``label`` may be several, of 0
+            and 1 each, where a text may have several labels.
+        delimiter, encoding: of data files, where they aren't the usual ones; see :func:`wordelim.reading.read`.
+        skip_bad_rows: leave out rows that can't be used, and list them in the report, instead of refusing them.
         device: where to compute; None for the accelerator that is there, else the processor.
         force: replace ``output`` when it is a model already, and forget what an unfinished run left.
         resume: go on with a run that was killed, of the same model, data and settings, from what it left in
@@ -109,6 +118,7 @@ def compress(
     embedding = embedding_of(beside_model, type(model).__name__, settings.get("pooling"))
     chosen = replace(chosen, pooling=embedding.pooling)
     sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
+    skipped = {name: Skipped() for name in sets} if skip_bad_rows else {}
     kept: list[Work] = []
 
     def open_work(run: Mapping[str, Any]) -> Work:
@@ -119,8 +129,9 @@ def compress(
         result = _compress(
             model,
             tokenizer,
-            {name: _data(name, source) for name, source in sets.items()},
+            {name: _data(name, source, delimiter, encoding, skipped.get(name)) for name, source in sets.items()},
             {"text": text, "text_pair": text_pair, "label": label},
+            skipped,
             chosen,
             progress,
             open_work,
@@ -188,10 +199,12 @@ def _write_beside(target: Path, report: Mapping[str, Any]) -> None:
     write_whole(page, _beside(target, name))
 
 
-def _data(name: str, source: Data | None) -> datasets.Dataset:
+def _data(
+    name: str, source: Data | None, delimiter: str | None, encoding: str | None, skipped: Skipped | None
+) -> datasets.Dataset:
     if source is None:
         raise DataError(f"There is no {name} data: give a file, a hub name or a data set.")
-    return open_data(source)
+    return open_data(source, delimiter=delimiter, encoding=encoding, skipped=skipped)
 
 
 def _name_sources(data: dict[str, Any], given: Mapping[str, Data | None]) -> None:
@@ -210,7 +223,10 @@ def plan(
     output: str | os.PathLike[str] | None = None,
     text: str | None = None,
     text_pair: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    skip_bad_rows: bool = False,
     device: str | torch.device | None = None,
     force: bool = False,
     **settings: Any,
@@ -224,12 +240,11 @@ def plan(
     place = open_device(device)
     model, tokenizer = _open(model_dir, output, force=force)
     embedding = embedding_of(companions(model_dir), type(model).__name__, settings.get("pooling"))
-    sets = {
-        "train": open_data(train),
-        "validation": open_data(validation),
-        **({} if test is None else {"test": open_data(test)}),
-    }
-    ready = prepare(model, tokenizer, sets, {"text": text, "text_pair": text_pair, "label": label}, chosen, embedding)
+    given = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
+    skipped = {name: Skipped() for name in given} if skip_bad_rows else {}
+    sets = {name: _data(name, source, delimiter, encoding, skipped.get(name)) for name, source in given.items()}
+    names = {"text": text, "text_pair": text_pair, "label": label}
+    ready = prepare(model, tokenizer, sets, names, chosen, embedding, skipped)
     return {
         "model": str(model_dir),
         "class": type(model).__name__,
@@ -238,11 +253,12 @@ def plan(
         "columns": ", ".join(ready.columns.used),
         **{
             name: f"{len(part.lengths)} texts, {np.mean(part.lengths):.0f} tokens on average, {part.truncated} cut"
+            + (f", rows left out: {len(skipped[name])}" if name in skipped and len(skipped[name]) else "")
             for name, part in ready.encoded.items()
         },
         "search": "none: keep is given"
         if chosen.keep is not None
-        else f"{chosen.method}, on {min(chosen.search_examples, len(sets['train']))} texts",
+        else f"{chosen.method}, on {min(chosen.search_examples, len(ready.sets['train']))} texts",
         "retraining": f"{chosen.epochs:g} epochs" if chosen.retrain else "none",
         "device": str(place),
         "output": None if output is None else str(output),
@@ -278,7 +294,8 @@ def compress_model(
     test: datasets.Dataset | None = None,
     text: str | None = None,
     text_pair: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
+    skip_bad_rows: bool = False,
     progress: Progress = lambda stage, share: None,
     **settings: Any,
 ) -> CompressionResult:
@@ -293,18 +310,20 @@ def compress_model(
             when this raises.
         tokenizer: its tokenizer; pads on the right.
         train, validation, test: texts with labels.
-        text, text_pair, label: names of the columns, where they aren't the usual ones.
+        text, text_pair, label, skip_bad_rows: as in :func:`compress`.
         progress: called as the work goes on.
         settings: fields of :class:`wordelim.Settings`.
 
     Raises:
         WordelimError: the model, the data or a setting can't be used.
     """
+    sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
     return _compress(
         model,
         tokenizer,
-        {"train": train, "validation": validation, **({} if test is None else {"test": test})},
+        sets,
         {"text": text, "text_pair": text_pair, "label": label},
+        {name: Skipped() for name in sets} if skip_bad_rows else {},
         Settings(**settings),
         progress,
         lambda run: Work(None, run),
@@ -315,7 +334,8 @@ def _compress(
     model: PreTrainedModel,
     tokenizer: Any,
     sets: Mapping[str, datasets.Dataset],
-    names: Mapping[str, str | None],
+    names: Mapping[str, Any],
+    skipped: Mapping[str, Skipped],
     chosen: Settings,
     progress: Progress,
     open_work: Callable[[Mapping[str, Any]], Work],
@@ -325,7 +345,7 @@ def _compress(
     set_seed(chosen.seed)
     unwrap_(model)
     stored, device = model.dtype, model.device
-    ready = prepare(model, tokenizer, sets, names, chosen, embedding)
+    ready = prepare(model, tokenizer, sets, names, chosen, embedding, skipped)
     expect(
         progress,
         compress_stages(chosen, {name: part.lengths for name, part in ready.encoded.items()}, ready.cost.layers),
@@ -336,8 +356,9 @@ def _compress(
             "truncated": ready.encoded[name].truncated,
             "longest": max(ready.encoded[name].lengths),
             "fingerprint": fingerprint(data, ready.columns),
+            **(skipped[name].to_dict() if name in skipped else {}),
         }
-        for name, data in sets.items()
+        for name, data in ready.sets.items()
     }
     columns = ready.columns.to_dict()
     versions = environment(device)["versions"]
@@ -387,9 +408,10 @@ def prepare(
     model: PreTrainedModel,
     tokenizer: Any,
     sets: Mapping[str, datasets.Dataset],
-    names: Mapping[str, str | None],
+    names: Mapping[str, Any],
     settings: Settings,
     embedding: Embedding | None = None,
+    skipped: Mapping[str, Skipped] = MappingProxyType({}),
 ) -> Ready:
     """Check that model, data and settings fit each other, and encode the data.
 
@@ -397,6 +419,7 @@ def prepare(
         sets: data sets by name; the first one's columns are those of all.
         names: ``text``, ``text_pair`` and ``label``, None where the usual names are to be found.
         embedding: how a model without a head makes one; None for the pooling of the settings alone.
+        skipped: takes the rows of each set that can't be used; those of a set without are refused.
 
     Raises:
         WordelimError: something doesn't fit; the message says what.
@@ -418,23 +441,28 @@ def prepare(
     )
     template = template_for(model, task, protect_rules(settings.protect, tokenizer))
     template = replace(tried, protect=template.protect, restore=template.restore or tried.restore)
-    encoded = {}
+    encoded, usable = {}, {}
     columns = None
     for name, data in sets.items():
         try:
             if columns is None:
                 columns = task.find_columns(data, **names)
-            else:
-                used = {"text": columns.text, "text_pair": columns.text_pair, "label": columns.label}
-                task.find_columns(data, **used)
-            encoded[name] = task.encode(data, columns, max_length=settings.max_length)
+            missing = next((column for column in columns.used if column not in data.column_names), None)
+            if missing is not None:
+                listed = ", ".join(map(repr, data.column_names))
+                raise DataError(
+                    f"there is no column {missing!r}, which the {next(iter(sets))} data has; the columns are {listed}: "
+                    "give all sets the same columns."
+                )
+            usable[name], encoded[name] = encode_usable(
+                task, data, columns, max_length=settings.max_length, part=name, skipped=skipped.get(name)
+            )
             check_vocabulary(encoded[name].dataset, model)
-            task.require(encoded[name].dataset, name)
         except DataError as error:
             raise DataError(f"In the {name} data: {error}") from error
     assert columns is not None
     fixed = None if settings.keep is None else template
-    return Ready(task, columns, sets, encoded, task.metric(settings.metric), cost, template, fixed)
+    return Ready(task, columns, usable, encoded, task.metric(settings.metric), cost, template, fixed)
 
 
 def _try_out(model: PreTrainedModel, retention: Retention) -> tuple[Retention, Cost]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
 
-from wordelim.errors import DataError
+from wordelim.cells import shown, whole
+from wordelim.errors import DataError, RowError
 from wordelim.labels import encode_labels
+from wordelim.rows import Skipped, Unusable, each_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -28,10 +29,12 @@ __all__ = [
     "encode",
     "find_columns",
     "fingerprint",
+    "labels_of",
     "length_limit",
     "lengths_of",
     "sequences_of",
     "texts_in",
+    "tokenize",
     "usable_positions",
 ]
 
@@ -52,6 +55,9 @@ _PAIRS = (
     ("text", "text_pair"),
 )
 _TEXTS = ("text", "sentence", "review", "content")
+# Looked for where none of these is there.
+_MORE_PAIRS = (("sent1", "sent2"), ("question", "answer"))
+_MORE_TEXTS = ("comment_text",)
 _LABELS = ("label", "labels", "score", "target", "class", "gold_label", "similarity_score")
 
 # Families that number positions from pad_token_id + 1, as RoBERTa does: the table's first rows stay unused.
@@ -68,22 +74,25 @@ _BARS = 30
 class Columns:
     """The columns of a data set that are used: `text_pair` is None for single texts, `label` where there is none.
 
-    `choices` holds the answers to choose from, for a head that chooses.
+    `choices` holds the answers to choose from, for a head that chooses. Several columns of `label` hold 0 or 1 each, in
+    the order of the model's labels; several of `choices` one answer each.
     """
 
     text: str
     text_pair: str | None = None
-    label: str | None = None
-    choices: str | None = None
+    label: str | tuple[str, ...] | None = None
+    choices: str | tuple[str, ...] | None = None
 
-    def to_dict(self) -> dict[str, str | None]:
+    def to_dict(self) -> dict[str, Any]:
         """As plain data, for a report; ``choices`` only where there are some."""
-        return {name: value for name, value in asdict(self).items() if name != "choices" or value is not None}
+        given = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: value for name, value in given.items() if name != "choices" or value is not None}
 
     @property
     def used(self) -> list[str]:
-        """The names that are not None, in the order text, text pair, choices, label."""
-        return [name for name in (self.text, self.text_pair, self.choices, self.label) if name is not None]
+        """Every name, in the order text, text pair, choices, label."""
+        given = (self.text, self.text_pair, self.choices, self.label)
+        return [name for names in given if names is not None for name in _each(names)]
 
 
 @dataclass(frozen=True)
@@ -142,29 +151,31 @@ def find_columns(
     *,
     text: str | None = None,
     text_pair: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     need_label: bool = True,
 ) -> Columns:
     """Finds the columns of text and label: those named here, else those with a standard name, in any case.
 
-    A `text` named without `text_pair` means single texts. Without `need_label`, a missing label column gives `label`
-    None.
+    A `text` named without `text_pair` means single texts. Several columns of `label` are a sequence, or one text with
+    commas. Without `need_label`, a missing label column gives `label` None.
 
     Raises:
         DataError: a named column doesn't exist, no standard name is there, or several may be the text.
     """
     existing = list(dataset.column_names)
     listed = ", ".join(repr(name) for name in existing)
-    for option, name in (("--text", text), ("--text-pair", text_pair), ("--label", label)):
+    labels = _label_names(label, existing)
+    for option, name in (("--text", text), ("--text-pair", text_pair), *(("--label", name) for name in labels)):
         if name is not None and name not in existing:
             raise DataError(f"There is no column {name!r} for {option}; the columns are {listed}.")
-    named = [name for name in (text, text_pair, label) if name is not None]
+    named = [name for name in (text, text_pair, *labels) if name is not None]
     if len(set(named)) < len(named):
         raise DataError(f"--text, --text-pair and --label name one column twice ({', '.join(named)}); name each once.")
     standard = {name.casefold(): name for name in reversed(existing) if name not in named}
+    found = labels[0] if len(labels) == 1 else tuple(labels) or None
     if label is None:
-        label = next((standard[name] for name in _LABELS if name in standard), None)
-    if label is None and need_label:
+        found = next((standard[name] for name in _LABELS if name in standard), None)
+    if found is None and need_label:
         raise DataError(f"No column has a standard label name; the columns are {listed}: name one with --label.")
     if text is None:
         choices = _text_choices(standard, text_pair)
@@ -179,17 +190,33 @@ def find_columns(
                 f"The text may be {several}; the columns are {listed}: choose with --text (and --text-pair for a pair)."
             )
         text, text_pair = choices[0]
-    return Columns(text=text, text_pair=text_pair, label=label)
+    return Columns(text=text, text_pair=text_pair, label=found)
+
+
+def _label_names(label: str | Sequence[str] | None, existing: Sequence[str]) -> list[str]:
+    """The columns that a label option names."""
+    if label is None or isinstance(label, str):
+        if label is None or label in existing or "," not in label:
+            return [] if label is None else [label]
+        return [name.strip() for name in label.split(",")]
+    return list(label)
+
+
+def _each(names: str | Sequence[str]) -> Sequence[str]:
+    return (names,) if isinstance(names, str) else names
 
 
 def _text_choices(standard: dict[str, str], second: str | None) -> Sequence[tuple[str, str | None]]:
     """Every (text, text pair) there may be, one where there is no doubt, from lower-case names -> columns."""
     if second is not None:
-        firsts = [*(a for a, b in _PAIRS if b == second.casefold()), *_TEXTS]
+        firsts = [*(a for a, b in (*_PAIRS, *_MORE_PAIRS) if b == second.casefold()), *_TEXTS, *_MORE_TEXTS]
         return [(standard[first], second) for first in firsts if first in standard][:1]
     pairs = [(standard[a], standard[b]) for a, b in _PAIRS if a in standard and b in standard]
     taken = {name for pair in pairs for name in pair}
     singles = [standard[name] for name in _TEXTS if name in standard and standard[name] not in taken]
+    if not pairs and not singles:
+        pairs = [(standard[a], standard[b]) for a, b in _MORE_PAIRS if a in standard and b in standard]
+        singles = [standard[name] for name in _MORE_TEXTS if name in standard]
     return [*pairs, *((name, None) for name in singles)]
 
 
@@ -224,21 +251,41 @@ def encode(
             tokenizer's own strategy (the longer text first). None: as many as tokenizer and model allow.
 
     Raises:
-        DataError: a text that is missing, blank, no string or special tokens alone (the second text of a pair may be
-            blank), a label that doesn't fit the model, or a `max_length` that can't be served; rows count from 1.
+        RowError: texts that are missing, blank, no strings or special tokens alone (the second text of a pair may be
+            blank), or labels that don't fit the model.
+        DataError: a `max_length` that can't be served.
     """
     texts = texts_in(dataset, columns.text, "--text", blank_allowed=False)
     pairs = texts_in(dataset, columns.text_pair, "--text-pair", blank_allowed=True) if columns.text_pair else None
-    inputs: dict[str, list[Any]] = {}
+    labels = None
     if columns.label is not None:
-        values, feature = column_values(dataset, columns.label), dataset.features[columns.label]
-        inputs["labels"] = list(encode_labels(values, config, feature=feature))
-    limit = length_limit(tokenizer, config, max_length, pair=pairs is not None)
+        feature = None if isinstance(columns.label, tuple) else dataset.features[columns.label]
+        labels = list(encode_labels(labels_of(dataset, columns.label), config, feature=feature))
+    return tokenize(texts, pairs, tokenizer, config, max_length=max_length, labels=labels)
 
+
+def tokenize(
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PreTrainedConfig,
+    *,
+    max_length: int | None = None,
+    labels: Sequence[Any] | None = None,
+) -> Encoded:
+    """Texts, or pairs of them, as the model takes them, beside labels that are encoded already; see `encode`.
+
+    Raises:
+        RowError: texts of special tokens alone.
+        DataError: a `max_length` that can't be served.
+    """
+    limit = length_limit(tokenizer, config, max_length, pair=pairs is not None)
     names = ["input_ids", "attention_mask"]
     if getattr(config, "type_vocab_size", 0) > 1:
         names.append("token_type_ids")
-    empty = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}  # an unknown word is a word
+    structural = _structural_ids(tokenizer)
+    inputs: dict[str, list[Any]] = {}
+    bad: dict[int, str] = {}
     truncated = 0
     options: dict[str, Any] = {"return_attention_mask": True, "verbose": False}
     for start in range(0, len(texts), 1000):
@@ -249,41 +296,82 @@ def encode(
             truncated += longer
             encoded = tokenizer(*batch, truncation=True, max_length=limit, **options)
         for row, ids in enumerate(encoded["input_ids"], start + 1):
-            if all(token in empty for token in ids):
-                raise DataError(
-                    f"Row {row} has a text of special tokens alone: {reprlib.repr(texts[row - 1])}; put words in or "
-                    "leave the row out."
+            if all(token in structural for token in ids):
+                bad[row] = (
+                    f"has a text of special tokens alone: {shown(texts[row - 1])}; put words in or leave the row out "
+                    "(--skip-bad-rows)."
                 )
         for name in names:
             if name in encoded:
                 inputs.setdefault(name, []).extend(encoded[name])
+    if bad:
+        raise RowError(bad)
     lengths = [len(ids) for ids in inputs["input_ids"]]
-    ordered = {name: inputs[name] for name in (*names, "labels") if name in inputs}
+    ordered = {name: inputs[name] for name in names if name in inputs}
+    if labels is not None:
+        ordered["labels"] = list(labels)
     return Encoded(datasets.Dataset.from_dict({**ordered, "length": lengths}), truncated, lengths)
 
 
-def column_values(dataset: datasets.Dataset, column: str) -> list[Any]:
-    """A column as plain Python values, whatever format the data set is set to."""
-    values: list[Any] = dataset.with_format(None).select_columns([column])[:][column]
-    return values
+def _structural_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokens that stand for no text. An unknown word is a word, and so is what a user made a special token."""
+    names = ("pad", "cls", "sep", "bos", "eos", "mask")
+    return {getattr(tokenizer, f"{name}_token_id") for name in names} - {tokenizer.unk_token_id, None}
+
+
+def column_values(dataset: datasets.Dataset, column: str | Sequence[str]) -> list[Any]:
+    """A column as plain Python values, whatever format the data set is set to; of several columns a list a row."""
+    values: Mapping[str, list[Any]] = dataset.with_format(None).select_columns(list(_each(column)))[:]
+    if isinstance(column, str):
+        return values[column]
+    return [list(row) for row in zip(*(values[name] for name in column), strict=True)]
+
+
+def labels_of(dataset: datasets.Dataset, column: str | Sequence[str]) -> list[Any]:
+    """The values of a label column; of several columns, which hold 0 or 1, a list of these a row.
+
+    Raises:
+        RowError: one of several columns holds something else.
+    """
+    values = column_values(dataset, column)
+    if isinstance(column, str):
+        return values
+
+    def bits(cells: Sequence[Any]) -> list[int]:
+        for name, cell in zip(column, cells, strict=True):
+            if whole(cell) not in (0, 1):
+                raise Unusable(
+                    f"has {shown(cell)} in column {name!r}, but of several label columns each holds 0 or 1: correct it "
+                    "or leave the row out (--skip-bad-rows)."
+                )
+        return [whole(cell) or 0 for cell in cells]
+
+    return each_row(bits, values)
 
 
 def texts_in(dataset: datasets.Dataset, column: str, option: str, *, blank_allowed: bool) -> list[str]:
-    """A column of texts; DataError where a row has none (or a blank one, unless that is allowed)."""
+    """A column of texts.
+
+    Raises:
+        RowError: rows that have none, or a blank one unless that is allowed.
+        DataError: there are no rows.
+    """
     if not len(dataset):
         raise DataError("The data set has no rows; it needs at least one.")
-    texts = column_values(dataset, column)
-    for row, value in enumerate(texts, 1):
+
+    def text_in(value: Any) -> str:
         if value is None:
-            raise DataError(f"Row {row} has no text in column {column!r}; fill it in or leave the row out.")
+            raise Unusable(f"has no text in column {column!r}; fill it in or leave the row out (--skip-bad-rows).")
         if not isinstance(value, str):
-            raise DataError(
-                f"Row {row} has no text but a {type(value).__name__} in column {column!r}: {reprlib.repr(value)}; "
-                f"choose a column of texts with {option}."
+            raise Unusable(
+                f"has no text but a {type(value).__name__} in column {column!r}: {shown(value)}; choose a column of "
+                f"texts with {option}."
             )
         if not blank_allowed and not value.strip():
-            raise DataError(f"Row {row} has a blank text in column {column!r}; fill it in or leave the row out.")
-    return texts
+            raise Unusable(f"has a blank text in column {column!r}; fill it in or leave the row out (--skip-bad-rows).")
+        return value
+
+    return each_row(text_in, column_values(dataset, column))
 
 
 def length_limit(
@@ -327,13 +415,16 @@ def fingerprint(dataset: datasets.Dataset, columns: Columns | None = None) -> st
     return digest.hexdigest()
 
 
-def describe(dataset: datasets.Dataset, columns: Columns, encoded: Encoded) -> dict[str, Any]:
-    """What a report says of the data that something was measured on, as plain data."""
+def describe(
+    dataset: datasets.Dataset, columns: Columns, encoded: Encoded, skipped: Skipped | None = None
+) -> dict[str, Any]:
+    """What a report says of the data that something was measured on, as plain data; ``skipped`` where rows were."""
     return {
         "columns": columns.to_dict(),
         "examples": len(dataset),
         "truncated": encoded.truncated,
         "fingerprint": fingerprint(dataset, columns),
+        **(skipped.to_dict() if skipped is not None else {}),
     }
 
 

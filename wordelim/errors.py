@@ -12,6 +12,7 @@ __all__ = [
     "ExportError",
     "NotMetError",
     "RetentionError",
+    "RowError",
     "TrainingError",
     "UnsupportedModelError",
     "WordelimError",
@@ -52,6 +53,19 @@ class CheckpointError(WordelimError, OSError):
 
 class DataError(WordelimError, ValueError):
     """A data file, a column or a label can't be used."""
+
+
+class RowError(DataError):
+    """Rows of the data can't be used; the message is of the first.
+
+    Args:
+        rows: what is wrong with each of them, from the verb to the repair, by its number from 1.
+    """
+
+    def __init__(self, rows: Mapping[int, str]) -> None:
+        first = min(rows)
+        super().__init__(f"Row {first} {rows[first]}")
+        self.rows = rows
 
 
 class ExportError(WordelimError, RuntimeError):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from .cells import require_unicode
 from .elimination.extract import Extracted
 from .elimination.significance import received_attention
 from .errors import AnswersError, DataError
@@ -18,6 +19,7 @@ from .evaluation.inference import has_numbers
 from .graph.model import eliminating_encoder
 from .graph.rewrite import extraction_nodes
 from .labels import problem_type
+from .rows import Unusable
 from .words import words_of
 
 __all__ = ["Explanation", "Word", "explain"]
@@ -92,6 +94,11 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
     texts = (text,) if text_pair is None else (text, text_pair)
     if not text.strip():
         raise DataError("The text is blank: give one with at least one word.")
+    for given in texts:
+        try:
+            require_unicode(given)
+        except Unusable as error:
+            raise DataError(f"The text {error}") from None
     stages = [encoder.get_submodule(str(node.target)) for node in extraction_nodes(encoder.graph)]
     kept: dict[nn.Module, Tensor | None] = {}
     received: dict[nn.Module, Tensor] = {}
@@ -158,10 +165,11 @@ def _said(model: PreTrainedModel, output: Any) -> str:
     logits = output.get("logits")
     if logits is None or logits.dim() != 2:  # an answer for each token, or a span
         return ""
-    names: Any = model.config.id2label
+    names = {index: str(name) for index, name in (model.config.id2label or {}).items()}
     kind, values = problem_type(model.config), logits[0]
     if kind == "regression":
         return ", ".join(f"{value:.3f}" for value in values.tolist())
     if kind == "multi_label_classification":
-        return ", ".join(names[i] for i, value in enumerate(values.tolist()) if value > 0) or "none of its labels"
-    return str(names[int(values.argmax())])
+        said = [names.get(i, str(i)) for i, value in enumerate(values.tolist()) if value > 0]
+        return ", ".join(said) or "none of its labels"
+    return names.get(best := int(values.argmax()), str(best))

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from .checkpoint import is_compressed, load, load_dense, refuse_existing, staged, write_files
 from .companions import companions
-from .data import encode, find_columns
+from .data import find_columns
 from .environment import environment
 from .errors import ExportError
 from .evaluation.inference import batches
@@ -32,7 +32,9 @@ from .exporting.runtime import EXPORT_FILE, ExportedModel
 from .graph.model import restore_, retention_of
 from .opening import Data, check_tokenizer, check_vocabulary, open_data, open_tokenizer
 from .printable import bare_name, json_text
+from .rows import Skipped, encode_usable
 from .stages import Progress
+from .tasks import Task
 
 __all__ = ["export"]
 
@@ -64,6 +66,9 @@ def export(
     data: Data | None = None,
     text: str | None = None,
     text_pair: str | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    skip_bad_rows: bool = False,
     max_length: int | None = None,
     opset: int = OPSET,
     speed: float | None = None,
@@ -85,6 +90,8 @@ def export(
         int8: quantize the weights to eight bits.
         data: texts that go through model and program, of which the first 16 are taken; built-in ones where None.
         text, text_pair: names of the columns, where they aren't the usual ones.
+        delimiter, encoding: of a data file, where they aren't the usual ones; see :func:`wordelim.reading.read`.
+        skip_bad_rows: leave out rows that can't be used, and list them in the report, instead of refusing them.
         max_length: cut the texts at this many tokens.
         opset: ONNX operator set, 18 to 23.
         speed: one of those that the model was compressed for; None for the one that its config names.
@@ -120,7 +127,9 @@ def export(
     tokenizer = open_tokenizer(model_dir)
     check_tokenizer(tokenizer)
     beside_model = companions(model_dir)
-    texts, padded = _sample(model, tokenizer, data, text, text_pair, max_length)
+    skipped = Skipped() if skip_bad_rows else None
+    own = None if data is None else open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
+    texts, padded = _sample(model, tokenizer, own, text, text_pair, max_length, skipped)
     require_numbers(model, padded)
     retention = retention_of(model).to_dict() if compressed else None
     metadata = {} if retention is None else {RETENTION_KEY: json.dumps(retention)}
@@ -143,6 +152,7 @@ def export(
             "retention": retention,
             "megabytes": round(sum(path.stat().st_size for path in stage.glob("*model*.*")) / 1e6, 1),
             "parity": parity.to_dict(),
+            **({} if skipped is None else skipped.to_dict()),
             **_environment(form),
         }
         if measure and compressed:
@@ -156,17 +166,19 @@ def export(
 def _sample(
     model: PreTrainedModel,
     tokenizer: Any,
-    data: Data | None,
+    data: datasets.Dataset | None,
     text: str | None,
     text_pair: str | None,
     max_length: int | None,
+    skipped: Skipped | None,
 ) -> tuple[list[Mapping[str, Tensor]], list[Mapping[str, Tensor]]]:
     """Texts one by one, and the same in padded batches."""
-    given = datasets.Dataset.from_dict({"text": list(_TEXTS)}) if data is None else open_data(data)
+    given = datasets.Dataset.from_dict({"text": list(_TEXTS)}) if data is None else data
     given = given.select(range(min(len(given), _SAMPLE)))
     columns = find_columns(given, text=text, text_pair=text_pair, need_label=False)
     columns = type(columns)(columns.text, columns.text_pair)  # labels have no part in this
-    encoded = encode(given, tokenizer, columns, model.config, max_length=max_length).dataset
+    task = Task(model.config, tokenizer)
+    encoded = encode_usable(task, given, columns, max_length=max_length, skipped=skipped)[1].dataset
     check_vocabulary(encoded, model)
     order = list(range(len(encoded)))
     return list(batches(encoded, tokenizer, order, 1)), list(batches(encoded, tokenizer, order * 2, 8))

@@ -16,6 +16,7 @@ from .errors import CheckpointError, DataError, WordelimError
 from .labels import names_of
 from .loading import load_tokenizer
 from .reading import read
+from .rows import Skipped
 from .vetting import short
 
 __all__ = [
@@ -34,9 +35,13 @@ Data: TypeAlias = datasets.Dataset | str | os.PathLike[str]
 """A data set, or what `wordelim.reading.read` reads one from."""
 
 
-def open_data(source: Data) -> datasets.Dataset:
-    """The data set itself, or what is read from a path or a hub name; DataError when it can't be read."""
-    return source if isinstance(source, datasets.Dataset) else read(source)
+def open_data(
+    source: Data, *, delimiter: str | None = None, encoding: str | None = None, skipped: Skipped | None = None
+) -> datasets.Dataset:
+    """The data set itself, or what is read from a path or a hub name; see :func:`wordelim.reading.read`."""
+    if isinstance(source, datasets.Dataset):
+        return source
+    return read(source, delimiter=delimiter, encoding=encoding, skipped=skipped)
 
 
 def open_device(name: str | torch.device | None) -> torch.device:

@@ -28,6 +28,7 @@ from .graph.model import eliminate_, eliminating_encoder, is_marked
 from .opening import Data, check_tokenizer, check_vocabulary, move, open_data, open_device, open_tokenizer
 from .printable import bare_name
 from .retention import Retention
+from .rows import Skipped, encode_usable
 from .search.calibrated import calibrated_search
 from .search.frontier import Candidate
 from .settings import Settings
@@ -94,7 +95,10 @@ def probe(
     validation: Data,
     text: str | None = None,
     text_pair: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    skip_bad_rows: bool = False,
     device: str | None = None,
     progress: Progress = lambda stage, share: None,
     **settings: Any,
@@ -103,7 +107,10 @@ def probe(
 
     Args:
         validation: labelled texts such as the model meets in use: a path, a hub name, or a data set.
-        text, text_pair, label: names of the columns, where they aren't the usual ones.
+        text, text_pair, label: names of the columns, where they aren't the usual ones; ``label`` may be several, of 0
+            and 1 each, where a text may have several labels.
+        delimiter, encoding: of data files, where they aren't the usual ones; see :func:`wordelim.reading.read`.
+        skip_bad_rows: leave out rows that can't be used, and list them in the report, instead of refusing them.
         device: where to compute; None for the accelerator that is there, else the processor.
         settings: fields of :class:`ProbeSettings`.
 
@@ -115,13 +122,15 @@ def probe(
     model, tokenizer = load_dense(model_dir), open_tokenizer(model_dir)
     embedding = embedding_of(companions(model_dir), type(model).__name__)
     columns = {"text": text, "text_pair": text_pair, "label": label}
+    skipped = Skipped() if skip_bad_rows else None
     report = probe_model(
         move(model, place),
         tokenizer,
-        open_data(validation),
+        open_data(validation, delimiter=delimiter, encoding=encoding, skipped=skipped),
         chosen,
         columns=columns,
         embedding=embedding,
+        skipped=skipped,
         progress=progress,
     )
     return {"model": bare_name(model_dir), **report}
@@ -133,7 +142,8 @@ def probe_model(
     validation: datasets.Dataset,
     settings: ProbeSettings | None = None,
     *,
-    columns: Mapping[str, str | None] | None = None,
+    columns: Mapping[str, Any] | None = None,
+    skipped: Skipped | None = None,
     pooling: Pooling = "mean",
     embedding: Embedding | None = None,
     progress: Progress = lambda stage, share: None,
@@ -148,6 +158,7 @@ def probe_model(
         model: a dense model of a known family; it is the same after as before, but in fp32.
         validation: texts with labels.
         columns: ``text``, ``text_pair`` and ``label``, where they aren't the usual ones.
+        skipped: a :class:`wordelim.rows.Skipped`, which takes the rows that can't be used; None refuses them.
         pooling: how a model without a head makes an embedding.
         embedding: the same in full, with what follows the pooling; it goes before ``pooling``.
 
@@ -169,8 +180,9 @@ def probe_model(
         name, model.config, tokenizer, validation, metric=chosen.metric, embedding=embedding or Embedding(pooling)
     )
     found = task.find_columns(validation, **(columns or {}))
-    encoded = task.encode(validation, found, max_length=chosen.max_length)
-    task.require(encoded.dataset, "test")
+    validation, encoded = encode_usable(
+        task, validation, found, max_length=chosen.max_length, part="test", skipped=skipped
+    )
     check_vocabulary(encoded.dataset, model)
     metric = task.metric(chosen.metric)
     model.float().eval()
@@ -245,7 +257,7 @@ def probe_model(
         "headroom": headroom,
         "as_it_is": _fastest(headroom, chosen.max_drop),
         "in_reach": _fastest(headroom, chosen.max_drop + RECOVERABLE),
-        "data": {**describe(validation, found, encoded), "measured": len(sample)},
+        "data": {**describe(validation, found, encoded, skipped), "measured": len(sample)},
         "settings": {**asdict(chosen), "metric": name_of(chosen.metric)},
         "seconds": round(time.perf_counter() - started, 1),
         **environment(model.device),

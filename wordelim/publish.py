@@ -101,4 +101,7 @@ def _public(report: Mapping[str, Any], *, texts: bool) -> dict[str, Any]:
     for part in public.values():
         if isinstance(part, dict) and not texts:
             part.pop("worst_flips", None)
+    for data in public.get("data", {}).values():
+        if isinstance(data, dict) and "skipped" in data and not texts:
+            data["skipped"].pop("rows", None)  # a reason quotes what it is about
     return public

@@ -1,21 +1,19 @@
 """Labelled text from a file, a directory or the hub.
 
-Text files are parsed here, not by `datasets`: its CSV reader turns the texts "NA" and "null" into missing values and
-fills short rows, its errors name no line, and its cache can outlive a change of the file. So every value of a CSV or
-TSV file is text, and a broken row is refused with its number.
+Files are read here, not by `datasets`, whose cache can outlive a change of the file; text files as
+:mod:`wordelim.textfiles` says.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
-import csv
 import gzip
-import json
 import os
 import re
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,41 +23,54 @@ import pyarrow.parquet
 from huggingface_hub import utils as hub_utils
 
 from wordelim.errors import DataError
+from wordelim.rows import Skipped
+from wordelim.textfiles import DELIMITERS, Form, first_line, read_rows
 
 __all__ = ["read"]
 
 _HUB_BARS: Any = hub_utils  # its progress bar switches are public, but not marked as exported
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_SUFFIXES = (*_DELIMITERS, ".jsonl", ".json", ".parquet")
+_SUFFIXES = (*DELIMITERS, ".jsonl", ".json", ".parquet")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_LONGEST_FIELD = 1 << 30  # characters; the csv module's own limit of 131,072 refuses long documents
 
 
-def read(source: str | os.PathLike[str], *, split: str | None = None) -> datasets.Dataset:
+def read(
+    source: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    skipped: Skipped | None = None,
+) -> datasets.Dataset:
     """Reads labelled text.
 
     Args:
         source: a file (.csv, .tsv, .jsonl, .json, .parquet; text formats also with .gz), a data set directory, or a
             hub name. Hub names may carry a configuration and a split, `NAME[:CONFIG[:SPLIT]]`: "user/set",
             "nyu-mll/glue:sst2:validation" or, without a configuration, "user/set::train[:500]"; so may directories.
-            "glue/sst2" is short for "nyu-mll/glue:sst2". A TSV file has one row a line, quoted or not.
+            "glue/sst2" is short for "nyu-mll/glue:sst2".
         split: the split to read from a directory or a hub name, instead of one in `source`.
+        delimiter: what stands between the fields of a CSV or TSV file, one character or "tab"; None for what its suffix
+            says or, where its header has none of these, for a comma, semicolon, tab or bar.
+        encoding: of a text file, by Python's name; None for UTF-8.
+        skipped: takes the rows of a text file that can't be read; None refuses them.
 
     Returns:
         The rows in the order of the source. Values of CSV and TSV files are text. Local data is read afresh on each
         call.
 
     Raises:
-        DataError: the source is missing, empty, broken (with the line or row), of an unknown kind, or has several
-            splits and none was chosen.
+        DataError: the source is missing, empty, broken (with the line or row), of an unknown kind, no regular file, or
+            has several splits and none was chosen; or `delimiter` or `encoding` is none.
     """
     name = os.fspath(source)
     path = Path(name).expanduser()
+    form = Form(_delimiter(delimiter), _encoding(encoding), skipped)
+    _require_regular(name, [path])
     if path.is_file():
         if split is not None:
             raise DataError(f"{name} is one file and has no split {split!r}; leave the split out.")
-        dataset = _read_file(path)
+        dataset = _read_file(path, form)
     elif not path.is_dir() and _suffix(path) in _SUFFIXES:
         raise DataError(f"The data file {name} doesn't exist; check the path.")
     else:
@@ -69,8 +80,31 @@ def read(source: str | os.PathLike[str], *, split: str | None = None) -> dataset
     return dataset
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _delimiter(given: str | None) -> str | None:
+    found = "\t" if given in ("tab", "\\t") else given
+    if found is not None and (len(found) != 1 or found in '"\r\n' or found.isalnum()):
+        raise DataError(f"The delimiter {given!r} can't stand between fields: give one character, such as ';', or tab.")
+    return found
+
+
+def _encoding(given: str | None) -> str | None:
+    if given is None:
+        return None
+    try:
+        "".encode(given)  # refuses also those that aren't of texts
+        return codecs.lookup(given).name
+    except (LookupError, UnicodeError, ValueError):
+        raise DataError(f"The encoding {given!r} is unknown: give one such as utf-8, utf-16 or cp1252.") from None
+
+
+def _require_regular(name: str, files: Iterable[Path]) -> None:
+    """Refuse what has no end or has to be waited for: a pipe, a socket or a device."""
+    try:
+        odd = next((file for file in files if file.exists() and not (file.is_file() or file.is_dir())), None)
+    except OSError as error:
+        raise DataError(f"{name} can't be read ({first_line(error)}); check the path.") from error
+    if odd is not None:
+        raise DataError(f"{odd} is no regular file but a pipe, a socket or a device: write the data to a file first.")
 
 
 # --- files ------------------------------------------------------------------------------------------------
@@ -80,7 +114,7 @@ def _suffix(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def _read_file(path: Path) -> datasets.Dataset:
+def _read_file(path: Path, form: Form) -> datasets.Dataset:
     suffix = _suffix(path)
     if suffix not in _SUFFIXES:
         raise DataError(
@@ -88,102 +122,29 @@ def _read_file(path: Path) -> datasets.Dataset:
         )
     try:
         if suffix == ".parquet":
-            return datasets.Dataset(pyarrow.parquet.read_table(path))
-        if suffix in _DELIMITERS:
-            return _read_delimited(path, _DELIMITERS[suffix])
-        return _read_json(path)
+            return _read_parquet(path)
+        return read_rows(path, suffix, form)
     except (pyarrow.ArrowException, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is damaged ({_first_line(error)}); write it anew.") from error
+        raise DataError(f"{path} is damaged ({first_line(error)}); write it anew.") from error
     except OSError as error:
-        raise DataError(f"{path} can't be read ({_first_line(error)}).") from error
+        raise DataError(f"{path} can't be read ({first_line(error)}).") from error
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 text file with their ends, a byte order mark removed."""
-    open_: Callable[[Path, str], Any] = gzip.open if path.name.lower().endswith(".gz") else open
-    with open_(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(f"{path}, line {number}, is not UTF-8 text; save the file as UTF-8.") from error
-
-
-def _read_delimited(path: Path, delimiter: str) -> datasets.Dataset:
-    limit = csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        return _parse_delimited(path, delimiter, csv.QUOTE_MINIMAL)
-    except DataError:
-        if delimiter != "\t":
-            raise
-        return _parse_delimited(path, delimiter, csv.QUOTE_NONE)  # GLUE's own TSV files have bare quotes in their texts
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _parse_delimited(path: Path, delimiter: str, quoting: Any) -> datasets.Dataset:
-    header: list[str] = []
-    rows: list[list[str]] = []
-    line = 1
-    try:
-        reader = csv.reader(_lines(path), delimiter=delimiter, quoting=quoting, strict=True)
-        for fields in reader:
-            first, line = line, reader.line_num + 1
-            if not fields:
-                continue
-            if delimiter == "\t" and reader.line_num > first:
-                raise DataError(f"{path}, line {first}: a quoted field goes on in the next line; write one row a line.")
-            if not header:
-                header = [name.strip() or f"column {index}" for index, name in enumerate(fields, 1)]
-                continue
-            rows.append(fields)
-            if len(fields) != len(header):
-                raise DataError(
-                    f"{path}, row {len(rows)} (line {first}), has {len(fields)} fields, but the header has "
-                    f"{len(header)}; put quotes around a text that holds {delimiter!r} or a quote."
-                )
-    except csv.Error as error:
-        raise DataError(
-            f"{path}, row {len(rows) + 1} (line {line}), can't be read: {error}; check its quotes."
-        ) from error
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{path} has the column {twice!r} more than once; rename one of them in the header.")
-    return datasets.Dataset.from_dict({name: [row[index] for row in rows] for index, name in enumerate(header)})
-
-
-def _read_json(path: Path) -> datasets.Dataset:
-    """One JSON object a line, or one array of objects."""
-    text = "".join(_lines(path))
-    is_array = text.lstrip().startswith("[")
-    rows: list[Any] = []
-    for number, document in enumerate([text] if is_array else text.split("\n"), 1):
-        if not document.strip():
-            continue
+def _read_parquet(path: Path) -> datasets.Dataset:
+    table = pyarrow.parquet.read_table(path)
+    for at, field_ in enumerate(table.schema):
+        if pyarrow.types.is_map(field_.type):  # `datasets` knows no maps: names and values are the same without one
+            pairs = pyarrow.struct([("key", field_.type.key_type), ("value", field_.type.item_type)])
+            field_ = pyarrow.field(field_.name, pyarrow.list_(pairs))
+            table = table.set_column(at, field_, table.column(at).cast(field_.type))
         try:
-            rows.append(json.loads(document))
-        except json.JSONDecodeError as error:
+            datasets.Features.from_arrow_schema(pyarrow.schema([field_]))
+        except ValueError:
             raise DataError(
-                f"{path}, line {number + error.lineno - 1}, is not valid JSON ({error.msg}); write one object a line, "
-                "or one array of objects."
-            ) from error
-    if is_array:
-        (rows,) = rows
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{path}, row {number}, is no JSON object but a {type(row).__name__}; write columns and values."
-            )
-    columns = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
-        try:
-            columns[name] = pyarrow.array([row.get(name) for row in rows])
-        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise DataError(
-                f"{path} has values that don't go together in column {name!r} ({_first_line(error)}); give them one "
-                "type."
-            ) from error
-    return datasets.Dataset(pyarrow.table(columns))
+                f"{path} has the column {field_.name!r} of type {field_.type}, which can't be read: leave it out of "
+                "the file, or write it as text."
+            ) from None
+    return datasets.Dataset(table)
 
 
 # --- directories and the hub ------------------------------------------------------------------------------
@@ -206,8 +167,10 @@ def _read_named(source: str, split: str | None) -> datasets.Dataset:
                 loaded = _load_directory(path, config, split)
             else:
                 loaded = datasets.load_dataset(name, config or None, split=split)
+    except DataError:
+        raise
     except Exception as error:  # `datasets` raises some twenty classes here, with no common base
-        raise DataError(f"{source} can't be loaded as a data set: {_first_line(error)}") from error
+        raise DataError(f"{source} can't be loaded as a data set: {first_line(error)}") from error
     if isinstance(loaded, datasets.DatasetDict):
         split = next(iter(loaded)) if split is None and len(loaded) == 1 else split
         if split not in loaded:
@@ -219,6 +182,7 @@ def _read_named(source: str, split: str | None) -> datasets.Dataset:
 
 def _load_directory(path: Path, config: str, split: str | None) -> Any:
     """A directory of data files, or one that `save_to_disk` wrote; without a cache that could go stale."""
+    _require_regular(str(path), path.rglob("*"))
     if (path / "state.json").is_file():
         saved = datasets.load_from_disk(str(path))
         return datasets.DatasetDict({str(saved.split or "train"): saved})

@@ -23,6 +23,7 @@ from .evaluation.metrics import ComputeMetrics
 from .exporting.runtime import ExportedModel, is_exported
 from .labels import problem_type
 from .opening import check_tokenizer, check_vocabulary, move, open_tokenizer
+from .rows import Skipped, encode_usable
 from .tasks import Task, task_for
 from .tasks.embedding import Embedding
 from .tasks.similarity import Similarity
@@ -104,18 +105,25 @@ def _answering(model: Any, directory: str | os.PathLike[str], batch_size: int) -
 def encode_for(
     subject: Subject,
     rows: datasets.Dataset,
-    names: Mapping[str, str | None],
+    names: Mapping[str, Any],
     max_length: int | None,
     metric: str | ComputeMetrics | None = None,
-) -> tuple[Task, Columns, Encoded]:
-    """What a subject is asked, and labelled texts as it reads them; WordelimError where they don't fit its task."""
+    skipped: Skipped | None = None,
+) -> tuple[Task, Columns, datasets.Dataset, Encoded]:
+    """What a subject is asked, and the labelled texts that can be used, as they are and as it reads them.
+
+    Args:
+        skipped: takes the rows that can't be used; None refuses them.
+
+    Raises:
+        WordelimError: they don't fit its task.
+    """
     task = task_for(subject.head, subject.config, subject.tokenizer, rows, metric=metric, embedding=subject.embedding)
     columns = task.find_columns(rows, **names)
-    encoded = task.encode(rows, columns, max_length=max_length)
-    task.require(encoded.dataset, "test")
+    rows, encoded = encode_usable(task, rows, columns, max_length=max_length, part="test", skipped=skipped)
     if subject.model is not None:
         check_vocabulary(encoded.dataset, subject.model)
-    return task, columns, encoded
+    return task, columns, rows, encoded
 
 
 def task_of(config: Any) -> tuple[str, list[str]]:

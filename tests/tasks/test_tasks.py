@@ -312,14 +312,18 @@ def _bad(name):
         case "form":
             return "answering", answered(8).remove_columns("answers").add_column("answers", ["a"] * 8), "form of SQuAD"
         case "choices":
-            return "choice", _changed(chosen(8), 5, choices=["a", "an"]), "Row 6 has 2 choices, but the first row 3"
+            return "choice", _changed(chosen(8), 5, choices=["a", "an"]), "Row 6 has 2 choices, but most rows 3"
         case "choice":
             return "choice", _changed(chosen(8), 5, label=3), "Row 6 has the label 3, which is none of its 3 choices"
         case "query":
-            return "ranking", _changed(ranked(8), 5, label=0), "The query 'good film .*' has no relevant document"
+            return (
+                "ranking",
+                _changed(ranked(8), 5, label=0),
+                "Row 5 has the query 'good film .*', which has no relevant document",
+            )
         case "score":
             rows = alike(8).remove_columns("score").add_column("score", ["x"] * 8)
-            return "similarity", rows, "Row 1 has the label 'x', which is no number"
+            return "similarity", rows, "Row 1 has the label 'x', which is no finite number"
 
 
 @pytest.mark.parametrize("name", ["tags", "tag", "answer", "form", "choices", "choice", "query", "score"])

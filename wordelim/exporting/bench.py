@@ -27,6 +27,7 @@ from ..graph.model import eliminate_, is_marked, retention_of
 from ..labels import names_of
 from ..opening import check_tokenizer, open_tokenizer
 from ..retention import Retention
+from ..rows import Skipped, encode_usable
 from ..settings import BenchSettings
 from ..stages import Progress
 from ..tasks import task_for
@@ -43,7 +44,8 @@ def bench_programs(
     data: datasets.Dataset,
     settings: BenchSettings,
     *,
-    columns: Mapping[str, str | None],
+    columns: Mapping[str, Any],
+    skipped: Skipped | None = None,
     progress: Progress = lambda stage, share: None,
 ) -> dict[str, Any]:
     """Time a dense and a compressed directory, of which at least one is exported, on the same texts on a CPU.
@@ -53,6 +55,7 @@ def bench_programs(
     Args:
         base: the dense side: a model, or a program exported from one.
         compressed: the compressed side: likewise.
+        skipped: takes the rows that can't be used; None refuses them.
 
     Raises:
         WordelimError: a side can't be run, isn't what it should be, or they have different labels or words.
@@ -72,7 +75,7 @@ def bench_programs(
     embedding = embedding_of(companions(base), _class(dense.config))
     task = task_for(_class(dense.config), dense.config, tokenizer, data, embedding=embedding)
     found = task.find_columns(data, **columns, need_label=False)
-    encoded = task.encode(data, found, max_length=settings.max_length)
+    data, encoded = encode_usable(task, data, found, max_length=settings.max_length, skipped=skipped)
     forwards, cost = {"dense": _forward(dense), "compressed": _forward(fast)}, _cost(dense.config, retention)
     longest = settings.max_length or max(encoded.lengths)
     measured: dict[str, Any] = {}
@@ -103,7 +106,7 @@ def bench_programs(
         "attention": None,
         "retention": retention.to_dict(),
         "last_layer_cut_to_first_token": cost.first_token,
-        "data": {**describe(data, found, encoded), "lengths": encoded.spread},
+        "data": {**describe(data, found, encoded, skipped), "lengths": encoded.spread},
         "fixed_length": longest,
         "settings": asdict(settings),
         "measurements": [{"dtype": _against(precisions), "mode": _against(runtimes), **measured}],

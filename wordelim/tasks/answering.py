@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import reprlib
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import datasets
@@ -15,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cells import items_of, mapping_of, shown, whole
 from ..data import INPUTS, Columns, Encoded, column_values, find_columns, length_limit, texts_in
 from ..errors import DataError
 from ..evaluation.metrics import Metric, named
 from ..evaluation.worst import worst_units
+from ..rows import Unusable, each_row
 from .task import Array, Logits, Task, TextsOf, Worst
 
 __all__ = ["Answering"]
@@ -53,6 +54,8 @@ class Answering(Task):
         if names.get("label") is None:
             names["label"] = next((existing[name] for name in _ANSWERS if name in existing), None)
         found = find_columns(data, **names)
+        if isinstance(found.label, tuple):
+            raise DataError(f"The columns {', '.join(found.label)} can't all hold the answers: name one with --label.")
         if found.text_pair is None:
             raise DataError("Question answering needs a question and a context: name both with --text and --text-pair.")
         return found
@@ -65,11 +68,9 @@ class Answering(Task):
         contexts = texts_in(data, columns.text_pair, "--text-pair", blank_allowed=False)
         limit = length_limit(self.tokenizer, self.config, max_length, pair=True)
         if limit is not None:
-            asked = max(map(len, self.tokenizer(questions, add_special_tokens=False, verbose=False)["input_ids"]))
-            if asked + self.tokenizer.num_special_tokens_to_add(pair=True) >= limit:
-                raise DataError(
-                    f"A question of {asked} tokens leaves no room for a context within {limit}: raise --max-length."
-                )
+            ids = self.tokenizer(questions, add_special_tokens=False, verbose=False)["input_ids"]
+            special = self.tokenizer.num_special_tokens_to_add(pair=True)
+            asked = max(each_row(partial(_asked, room=limit - special), ids))
         room = None if limit is None else max(0, min(_OVERLAP, (limit - asked) // 2))
         encoded = self.tokenizer(
             questions,
@@ -95,8 +96,7 @@ class Answering(Task):
         rows["question"] = list(owners)
         rows["context"] = [contexts[owner] for owner in owners]
         if columns.label is not None:
-            given = column_values(data, columns.label)
-            golds = [_golds(value, contexts[row], row + 1) for row, value in enumerate(given)]
+            golds = each_row(_golds, column_values(data, columns.label), contexts)
             rows["golds"] = [[text for _, text in golds[owner]] or [""] for owner in owners]
             ends = [_positions(span, golds[owner]) for span, owner in zip(spans, owners, strict=True)]
             rows["start_positions"], rows["end_positions"] = map(list, zip(*ends, strict=True))
@@ -167,26 +167,35 @@ class Answering(Task):
         return hidden_states[inputs["attention_mask"].bool()]
 
 
-def _golds(value: Any, context: str, row: int) -> list[tuple[int, str]]:
+def _asked(ids: Sequence[int], room: int) -> int:
+    """Tokens of a question, which leave room for at least one of its context."""
+    if len(ids) >= room:
+        raise Unusable(f"has a question of {len(ids)} tokens, which leaves no room for a context: raise --max-length.")
+    return len(ids)
+
+
+def _golds(value: Any, context: str) -> list[tuple[int, str]]:
     """Where each right answer starts, and its text; none where the context has no answer."""
-    wrong = DataError(
-        f"Row {row} has no answers in the form of SQuAD: {reprlib.repr(value)}; give "
-        '{"text": [...], "answer_start": [...]}.'
-    )
-    if not isinstance(value, Mapping):
-        raise wrong
-    texts, starts = (value.get(name) for name in ("text", "answer_start"))
-    if isinstance(texts, str):
+    found = mapping_of(value)
+    if found is None and items_of(value) == []:
+        return []
+    texts, starts = ((found or {}).get(name) for name in ("text", "answer_start"))
+    if isinstance(texts, str) and items_of(starts) is None:
         texts, starts = [texts], [starts]
-    if not isinstance(texts, (list, tuple)) or not isinstance(starts, (list, tuple)) or len(texts) != len(starts):
-        raise wrong
-    for text, start in zip(texts, starts, strict=True):
-        if not isinstance(text, str) or not isinstance(start, int) or context[start : start + len(text)] != text:
-            raise DataError(
-                f"Row {row} has the answer {reprlib.repr(text)}, which doesn't stand in its context at character "
-                f"{start}: correct answer_start, or leave the row out."
+    texts, starts = items_of(texts), items_of(starts)
+    if texts is None or starts is None or len(texts) != len(starts):
+        raise Unusable(
+            f'has no answers in the form of SQuAD: {shown(value)}; give {{"text": [...], "answer_start": [...]}}.'
+        )
+    golds = []
+    for text, start in zip(texts, map(whole, starts), strict=True):
+        if not isinstance(text, str) or start is None or start < 0 or context[start : start + len(text)] != text:
+            raise Unusable(
+                f"has the answer {shown(text)}, which doesn't stand in its context at character {start}: correct "
+                "answer_start, or leave the row out (--skip-bad-rows)."
             )
-    return list(zip(starts, texts, strict=True))
+        golds.append((start, text))
+    return golds
 
 
 def _positions(spans: Sequence[Sequence[int]], golds: Sequence[tuple[int, str]]) -> tuple[int, int]:

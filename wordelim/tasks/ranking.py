@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -13,17 +12,18 @@ from sklearn.metrics import average_precision_score, ndcg_score
 from torch import Tensor
 from torch.nn import functional
 
+from ..cells import shown
 from ..data import Columns, Encoded, column_values
 from ..errors import DataError
 from ..evaluation.metrics import Metric, named
 from ..evaluation.worst import worst_units
+from ..rows import Unusable, each_row
 from .task import Array, Logits, Task, TextsOf, Worst, spread_over
 
 __all__ = ["Ranking"]
 
 # What stands in a table of queries behind a query's last document: as its score, and as its relevance.
 _NO_SCORE, _NO_DOCUMENT = -1e9, -1.0
-_QUERIES, _DOCUMENTS = ("query", "question"), ("document", "passage", "answer", "text")
 
 
 class Ranking(Task):
@@ -56,25 +56,17 @@ class Ranking(Task):
         encoded = super().encode(data, columns, max_length=max_length)
         rows = encoded.dataset.add_column("query", column_values(data, columns.text))
         if "labels" in rows.column_names:
-            labels = np.asarray(rows["labels"], dtype=np.float64).reshape(len(rows))
-            if (labels < 0).any():
-                raise DataError(
-                    f"Row {int((labels < 0).argmax()) + 1} has the label {labels.min():g}: give relevance as 0 or more."
-                )
-            rows = rows.remove_columns("labels").add_column("labels", labels.tolist())
+            labels = np.asarray(rows["labels"], dtype=np.float64).reshape(len(rows)).tolist()
+            each_row(_require_relevance, labels)
+            rows = rows.remove_columns("labels").add_column("labels", labels)
         return Encoded(rows, encoded.truncated, encoded.lengths)
 
     def require(self, encoded: datasets.Dataset, part: str) -> None:
         super().require(encoded, part)
         if part == "train":
             return
-        best = self.truth(encoded).max(1)
-        if (best <= 0).any():
-            query = encoded["query"][int(self._first_rows(encoded)[int((best <= 0).argmax())])]
-            raise DataError(
-                f"The query {reprlib.repr(query)} has no relevant document, so that no order of its documents is "
-                "better than another: leave it out."
-            )
+        best = self.truth(encoded).max(1)[self.units(encoded)]
+        each_row(_require_relevant, encoded["query"], best)
 
     def named_metric(self, name: str | None) -> Metric:
         known = {"mrr": _reciprocal_rank, "map": _average_precision, "ndcg": _ndcg}
@@ -112,6 +104,19 @@ class Ranking(Task):
         if self.kind == "regression":
             return functional.mse_loss(scores, labels.to(scores.dtype))
         return functional.binary_cross_entropy_with_logits(scores, (labels > 0).to(scores.dtype))
+
+
+def _require_relevance(label: float) -> None:
+    if label < 0:
+        raise Unusable(f"has the label {label:g}: give relevance as 0 or more.")
+
+
+def _require_relevant(query: str, best: float) -> None:
+    if best <= 0:
+        raise Unusable(
+            f"has the query {shown(query)}, which has no relevant document, so that no order of its documents is "
+            "better than another: leave it out (--skip-bad-rows)."
+        )
 
 
 def _by_query(of_query: Callable[[Array, Array], float], truth: Array, answers: Array) -> Array:

@@ -13,10 +13,12 @@ from scipy.stats import rankdata
 from tokenizers.normalizers import Lowercase
 from torch import Tensor
 
-from ..data import INPUTS, Columns, Encoded, column_values, encode, texts_in, usable_positions
+from ..data import INPUTS, Columns, Encoded, encode, labels_of, texts_in, usable_positions
 from ..errors import DataError
 from ..evaluation.metrics import Metric, named, scores_of
 from ..evaluation.worst import worst_units
+from ..labels import read_score
+from ..rows import each_row
 from .embedding import Embedding
 from .task import Logits, Task, TextsOf, Worst, flatten_rows
 
@@ -66,7 +68,8 @@ class Similarity(Task):
         pairs = {name: zip(*(part.dataset[name] for part in parts), strict=True) for name in names}
         rows: dict[str, list[Any]] = {name: [list(pair) for pair in values] for name, values in pairs.items()}
         if columns.label is not None:
-            rows["labels"] = [_score(v, row) for row, v in enumerate(column_values(data, columns.label), 1)]
+            repair = "give how similar the two texts are"
+            rows["labels"] = each_row(partial(read_score, repair=repair), labels_of(data, columns.label))
         lengths = [list(pair) for pair in zip(*(part.lengths for part in parts), strict=True)]
         rows |= {"lengths": lengths, "length": [sum(pair) for pair in lengths]}
         flat = [length for pair in lengths for length in pair]
@@ -109,12 +112,3 @@ class Similarity(Task):
         ranks = [rankdata(each) / len(labels) for each in (labels, *scores)]
         said = [[f"{value:.3g}" for value in each] for each in (labels, *scores)]
         return worst_units([1 - np.abs(each - ranks[0]) for each in ranks[1:]], texts_of, said=said)
-
-
-def _score(value: Any, row: int) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"Row {row} has the label {value!r}, which is no number: give how similar the two texts are."
-        ) from None

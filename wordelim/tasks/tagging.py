@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import reprlib
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -13,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cells import items_of, shown, words_of
 from ..data import INPUTS, Columns, Encoded, column_values, find_columns, length_limit
 from ..errors import DataError, WordelimError
 from ..evaluation.metrics import Metric, named
 from ..evaluation.worst import worst_units
-from ..labels import encode_labels, names_of
+from ..labels import encode_names, names_of
+from ..rows import Unusable, each_row
 from .task import Array, Logits, Task, TextsOf, Worst
 
 __all__ = ["Tagging"]
@@ -52,6 +51,10 @@ class Tagging(Task):
             if names.get(name) is None:
                 names[name] = next((existing[column] for column in usual if column in existing), None)
         found = find_columns(data, **names)
+        if isinstance(found.label, tuple):
+            raise DataError(
+                f"The columns {', '.join(found.label)} can't all hold the tags: name one column of lists with --label."
+            )
         if found.text_pair is not None:
             raise DataError(
                 f"The text may be {found.text}/{found.text_pair}, but a tagger reads one text: name the column of "
@@ -60,8 +63,9 @@ class Tagging(Task):
         return found
 
     def encode(self, data: datasets.Dataset, columns: Columns, *, max_length: int | None = None) -> Encoded:
-        sentences = [_list(value, row, "words") for row, value in enumerate(column_values(data, columns.text), 1)]
+        sentences = each_row(_words, column_values(data, columns.text))
         limit = length_limit(self.tokenizer, self.config, max_length, pair=False)
+        assert not isinstance(columns.label, tuple)
         tags = None if columns.label is None else self._tags(data, columns.label, sentences)
         options: dict[str, Any] = {"is_split_into_words": True, "verbose": False}
         whole = self._tokenize(sentences, **options)
@@ -96,13 +100,8 @@ class Tagging(Task):
             ) from error
 
     def _tags(self, data: datasets.Dataset, column: str, sentences: Sequence[list[str]]) -> list[list[int]]:
-        given = [_list(value, row, "tags", of=object) for row, value in enumerate(column_values(data, column), 1)]
-        for row, (words, tags) in enumerate(zip(sentences, given, strict=True), 1):
-            if len(words) != len(tags):
-                raise DataError(f"Row {row} has {len(words)} words, but {len(tags)} tags: give each word one tag.")
-        feature = getattr(data.features[column], "feature", None)
-        ids: Iterator[Any] = iter(encode_labels(list(chain.from_iterable(given)), self.config, feature=feature))
-        return [[int(next(ids)) for _ in tags] for tags in given]
+        tags = each_row(_tags, column_values(data, column), sentences)
+        return encode_names(tags, self.config, feature=getattr(data.features[column], "feature", None))
 
     def require(self, encoded: datasets.Dataset, part: str) -> None:
         found = {tag for tags in encoded["labels"] for tag in tags if tag != _NONE}
@@ -167,15 +166,24 @@ class Tagging(Task):
         return hidden_states[inputs["attention_mask"].bool()]
 
     def shown(self, columns: Columns, row: Mapping[str, Any]) -> list[str]:
-        return [" ".join(row[columns.text])]
+        return [" ".join(_words(row[columns.text]))]
 
 
-def _list(value: Any, row: int, what: str, *, of: type = str) -> list[Any]:
-    if isinstance(value, str):  # a text, or a list as it stands in a CSV file
-        value = json.loads(value) if value.lstrip().startswith("[") else value.split()
-    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(item, of) for item in value):
-        raise DataError(f"Row {row} has no list of {what}: {reprlib.repr(value)}.")
-    return list(value)
+def _words(value: Any) -> list[str]:
+    words = words_of(value)
+    if words is None:
+        raise Unusable(f"has no list of words: {shown(value)}; give one, or a text with blanks between its words.")
+    return words
+
+
+def _tags(value: Any, words: Sequence[str]) -> list[Any]:
+    items = items_of(value)
+    tags = value.split() if items is None and isinstance(value, str) else items
+    if not tags:
+        raise Unusable(f"has no list of tags: {shown(value)}; give one, or a text with blanks between its tags.")
+    if len(words) != len(tags):
+        raise Unusable(f"has {len(words)} words, but {len(tags)} tags: give each word one tag.")
+    return tags
 
 
 def _f1(sums: Array) -> Array:

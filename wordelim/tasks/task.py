@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import INPUTS, Columns, Encoded, encode, find_columns
+from ..data import INPUTS, Columns, Encoded, encode
 from ..errors import DataError, WordelimError
 from ..evaluation.metrics import ComputeMetrics, Metric, metric_for
 from ..evaluation.worst import worst_flips
 from ..labels import outputs_of, problem_type
+from .columns import find_label_columns
 
 __all__ = ["Array", "Logits", "Task", "TextsOf", "Worst", "batches", "flatten_rows", "spread_over"]
 
@@ -58,8 +59,15 @@ class Task:
     # --- data
 
     def find_columns(self, data: datasets.Dataset, **names: Any) -> Columns:
-        """The columns that are used; ``names`` as in :func:`wordelim.data.find_columns`."""
-        return find_columns(data, **names)
+        """The columns that are used; ``names`` as in :func:`wordelim.data.find_columns`.
+
+        Where a text may have several labels, a column each of 0 and 1 may stand for them: those that ``label`` names,
+        or, without it, those that bear the names of all the model's labels.
+
+        Raises:
+            DataError: columns are missing, or don't stand for the model's labels.
+        """
+        return find_label_columns(data, self.config, self.kind, names)
 
     def encode(self, data: datasets.Dataset, columns: Columns, *, max_length: int | None = None) -> Encoded:
         """Examples as the model takes them, without padding; see :func:`wordelim.data.encode`."""
