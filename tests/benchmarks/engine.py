@@ -6,8 +6,8 @@
     python tests/benchmarks/engine.py --part paper --data DIR --model sst2=DENSE:COMPRESSED --model imdb=DENSE
     python tests/benchmarks/engine.py --part gpu                       on a machine with a card
 
-DIR of --data holds sst2/dev.jsonl, mrpc/dev.jsonl and imdb/test.jsonl.gz. Results go to docs/benchmarks/, a file
-engine-PART.json each, and from there into docs/benchmarks.md (plots need the extra: pip install -e '.[benchmarks]').
+DIR of --data holds sst2/dev.jsonl, mrpc/dev.jsonl and imdb/test.jsonl.gz. Results go to --results, a file
+engine-PART.json each, which render.py shows (but those of a card and of memory).
 Models have random weights where no directory is asked for. A cell is timed as often as fits into --seconds, and left
 out where one round would take longer than --longest.
 """
@@ -23,8 +23,7 @@ from typing import Any
 
 import torch
 from engine_cells import MIXES, RTE, SHAPES, Cells, peak_memory
-from render import RESULTS
-from render import main as render
+from results import RESULTS
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import wordelim
@@ -143,7 +142,7 @@ def paper(cells: Cells, options: argparse.Namespace) -> Rows:
         mix = MIXES[task]
         tokenizer = AutoTokenizer.from_pretrained(dense_dir)
         dense = AutoModelForSequenceClassification.from_pretrained(dense_dir, dtype=torch.float32).eval()
-        layers, known = dense.config.num_hidden_layers, RESULTS / f"real-{task}.json"
+        layers, known = dense.config.num_hidden_layers, options.results / f"real-{task}.json"
         if compressed_dir:
             compressed, about = wordelim.load(compressed_dir).float().eval(), "trained"
             retention = wordelim.retention_of(compressed)
@@ -269,7 +268,7 @@ def _command(part: str, options: argparse.Namespace, dtypes: tuple[str, ...] | N
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure every part asked for, and render what was found."""
+    """Measure every part asked for."""
     options = _options(arguments)
     given = options.dtypes
     for part in options.part:
@@ -289,8 +288,6 @@ def main(arguments: list[str] | None = None) -> None:
         }
         options.results.mkdir(parents=True, exist_ok=True)
         (options.results / f"engine-{part}.json").write_text(json.dumps(result, indent=1) + "\n")
-    if options.results == RESULTS:
-        render()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ python tests/benchmarks/export.py --work DIR                                   #
 python tests/benchmarks/export.py --work DIR --model IMDB=DENSE:COMPRESSED:TEST  # real models: speed and accuracy
 
 Programs are made under DIR once and used again, so making them and timing them can be two runs (--make-only).
+Results go to --results as export.json, which render.py shows.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from render import RESULTS
-from render import main as render
+from results import RESULTS
 
 RTE = (153, 125, 111, 105, 85, 80, 72, 48, 35, 27, 22, 5)
 SHAPES = ((1, 256), (8, 256))
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--examples", type=int, default=1000, help="texts of DATA on which accuracy is measured")
     parser.add_argument("--note", default="", help="what to say of the models of --model in the docs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     parser.add_argument("--make-only", action="store_true")
     options = parser.parse_args()
     if not options.model and not (options.work / "shape" / "compressed-int8.onnx").exists():
@@ -43,7 +44,7 @@ def main() -> None:
         _make_real(options.work / given.partition("=")[0], *given.partition("=")[2].split(":")[:2])
     if options.make_only:
         return
-    path = RESULTS / "export.json"
+    path = options.results / "export.json"
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "torch", "transformers"))
     processor = Path("/proc/cpuinfo")  # on Linux alone
@@ -60,9 +61,8 @@ def main() -> None:
             "about": f"BERT-base shape, random weights, RTE's fractions ({', '.join(map(str, RTE))} of 256). {about}",
             "rows": [_timed(options.work / "shape", batch, tokens, options.threads) for batch, tokens in SHAPES],
         }
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    options.results.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
-    render()
 
 
 def _make_shape(place: Path) -> None:

@@ -5,10 +5,10 @@
 
 --model is any encoder directory or hub name (bert-base-uncased, albert-base-v2, ...). The folder of --data holds
 train.jsonl and dev.jsonl (for imdb train.jsonl.gz, test.jsonl.gz). Dense checkpoints and what they were compressed to
-stay in --cache; parts can run beside each other: each leaves docs/benchmarks/glue-TASK-MODEL-PART.json, with another
-than the usual rate, speed or seed in its name. --time-only measures the speed of what stands there anew, with the
-weights of --model, on which time does not depend, and attention deciding: so parts can be trained on a card and timed
-on a processor.
+stay in --cache; parts can run beside each other: each leaves glue-TASK-MODEL-PART.json in --results, with another than
+the usual rate, speed or seed in its name, and render.py shows it. --time-only measures the speed of what stands there
+anew, with the weights of --model, on which time does not depend, and attention deciding: so parts can be trained on a
+card and timed on a processor.
 
 Parts: calibrated and learned choose their own keep counts; attention, random and first then use those of --keep-of
 (calibrated unless told) with equal retraining, and differ in what decides which word vectors stay: the attention that
@@ -32,8 +32,7 @@ from unittest import mock
 
 import datasets
 import torch
-from render import RESULTS
-from render import main as render
+from results import RESULTS
 from timing import time_again
 from transformers import (
     AutoModelForSequenceClassification,
@@ -130,11 +129,12 @@ def run(
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep-of", choices=CHOOSING, default="calibrated", help="whose counts the ablation keeps")
     parser.add_argument("--time-only", action="store_true", help="time what the results keep again, nothing else")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     arguments = parser.parse_args()
     task = tasks[arguments.task]
     if arguments.fine_tune_epochs is not None:
         task = replace(task, epochs=arguments.fine_tune_epochs)
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    arguments.results.mkdir(parents=True, exist_ok=True)
     model = Path(arguments.model).name
     sets = read_sets(arguments.task, arguments.data)
     if arguments.train:
@@ -152,7 +152,7 @@ def run(
     for part in arguments.part or parts:
         given = arguments.keep_of if part in BY_KEEP else None
         method = f"{part}-of-{given}" if given == "learned" else part
-        place = RESULTS / f"{named}-{method}.json"
+        place = arguments.results / f"{named}-{method}.json"
         output = arguments.cache / f"{cached}{aimed}-{method}"
         if arguments.time_only:
             if place.exists():
@@ -208,7 +208,6 @@ def run(
             result[name].pop("worst_flips")  # texts of the data set, which has an owner
         place.write_text(json.dumps(result, indent=1) + "\n")
         print(part, result["test"], result["speed"], result["retention"]["keep"], flush=True)
-    render()
 
 
 def _lost(dense: Path, output: Path, test: datasets.Dataset, task: Benchmark, metric: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@
 --model is any encoder directory or hub name. The folder of --data holds train.jsonl, dev.jsonl and, for all but
 xquad_en and stsb, test.jsonl. Choices are made on dev, and test is only reported on; xquad_en and stsb have no test,
 so dev is reported on, and what choices are made on is carved from train. The embeddings of stsb aren't fine-tuned:
-the model is compressed as it is. Each task leaves docs/benchmarks/head-TASK-MODEL-calibrated.json.
+the model is compressed as it is. Each task leaves head-TASK-MODEL-calibrated.json in --results.
 """
 
 from __future__ import annotations

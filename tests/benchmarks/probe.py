@@ -1,11 +1,11 @@
-"""Does probe foretell what compress reaches? Probe a model, compress it to several speeds, and keep both for the docs.
+"""Does probe foretell what compress reaches? Probe a model, compress it to several speeds, and keep both.
 
     python tests/benchmarks/probe.py sst2 --model DIR --data DIR --speeds 1.5,2,3,4
     python tests/benchmarks/probe.py imdb --model DIR --data DIR
 
-DIR of --data is as in real_runs.py. Without --speeds only the probe is run; docs/benchmarks.md then sets it beside the
-run that real_runs.py has kept. With --speeds the model is compressed to each FLOPs ratio with one pass over --examples
-training texts, whatever is lost, and judged on the validation texts.
+DIR of --data is as in real_runs.py. What is found lies in --results as probe-TASK.json. Without --speeds only the probe
+is run, to be read beside what real_runs.py keeps. With --speeds the model is compressed to each FLOPs ratio with one
+pass over --examples training texts, whatever is lost, and judged on the validation texts.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from render import RESULTS
-from render import main as render
+from results import RESULTS
 
 from wordelim.data import carve
 from wordelim.reading import read
@@ -35,6 +34,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the task's texts")
     parser.add_argument("--speeds", default="", help="FLOPs ratios to compress to, comma-separated")
     parser.add_argument("--examples", type=int, default=4000, help="training texts for each")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -52,7 +52,7 @@ def main() -> None:
             "examples": arguments.examples,
             "compressed": [],
         }
-        _keep(result)
+        _keep(result, arguments.results)
         for speed in filter(None, arguments.speeds.split(",")):
             options = ["--train", files["train"], "--target-speedup", speed, "--max-drop", "100", "--epochs", "1"]
             report = _wordelim("compress", *common, *options, "-o", str(folder / f"out-{speed}"))
@@ -60,15 +60,14 @@ def main() -> None:
             found = {name: report["validation"][name] for name in names}
             result["compressed"].append({**found, "retention": report["retention"]})
             print(speed, found, flush=True)
-            _keep(result)
-    _keep(result)
-    render()
+            _keep(result, arguments.results)
+    _keep(result, arguments.results)
 
 
-def _keep(result: dict[str, Any]) -> None:
+def _keep(result: dict[str, Any], folder: Path) -> None:
     """After each speed anew: what is there is true, even where the rest is never run."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"probe-{result['key']}.json").write_text(json.dumps(result, indent=1) + "\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"probe-{result['key']}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _wordelim(*words: str) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""Compress a real fine-tuned model on real texts through the command line, and keep its report for docs/benchmarks.md.
+"""Compress a real fine-tuned model on real texts through the command line, and keep its report.
 
     python tests/benchmarks/real_runs.py sst2 --model DIR --data DIR
     python tests/benchmarks/real_runs.py imdb --model DIR --data DIR
 
-With --keep OUT the compressed model stays in OUT. With --time-only as well, the model that lies there is only timed
-anew, and the kept report gets the new speeds.
+The report lies in --results as real-TASK.json, from where engine.py --part paper takes the retention. With --keep OUT
+the compressed model stays in OUT. With --time-only the model is only timed anew, and the report gets the new speeds.
 
 DIR of --data holds train.jsonl, dev.jsonl and test.jsonl for sst2 (columns sentence, label), train.jsonl.gz and
 test.jsonl.gz for imdb (columns text, label). For imdb, 8,000 reviews of train are trained on, 1,500 others of train are
@@ -21,8 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from render import RESULTS
-from render import main as render
+from results import RESULTS
 from timing import time_again
 
 from wordelim.checkpoint import load_dense
@@ -39,12 +38,13 @@ def main() -> None:
     parser.add_argument("--about", default="MiniLM-L6 (6 layers, hidden 384), fine-tuned on the task")
     parser.add_argument("--keep", type=Path, help="leave the compressed model in this directory")
     parser.add_argument("--time-only", action="store_true", help="time what the result keeps again, nothing else")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     # What follows -- goes to wordelim compress as it is.
     own, _, options = " ".join(sys.argv[1:]).partition(" -- ")
     arguments = parser.parse_args(own.split())
     arguments.options = options.split()
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    kept = RESULTS / f"real-{arguments.task}.json"
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    kept = arguments.results / f"real-{arguments.task}.json"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         splits = _sst2(arguments.data) if arguments.task == "sst2" else _imdb(arguments.data, folder)
@@ -54,7 +54,6 @@ def main() -> None:
         else:
             result = _compress(arguments, splits, arguments.keep or folder / "out")
     kept.write_text(json.dumps(result, indent=1) + "\n")
-    render()
 
 
 def _compress(arguments: argparse.Namespace, splits: dict[str, Path], output: Path) -> dict[str, Any]:

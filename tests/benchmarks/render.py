@@ -1,312 +1,327 @@
-"""Write docs/benchmarks.md and the README's table from the JSON files that the other scripts here leave.
+"""Write docs/benchmarks.md and the README's table from docs/benchmarks/results.jsonl, the runs that are shown.
 
-python tests/benchmarks/render.py
+    python tests/benchmarks/render.py                   the pages anew
+    python tests/benchmarks/render.py --results DIR     show what scripts left in DIR too, or in place of the same run
+    python tests/benchmarks/render.py --commands        how each run that is shown was made
+
+The same run is one of the same task, model, method, rule that decides, speed asked for and seed. What is said around
+the tables is in page.md. The plot needs matplotlib: pip install -e '.[benchmarks]'.
 """
 
 from __future__ import annotations
 
-import json
-import re
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from math import comb
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from engine_render import engine_section
-from export_render import export_section
-from probe_render import probe_section
+from engine_render import DTYPES, engine_tables, export_tables, plot, table, wrapped
+from results import ROOT, SHOWN, Row, lines, merged, read_rows
 
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
+PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
-RESULTS = DOCS / "benchmarks"
 
-_HEAD = """# Benchmarks
-
-Written by `python tests/benchmarks/render.py` from the JSON files in `docs/benchmarks/`, which the commands below leave
-there; no figure here is typed by hand. Speed is always a ratio measured in one run against the dense model under SDPA:
-
-- **fixed**: the dense model is given every text padded to one length (the paper's protocol), the compressed one the
-  same texts padded to the longest of each batch;
-- **dynamic**: both are given random batches padded to their longest text, as pipelines do;
-- **unpadded**: both are given batches of equal length (texts of similar length, each cut or repeated to the mean of its
-  batch), so that neither computes padding.
-- **keep-all**: the compressed model against the rewritten one that drops nothing, on the same random batches: that has
-  no padding and the exact cut of the last layer already, so what is left is won by dropping word vectors. The hardest.
-
-The FLOPs ratio is against the dense encoder without any padding. Drops are in points of the metric on the same
-examples, with a 95 % paired bootstrap interval; a negative drop is a gain. The dense model of each row is the given
-checkpoint, as it is; the compressed one has been trained further, on the task and by distillation, while it adapted to
-elimination.
-"""
-
-
-def main() -> None:
-    """Render every result that is there."""
-    parts = [_HEAD]
-    runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("real-*.json"))]
-    if runs:
-        parts.append(_real(runs))
-    for kind, about in (("glue", _GLUE), ("head", _HEADS)):
-        tasks = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{kind}-*.json"))]
-        if tasks:
-            parts.append(_tasks(about, tasks))
-    if probes := probe_section(RESULTS):
-        parts.append(probes)
-    if engine := engine_section(RESULTS):
-        parts.append(engine)
-    if exported := export_section(RESULTS):
-        parts.append(exported)
-    search = RESULTS / "search.json"
-    if search.exists():
-        parts.append(_search(json.loads(search.read_text())))
-    (DOCS / "benchmarks.md").write_text("\n".join(parts))
-    README.write_text(summarized(README.read_text()))
-
-
-def summarized(readme: str) -> str:
-    """The README with its table renewed: of each task and model the run that is fastest against unpadded dense.
-
-    Of those of the first seed that met their bound on validation, made by retraining as it is now.
-    """
-    best: dict[tuple[str, str], dict[str, Any]] = {}
-    runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("glue-*.json"))]
-    for run in runs:
-        if run["met"] and not _outdated(run) and not run["settings"]["seed"] and run["part"] in _CHOOSING:
-            key = (run["task"], _MODELS.get(run["model"], run["model"]))
-            best[key] = max(best.get(key, run), run, key=lambda run: float(run["speed"]["unpadded"]))
-    lines = [
-        "| task | model | metric | dense | points lost | against unpadded | against fixed (paper, BERT-base) |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for (task, model), run in sorted(best.items()):
-        test, speed = run["test"], run["speed"]
-        low, high = test["drop_interval_95"]
-        lost = f"{test['drop']:+.2f} ({low:+.2f} to {high:+.2f})"
-        lines.append(
-            f"| {task} | {model} | {run['metric']} | {test['dense']:.1f} | {lost} "
-            f"| **{speed['unpadded']:.1f}x** | {speed['fixed']:.1f}x ({run['paper']}x) |"
-        )
-    start, end = "<!-- results -->\n", "<!-- end of results -->"
-    before, _, rest = readme.partition(start)
-    return "".join([before, start, "\n", *(f"{line}\n" for line in lines), "\n", end, rest.partition(end)[2]])
-
-
-def _outdated(run: dict[str, Any]) -> bool:
-    """Whether retraining was another when the run was made."""
-    return "Made before" in run.get("note", "")
-
-
-def _note(run: dict[str, Any]) -> str:
-    """What sets a run apart from what its command does now."""
-    return f" {run['note']}" if "note" in run else ""
-
-
-def _asked(settings: dict[str, Any]) -> str:
-    """The FLOPs ratio that a run was asked for, where it was."""
-    speed = settings.get("target_speedup")
-    return f", {speed:g}x in FLOPs asked for" if speed else ""
-
-
-def _where(run: dict[str, Any]) -> str:
-    """The cards that a run used, where it did."""
-    trained, timed = (run.get(name, {}).get("card") for name in ("machine", "timed_on"))
-    return "".join(
-        f" {what} on one {card}." for what, card in (("Trained and judged", trained), ("Timed", timed)) if card
-    )
-
-
-def _also(metrics: dict[str, Any]) -> str:
-    return "".join(
-        " {}: {:.2f} dense, {:.2f} compressed, {:+.2f} points lost ({:+.2f} to {:+.2f}).".format(
-            metric, lost["dense"], lost["compressed"], lost["drop"], *lost["drop_interval_95"]
-        )
-        for metric, lost in metrics.items()
-    )
-
-
-def _real(runs: list[dict[str, Any]]) -> str:
-    lines = [
-        "## Real models, real texts",
-        "",
-        "| task | examples | metric | dense | compressed | points lost | FLOPs ratio | fixed | dynamic | unpadded |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for run in runs:
-        test, speed = run["test"], run["speed"]
-        low, high = test["drop_interval_95"]
-        lines.append(
-            f"| {run['task']} | {test['examples']} | {run['metric']} | {test['dense']:.2f} | {test['compressed']:.2f} "
-            f"| {test['drop']:+.2f} ({low:+.2f} to {high:+.2f}) | {test['flops_ratio']:.2f}x | {speed['fixed']:.2f}x "
-            f"| {speed['dynamic']:.2f}x | {speed['unpadded']:.2f}x |"
-        )
-    for run in runs:
-        speed, settings, lengths = run["speed"], run["settings"], run["test"]["lengths"]
-        versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
-        seconds = ", ".join(f"{name} {value:.0f} s" for name, value in run["seconds"].items())
-        validation = run["validation"]
-        keep = ", ".join(f"{value:g}" for value in run["retention"]["keep"])
-        lines += [
-            "",
-            f"### {run['task']}",
-            "",
-            f"Model: {run['about']}. Word vectors kept after each layer ({run['retention']['kind']}): {keep}. "
-            f"Retrained on {run['data']['train']['examples']} texts for {settings['epochs']:g} epochs (--epochs); "
-            f"chosen on {validation['examples']} validation texts (lost there: {validation['drop']:+.2f}); "
-            f"test texts have {lengths['mean']} tokens on average, {lengths['max']} at most. Speed: batches of "
-            f"{speed['batch_size']}, {speed['threads']} threads, {speed['dtype']}, {speed['texts']} texts, fixed to "
-            f"{speed['max_length']} tokens, median of {speed['rounds']} rounds{run.get('speed_note', '')}. "
-            f"Time: {seconds}. Seed {settings['seed']}; {versions}.{_note(run)}",
-            "",
-            "```sh",
-            run["command"],
-            "```",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-_GLUE = """## The paper's tasks
-
-calibrated and learned choose the keep counts. attention, random and first are given those of calibrated, or where it
-says so of learned, and one retraining: they differ in what decides which word vectors stay (the paper's ablation). A
-run that was asked for a speed retrains once too, so it is its own attention. In brackets the paper's speed-up of
-BERT-base against texts padded to the same length, which is the protocol of fixed.
-
-Each run chose on validation texts. Which rates, epochs and speeds were tried one after the other was decided with the
-figures of earlier runs in view, which are of the same test texts: so take the best row of a task for a little too
-kind, and read the intervals before the points. RTE's dense models are hardly better than chance, and the ALBERT learnt
-little but SST-2 and IMDB: what they keep of the rest says little.
-
-roberta-of-minilm-l6 and albert-of-minilm-l6 were made out of MiniLM by tests/benchmarks/relatives.py; the ALBERT of
-IMDB is that one after SST-2, as the command of SST-2 leaves it in --cache before it is compressed. TEACHER is MiniLM
-as the same command without --teacher and --fine-tune-epochs fine-tunes it. minilm-l6-imdb was fine-tuned on IMDB
-before, as the --fine-tune-epochs 0 of its command says.
-"""
-_HEADS = """## Every kind of head
-
-Each was fine-tuned by the script and compressed with the calibrated search; embeddings are compressed as they come.
-Choices are made on the validation texts, the figures are of texts that nothing before has seen.
-"""
-_EQUAL = """
-### What decides which word vectors stay
-
-Points lost on the test texts, in brackets on the validation texts, at equal counts with equal retraining: the runs
-above, seed by seed. Each seed fine-tunes a dense model of its own, and chooses counts of its own on it.
-
-| task | model | counts of | seed | attention | random | first |
-|---|---|---|---|---|---|---|"""
-_VARIED = re.compile(r" --(part|keep-of|seed) \S+")
+_RULES = ("attention", "random", "first")
+_MINILM = "MiniLM-L6"
 _MODELS = {
-    "minilm-l6": "MiniLM-L6",
+    "minilm-l6": _MINILM,
     "albert-of-minilm-l6": "ALBERT",
     "albert-of-minilm-l6-sst2": "ALBERT",
     "roberta-of-minilm-l6": "RoBERTa",
 }
-_CHOOSING = ("calibrated", "learned")
-_ABLATION = ("attention", "random", "first")
-_PARTS = ("calibrated", *_ABLATION, "learned", *(f"{part}-of-learned" for part in _ABLATION))
+_BESIDE = "Timed beside other work."
+_WIDE = 2.0  # points to either side, from where on an interval can't tell a point
+
+Runs = Sequence[Row]  # that differ in their seed alone
 
 
-def _tasks(about: str, runs: list[dict[str, Any]]) -> str:
-    lines = [
-        about,
-        "| task | model | rate | method | metric | dense | compressed | points lost | FLOPs ratio | fixed | dynamic "
-        "| unpadded | search and retrain, s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    runs = sorted(
-        runs,
-        key=lambda run: (
-            run["task"],
-            run["model"],
-            run["settings"]["learning_rate"],
-            _PARTS.index(run["part"]),
-            run["settings"]["seed"],
-        ),
-    )
-    for run in runs:
-        test, speed, seconds = run["test"], run["speed"], run["seconds"]
-        low, high = test["drop_interval_95"]
-        paper = "" if run["paper"] is None else f" ({run['paper']}x)"
-        cells = [
-            run["task"],
-            run["model"],
-            f"{run['settings']['learning_rate']:g}",
-            run["part"].replace("-", " "),
-            run["metric"],
-            f"{test['dense']:.2f}",
-            f"{test['compressed']:.2f}",
-            f"{test['drop']:+.2f} ({low:+.2f} to {high:+.2f})",
-            f"{test['flops_ratio']:.2f}x",
-            f"{speed['fixed']:.2f}x{paper}",
-            f"{speed['dynamic']:.2f}x",
-            f"{speed['unpadded']:.2f}x",
-            f"{seconds.get('search', 0):.0f}, {seconds['choose and retrain']:.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "Word vectors kept after each layer, as fractions, and what it was measured with:", ""]
-    for run in runs:
-        speed, settings, test = run["speed"], run["settings"], run["test"]
-        keep = ", ".join(f"{value:g}" for value in run["retention"]["keep"])
-        method = run["part"].replace("-", " ")
-        lines.append(
-            f"- {run['task']}, {run['model']}, rate {settings['learning_rate']:g}, {method}: {keep}. "
-            f"{run['train']} training texts, {settings['epochs']:g} epochs of retraining, at most "
-            f"{settings['max_drop']:g} points lost on validation (it lost {run['validation']['drop']:+.2f}"
-            f"{'' if run['met'] else ', not met'}){_asked(settings)}; {test['examples']} judged, "
-            f"{test['lengths']['mean']} tokens on average; fixed to {speed['max_length']} "
-            f"tokens, batches of {speed['batch_size']}, {speed['threads']} threads, "
-            f"{speed['dtype']}, median of {speed['rounds']} rounds; seed {settings['seed']}."
-            f"{_where(run)}{_also(run.get('also', {}))}{_note(run)}"
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Render every run that is shown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, help="folder of files to show too")
+    parser.add_argument("--commands", action="store_true", help="print the commands of the runs, and write nothing")
+    options = parser.parse_args(arguments)
+    rows = read_rows()
+    if options.commands:
+        print("\n".join(sorted({row["command"] for row in rows if "command" in row})))
+        return
+    if options.results:
+        rows = merged(rows, options.results)
+        SHOWN.write_text(lines(rows), encoding="utf-8")
+    PAGE.write_text(page(rows), encoding="utf-8")
+    README.write_text(summarized(README.read_text(encoding="utf-8"), rows), encoding="utf-8")
+    if not plot(rows, SHOWN.with_name("engine-growth.svg")):
+        print("No plot: pip install -e '.[benchmarks]' for matplotlib.", file=sys.stderr)
+
+
+def page(rows: Sequence[Row]) -> str:
+    """docs/benchmarks.md."""
+    glue = [row for row in rows if row["kind"] == "glue"]
+    tasks, heads = _calibrated(rows), _grouped(row for row in rows if row["kind"] == "head")
+    ablation, signs = _ablation(glue)
+    return (
+        Path(__file__)
+        .with_name("page.md")
+        .read_text(encoding="utf-8")
+        .format(
+            headline=headline(rows),
+            tasks=_tasks(tasks),
+            task_notes=_notes(tasks),
+            searches=_searches(glue),
+            ablation=ablation,
+            signs=signs,
+            heads=_tasks(heads),
+            head_notes=_notes(heads),
+            measured=_measured(rows),
+            **engine_tables(rows),
+            **export_tables(rows),
         )
-    lines += ["", "```sh", *sorted({run["command"] for run in runs}), "```"]
-    return "\n".join([*lines, *_ablation(runs)]) + "\n"
+    )
 
 
-def _ablation(runs: list[dict[str, Any]]) -> list[str]:
-    """What is lost by what decides which word vectors stay, seed by seed; [] where no counts were tried with all three.
+def summarized(readme: str, rows: Sequence[Row]) -> str:
+    """The README with its headline and table renewed."""
+    cells = [
+        (
+            runs[0]["task"],
+            _model(runs[0]),
+            f"**{_speed(runs):.1f}x**",
+            f"{_lost(runs):+.2f} ({_interval(runs)})" + (f", {len(runs)} seeds" if len(runs) > 1 else ""),
+            runs[0]["metric"],
+            f"{fmean(run['test']['dense'] for run in runs):.1f}",
+            f"{_speed(runs, 'fixed'):.1f}x ({runs[0]['paper']}x)",
+        )
+        for runs in _best(rows)
+    ]
+    columns = (
+        "task",
+        "model",
+        "against unpadded",
+        "points lost",
+        "metric",
+        "dense",
+        "against fixed (paper, BERT-base)",
+    )
+    start, end = "<!-- results -->\n", "<!-- end of results -->"
+    before, _, rest = readme.partition(start)
+    return f"{before}{start}\n{headline(rows)}\n\n{table(columns, cells)}\n\n{end}{rest.partition(end)[2]}"
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """What a user gets, in a sentence or two: of each task the fastest MiniLM that held on validation."""
+    best = [runs for runs in _best(rows) if _model(runs[0]) == _MINILM]
+    speeds = sorted(_speed(runs) for runs in best) or [1.0]
+    lost = [_exception(runs, rows) for runs in best if _lost(runs) > 1]
+    wide = {runs[0]["task"]: half for runs in best if (half := _half(runs)) > _WIDE}
+    told = (
+        f"**Without padding on either side, a compressed {_MINILM} answers {speeds[0]:.1f} to {speeds[-1]:.1f} times "
+        f"as fast on the paper's {len(best)} tasks, for at most one point of the metric on test texts"
+        f"{f', but for {_listed(lost)}' if lost else ''}** ({_how([run for runs in best for run in runs])})."
+    )
+    if wide:
+        told += (
+            f" {_listed(wide)} have too few test texts to tell a point: there the 95 % intervals reach "
+            f"{max(wide.values()):.0f} points to either side."
+        )
+    return wrapped(told)
+
+
+def _exception(runs: Runs, rows: Sequence[Row]) -> str:
+    """A task on which more than a point is lost, and the speed at which it isn't."""
+    same = [other for other in _calibrated(rows) if _of(other) == _of(runs) and _held(other) and _lost(other) <= 1]
+    slower = max(same, key=_speed, default=None)
+    within = f"; {_lost(slower):+.2f} at {_speed(slower):.1f}x" if slower else ""
+    return f"{runs[0]['task']} ({_lost(runs):+.2f} at {_speed(runs):.1f}x{within})"
+
+
+def _calibrated(rows: Sequence[Row]) -> list[Runs]:
+    return _grouped(row for row in rows if row["kind"] == "glue" and row["part"] == "calibrated")
+
+
+def _grouped(rows: Iterable[Row]) -> list[Runs]:
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["task"], row["model"], row["part"], row["asked"] or 0.0), []).append(row)
+    return [groups[key] for key in sorted(groups)]
+
+
+def _best(rows: Sequence[Row]) -> list[Runs]:
+    """Of each task and model the calibrated runs that are fastest without padding, of those that all held."""
+    best: dict[tuple[str, str], Runs] = {}
+    for runs in filter(_held, _calibrated(rows)):
+        best[_of(runs)] = max(best.get(_of(runs), runs), runs, key=_speed)
+    return [best[key] for key in sorted(best)]
+
+
+def _held(runs: Runs) -> bool:
+    """Whether no more than the bound was lost on validation texts, with every seed."""
+    return all(run["met"] for run in runs)
+
+
+def _of(runs: Runs) -> tuple[str, str]:
+    return runs[0]["task"], runs[0]["model"]
+
+
+def _model(row: Row) -> str:
+    return _MODELS.get(row["model"], row["model"])
+
+
+def _asked(runs: Runs) -> str:
+    return f"{runs[0]['asked']:g}x" if runs[0]["asked"] else "-"
+
+
+def _lost(runs: Runs, judged: str = "test") -> float:
+    return fmean(run[judged]["drop"] for run in runs)
+
+
+def _interval(runs: Runs) -> str:
+    lows, highs = zip(*(run["test"]["drop_interval_95"] for run in runs), strict=True)
+    return f"{min(lows):+.2f} to {max(highs):+.2f}"
+
+
+def _half(runs: Runs) -> float:
+    """Half the width of the widest interval."""
+    return max((high - low) / 2 for low, high in (run["test"]["drop_interval_95"] for run in runs))
+
+
+def _alone(runs: Runs) -> Runs:
+    """The runs that had the machine to themselves while they were timed; all where none had."""
+    return [run for run in runs if _BESIDE not in run.get("note", "")] or runs
+
+
+def _speed(runs: Runs, protocol: str = "unpadded") -> float:
+    return fmean(run["speed"][protocol] for run in _alone(runs))
+
+
+def _how(runs: Sequence[Row]) -> str:
+    """What the speeds of the runs were measured on, once."""
+    timed = [run["speed"] for run in _alone(runs)]
+    told = {f"{of['threads']} threads of a CPU, {DTYPES[of['dtype']]}, batches of {of['batch_size']}" for of in timed}
+    return "; ".join(sorted(told))
+
+
+def _listed(words: Iterable[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _tasks(groups: Sequence[Runs]) -> str:
+    cells = []
+    for runs in groups:
+        first, drops = runs[0], [run["test"]["drop"] for run in runs]
+        spread = f" ({min(drops):+.2f} to {max(drops):+.2f})" if len(runs) > 1 else ""
+        paper = "" if first["paper"] is None else f" ({first['paper']}x)"
+        cells.append(
+            (
+                f"{first['task']}, {first['metric']}",
+                _model(first),
+                _asked(runs),
+                len(runs),
+                f"{fmean(run['test']['dense'] for run in runs):.2f}",
+                f"{_lost(runs):+.2f}{spread}{'' if _held(runs) else ' (!)'}",
+                _interval(runs),
+                f"{fmean(run['test']['flops_ratio'] for run in runs):.2f}x",
+                f"**{_speed(runs):.2f}x**",
+                f"{_speed(runs, 'dynamic'):.2f}x",
+                f"{_speed(runs, 'fixed'):.2f}x{paper}",
+                f"{first['test']['tokens']:.0f} of {first['speed']['max_length']}",
+                f"{fmean(sum(run['seconds'].values()) for run in runs) / 60:.0f}",
+            )
+        )
+    columns = ("task", "model", "asked", "seeds", "dense", "points lost", "95 % interval", "FLOPs", "unpadded")
+    return table((*columns, "dynamic", "fixed", "tokens", "minutes"), cells)
+
+
+def _notes(groups: Sequence[Runs]) -> str:
+    """What sets runs apart from what their commands do now, each said once."""
+    said: dict[str, dict[str, None]] = {}
+    for run in (run for runs in groups for run in runs):
+        card = f"Trained and judged on one {run['card']}. " if "card" in run else ""
+        for sentence in filter(None, f"{card}{run.get('note', '').replace(_BESIDE, '')}".split(". ")):
+            named = run["task"] if _model(run) == _MINILM else f"{run['task']} ({_model(run)})"
+            said.setdefault(sentence.strip(" ."), {})[named] = None
+    told = [f"{'; '.join(of)}: {sentence}." for sentence, of in said.items()]
+    if not all(map(_held, groups)):
+        told.append("(!): more was lost on validation texts than allowed.")
+    return wrapped(" ".join(told))
+
+
+def _searches(rows: Sequence[Row]) -> str:
+    """The two searches side by side, where both were asked for the same."""
+    of = {(*_of(runs), runs[0]["asked"], runs[0]["part"]): runs for runs in _grouped(rows)}
+    pairs = [
+        (runs, of[*key, "learned"])
+        for (*key, part), runs in of.items()
+        if part == "calibrated" and (*key, "learned") in of
+    ]
+    columns = ("task", "asked", "seeds", "points lost", "on validation", "unpadded", "search, s", "first layer keeps")
+    cells = [
+        (
+            pair[0][0]["task"],
+            _asked(pair[0]),
+            len(pair[0]),
+            " / ".join(f"{_lost(runs):+.2f}" for runs in pair),
+            " / ".join(f"{_lost(runs, 'validation'):+.2f}" for runs in pair),
+            " / ".join(f"{_speed(runs):.2f}x" for runs in pair),
+            " / ".join(f"{fmean(run['seconds']['search'] for run in runs):.0f}" for runs in pair),
+            " / ".join(f"{fmean(run['keep'][0] for run in runs):.2f}" for runs in pair),
+        )
+        for pair in pairs
+    ]
+    return table(columns, cells)
+
+
+def _ablation(rows: Sequence[Row]) -> tuple[str, str]:
+    """What is lost by what decides which word vectors stay: a table of means over seeds, and what the signs say.
 
     Where a speed was asked for, the run that chose the counts was retrained once, as theirs are: it is attention's.
     """
-    tried: dict[tuple[str, ...], dict[int, dict[str, dict[str, Any]]]] = {}
-    for run in runs:
-        decides, _, counts = run["part"].partition("-of-")
-        if decides in _CHOOSING and run["settings"]["target_speedup"]:
-            decides, counts = "attention", decides
-        if decides in _ABLATION and not _outdated(run):
-            same = (run["task"], run["model"], counts or "calibrated", _VARIED.sub("", run["command"]))
-            tried.setdefault(same, {}).setdefault(run["settings"]["seed"], {})[decides] = run
-    lines = []
-    for (task, model, counts, _), seeds in tried.items():
-        whole = {str(seed): found for seed, found in seeds.items() if len(found) == len(_ABLATION)}
-        rows = {seed: [found] for seed, found in whole.items()}
-        if len(rows) > 1:
-            rows["mean"] = list(whole.values())
-        for seed, several in rows.items():
-            lost = [
-                " ".join(
-                    form.format(fmean(found[decides][judged]["drop"] for found in several))
-                    for judged, form in (("test", "{:+.2f}"), ("validation", "({:+.2f})"))
-                )
-                for decides in _ABLATION
-            ]
-            lines.append(f"| {task} | {model} | {counts} | {seed} | {' | '.join(lost)} |")
-    return [_EQUAL, *lines] if lines else []
+    tried: dict[tuple[str, ...], dict[int, dict[str, Row]]] = {}
+    for run in (run for run in rows if run["asked"]):
+        rule, _, counts = run["part"].partition("-of-")
+        if rule not in _RULES:
+            rule, counts = "attention", rule
+        same = (run["task"], run["model"], counts or "calibrated", run["asked"])
+        tried.setdefault(same, {}).setdefault(run["seed"], {})[rule] = run
+    cells, whole = [], []
+    for (task, _, counts, asked), seeds in sorted(tried.items()):
+        found = [of for of in seeds.values() if len(of) == len(_RULES)]
+        lost = {rule: [of[rule] for of in found] for rule in _RULES}
+        means = [f"{_lost(runs):+.2f} ({_lost(runs, 'validation'):+.2f})" for runs in lost.values() if runs]
+        whole += found
+        cells += [(task, counts, f"{asked:g}x", len(found), *means)] if found else []
+    signs = " ".join(_sign(whole, judged) for judged in ("test", "validation"))
+    return table(("task", "counts", "asked", "seeds", *_RULES), cells), wrapped(signs)
 
 
-def _search(result: dict[str, Any]) -> str:
-    lines = [
-        "## Calibrated search",
-        "",
-        f"{result['about']} It took {result['seconds']:.0f} seconds.",
-        "",
-        "| FLOPs ratio | divergence (nats) | kept after each layer |",
-        "|---|---|---|",
-    ]
-    lines += [
-        f"| {row['flops_ratio']:.2f}x | {row['divergence']:.4f} | {', '.join(f'{v:g}' for v in row['keep'])} |"
-        for row in result["frontier"]
-    ]
-    return "\n".join([*lines, "", "```sh", result["command"], "```"]) + "\n"
+def _sign(found: Sequence[dict[str, Row]], judged: str) -> str:
+    """How often attention loses less than the other rules, and whether luck would do as much (two-sided sign test)."""
+    told = []
+    for other in _RULES[1:]:
+        gaps = [of[other][judged]["drop"] - of["attention"][judged]["drop"] for of in found]
+        wins, runs = sum(gap > 0 for gap in gaps), sum(gap != 0 for gap in gaps)
+        luck = min(1.0, 2 * sum(comb(runs, k) for k in range(max(wins, runs - wins), runs + 1)) / 2**runs)
+        told.append(
+            f"than *{other}* in {wins} of {runs} runs (luck {'may' if luck > 0.05 else 'hardly'}: p = {luck:.2g})"
+        )
+    return f"On {judged} texts *attention* lost less {' and '.join(told)}."
+
+
+def _measured(rows: Sequence[Row]) -> str:
+    """Versions, threads and rounds of everything that is shown."""
+    runs = [row for row in rows if row["kind"] in ("glue", "head")]
+    engine = [row for row in rows if row["kind"] == "engine"]
+    versions = {" with ".join(f"{name} {of}" for name, of in row.get("versions", {}).items()) for row in rows} - {""}
+    timed = {f"{run['speed']['texts']} texts, the median of {run['speed']['rounds']} rounds" for run in runs}
+    threads = {f"{row['machine']['threads']} threads" for row in engine}
+    speeds = [row["gflops"]["float32"] for row in engine if "float32" in row["gflops"]] or [0]
+    return wrapped(
+        f"{'; '.join(sorted(versions, reverse=True))}. Tasks and heads: {_how(runs)}; {'; '.join(sorted(timed))}. "
+        f"The engine: {'; '.join(sorted(threads))}; matrix products in fp32 ran at {min(speeds):.0f} to "
+        f"{max(speeds):.0f} GFLOP/s from part to part, which is why only ratios within one run are shown."
+    )
 
 
 if __name__ == "__main__":

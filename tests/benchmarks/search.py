@@ -1,4 +1,4 @@
-"""Time the calibrated search on 512 reviews of up to 256 tokens, and keep its frontier for docs/benchmarks.md.
+"""Time the calibrated search on 512 reviews of up to 256 tokens, and keep its frontier as search.json.
 
 python tests/benchmarks/search.py --model DIR --data DIR
 """
@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 
 import torch
-from render import RESULTS
-from render import main as render
+from results import RESULTS
 from transformers import AutoTokenizer
 
 from wordelim.checkpoint import load_dense
@@ -27,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="fine-tuned IMDB classifier")
     parser.add_argument("--data", type=Path, required=True, help="folder with IMDB's train.jsonl.gz")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     arguments = parser.parse_args()
     model = load_dense(arguments.model).float().eval()
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
@@ -40,9 +40,8 @@ def main() -> None:
         "frontier": [{**c.to_dict(), "keep": list(c.retention.keep)} for c in found],
         "command": "python tests/benchmarks/search.py --model MODEL --data DATA",
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "search.json").write_text(json.dumps(result, indent=1) + "\n")
-    render()
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    (arguments.results / "search.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

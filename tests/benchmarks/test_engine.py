@@ -13,9 +13,7 @@ def engine(script):
     return script("engine")
 
 
-def test_every_part_that_needs_no_files_is_measured_and_shown(engine, tmp_path):
-    from engine_render import engine_section
-
+def test_every_part_that_needs_no_files_is_measured_and_shown(engine, script, tmp_path):
     sizes = ("--batches", "1,2", "--lengths", "8")
     parts = ("keep-all", "rte", "batch1", "growth", "gpu")
     chosen = [part for name in parts for part in ("--part", name)]
@@ -33,21 +31,22 @@ def test_every_part_that_needs_no_files_is_measured_and_shown(engine, tmp_path):
     cells = [(row["layout"], row["batch"], row["tokens"]) for row in rows]
     assert cells == [("padded", 1, 8), ("padded", 2, 8), ("packed", 1, 8), ("packed", 2, 8)]
     assert all(row["flops_ratio"]["compressed"] > 1 for row in rows)
-    shown = engine_section(tmp_path)
-    assert "### On a card: cpu" in shown
-    assert f"| tiny, packed | 2 | 8 | fp32 | {rows[-1]['milliseconds']['dense']:.1f} |" in shown
-    if importlib.util.find_spec("matplotlib"):
-        assert (tmp_path / "engine-growth.svg").read_text().startswith("<?xml")
+    shown, render = script("results").merged([], tmp_path), script("engine_render")
+    tables = render.engine_tables(shown)
+    last = json.loads((tmp_path / "engine-rte.json").read_text())["rows"][-1]
+    assert f"| fp32, batch 2 | {last['speedup']['compressed']:.2f}x |" in tables["dropped"]
+    assert tables["engine_commands"].count("--part") == len(parts) - 1  # a card isn't shown
+    picture = tmp_path / "growth.svg"
+    assert render.plot(shown, picture) == picture.exists() == bool(importlib.util.find_spec("matplotlib"))
 
 
-def test_cells_that_take_too_long_are_left_out(engine, tmp_path):
-    from engine_render import engine_section
-
+def test_cells_that_take_too_long_are_left_out(engine, script, tmp_path):
     longest = ("--longest", "0", "--batches", "1", "--lengths", "8")
-    engine.main(["--part", "gpu", *TINY, *longest, "--results", str(tmp_path)])
-    rows = json.loads((tmp_path / "engine-gpu.json").read_text())["rows"]
-    assert [row["rounds"] for row in rows] == [0, 0]
-    assert "| tiny" not in engine_section(tmp_path)
+    engine.main(["--part", "rte", *TINY, *longest, "--results", str(tmp_path)])
+    rows = json.loads((tmp_path / "engine-rte.json").read_text())["rows"]
+    assert [row["rounds"] for row in rows] == [0]
+    (shown,) = script("results").merged([], tmp_path)
+    assert shown["rows"] == []
 
 
 @pytest.mark.parametrize(
