@@ -42,7 +42,9 @@ WRONG = {
     "model_type": [7, []],
     "num_labels": ["x", -1, 10**9],
     "quantization_config": [{"quant_method": "gptq", "bits": 4}, {"load_in_8bit": True}, [1], "awq"],
-    "attn_implementation": ["someone/kernel"],
+    "attn_implementation": ["someone/kernel", "x", 7],
+    "id2label": ["x", 7, ["a"], {"a": "b"}, {"0": "a"}],
+    "layer_types": ["x", 7, []],
     "add_cross_attention": [True, "x"],
 }
 

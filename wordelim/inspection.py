@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import is_compressed, load, load_dense
+from .companions import companions, embedding_of
 from .data import usable_positions
 from .graph.cost import cost_of
 from .graph.model import eliminate_, eliminating_encoder, retention_of
@@ -29,6 +30,7 @@ def inspect_model(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """
     compressed = Path(model_dir).exists() and is_compressed(model_dir)
     model = load(model_dir) if compressed else load_dense(model_dir)
+    embedding_of(companions(model_dir), type(model).__name__)  # one that isn't served is refused
     if not compressed:
         eliminate_(model, Retention.keep_all(getattr(model.config, "num_hidden_layers", 1)))
     encoder = eliminating_encoder(model)

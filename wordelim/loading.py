@@ -17,6 +17,7 @@ from transformers.utils.hub import cached_file
 from .errors import CheckpointError, RetentionError, UnsupportedModelError
 from .files import UnreadableError, read_json
 from .vetting import (
+    field_at_fault,
     refuse_adapter,
     refuse_config,
     refuse_irregular,
@@ -162,7 +163,7 @@ def load_model(source: str, config: Mapping[str, Any], dtype: torch.dtype | str)
             ) from error
         if shapes is not None:
             refuse_shapes(model_class, config, shapes, source)
-        raise CheckpointError(_refusal(error, config, source)) from error
+        raise CheckpointError(_refusal(error, config, source, field_at_fault(model_class, config))) from error
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]
     if shapes is not None and (info["missing_keys"] or info["mismatched_keys"] or info["unexpected_keys"]):
@@ -194,7 +195,7 @@ def _class_of(source: str, architectures: Any) -> type[PreTrainedModel]:
     return found
 
 
-def _refusal(error: BaseException, config: Mapping[str, Any], source: str) -> str:
+def _refusal(error: BaseException, config: Mapping[str, Any], source: str, field: str | None = None) -> str:
     """What transformers says, as a sentence that names the field, if it tells of one, and the repair."""
     said = _FIELD.search(str(error))
     if said is not None and said["field"] in config:
@@ -205,6 +206,11 @@ def _refusal(error: BaseException, config: Mapping[str, Any], source: str) -> st
             f"{must}; write back what the model was saved with."
         )
     kind = "" if isinstance(error, (OSError, RuntimeError, ValueError)) else f"{type(error).__name__}: "
+    if field is not None:
+        return (
+            f"{source} can't be loaded: its config.json sets {field} to {short(config[field])}, which transformers "
+            f"doesn't take ({kind}{_flat(error)}); write back what the model was saved with."
+        )
     return (
         f"{source} can't be loaded: {kind}{_flat(error)}; see that its config.json is the one that the weights were "
         "saved with."
@@ -223,7 +229,7 @@ def _has_pickle_only(source: str) -> bool:
 def _flat(error: object) -> str:
     """A message in one line of bounded length."""
     words = " ".join(str(error).split()).rstrip(".")
-    return words if len(words) <= 300 else f"{words[:300]}..."
+    return words if len(words) <= 200 else f"{words[:200]}..."
 
 
 def first_line(error: BaseException) -> str:

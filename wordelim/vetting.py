@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import reprlib
@@ -20,6 +21,7 @@ from .retention import QUANT_METHOD
 
 __all__ = [
     "Shapes",
+    "field_at_fault",
     "refuse_adapter",
     "refuse_config",
     "refuse_irregular",
@@ -237,13 +239,10 @@ def refuse_shapes(model_class: type[PreTrainedModel], config: Mapping[str, Any],
                 f"The weights in {source} were saved from {what} (their names begin with {prefix}): save "
                 f"{repair} with save_pretrained."
             )
-    try:
-        assert model_class.config_class is not None
-        built: Any = model_class.config_class.from_dict(dict(config))
-        with torch.device("meta"):
-            made = {name: tuple(weight.shape) for name, weight in model_class(built).state_dict().items()}
-    except Exception:  # whoever asks has an error that says more
+    model = _empty(model_class, config)
+    if model is None:  # whoever asks has an error that says more
         return
+    built, made = model.config, {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     layers = getattr(built, "num_hidden_layers", None)
     for name, deep in _depths(made).items():
         held_layers = _depths(shapes).get(name, deep)
@@ -262,6 +261,26 @@ def refuse_shapes(model_class: type[PreTrainedModel], config: Mapping[str, Any],
             f"{f'correct {fields}' if fields else 'write back the config that the model was saved with'}, or copy the "
             "directory again."
         )
+
+
+def field_at_fault(model_class: type[PreTrainedModel], config: Mapping[str, Any]) -> str | None:
+    """The field of a config without which a model can be built, though not with it; None where there isn't one."""
+    if _empty(model_class, config) is not None:
+        return None
+    without = ({other: value for other, value in config.items() if other != name} for name in config)
+    return next(
+        (name for name, rest in zip(config, without, strict=True) if _empty(model_class, rest) is not None), None
+    )
+
+
+def _empty(model_class: type[PreTrainedModel], config: Mapping[str, Any]) -> PreTrainedModel | None:
+    """A model of a config, without memory for its weights; None where it can't be built."""
+    try:
+        assert model_class.config_class is not None
+        with torch.device("meta"):
+            return model_class(model_class.config_class.from_dict(copy.deepcopy(dict(config))))
+    except Exception:  # a damaged config fails anywhere in the model's own code, in any way
+        return None
 
 
 def _depths(names: Iterable[str]) -> dict[str, int]:
