@@ -142,7 +142,7 @@ class Stages:
         return found if aim is None else found[-1:]
 
     def _counted(self) -> Sequence[Text]:
-        """The texts that the search counts speeds on. On others, what it pulled to a speed would miss that by a hair."""
+        """The texts that the search counts speeds on: on others, what it pulled to a speed may miss it by a hair."""
         if self.settings.method == "learned":
             return self.texts["train"]
         return sizes_of(self._sample(), self.ready.template)

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import logging
 
 from ..data import INPUTS
-from ..distributed import from_main, wait
+from ..distributed import as_one, from_main, wait
 from ..environment import has_fast_bf16
 from ..errors import CheckpointError, TrainingError
 from ..evaluation.inference import logits_of
@@ -184,6 +184,7 @@ def fit(
     # The Trainer, and the first loss, write into the config what would end up on the disk.
     config = {name: value for name, value in vars(model.config).items() if name in ("problem_type", "use_cache")}
     with ExitStack() as stack:
+        stack.enter_context(as_one())
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="wordelim-"))  # the Trainer wants one
         arguments = _arguments(how, scratch, model, len(train), watched=watched)
         place = how.place
