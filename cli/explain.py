@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .progress import progress
-from .run import Debug, Json, errors, print_json
+from .run import Config, Debug, Json, errors, print_json
 
 __all__ = ["command"]
 
@@ -29,6 +29,7 @@ def command(
     pair_column: Annotated[str | None, typer.Option(help="With --audit: column of the second text.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the page to this file too.")] = None,
     as_json: Json = False,
+    config: Config = None,
     debug: Debug = False,
 ) -> None:
     """Show which words of a text survive in a compressed model, layer by layer.
@@ -37,12 +38,11 @@ def command(
     """
     if (text is None) == (audit is None):
         raise typer.BadParameter("give a text, or a data set with --audit.", param_hint="'TEXT'")
-    from wordelim.files import require_writable
+    from wordelim.outputs import refuse_files
     from wordelim.report.survival import render_audit, render_survival
     from wordelim.report.terminal_survival import print_audit, print_comparison, print_survival
 
-    if html is not None:
-        require_writable(html)
+    refuse_files({"--html": html}, {"model": model_dir, "data": audit, "file of --config": config})
     if audit is not None:
         found = _audit(model_dir, audit, watch, limit, text_column, pair_column)
         print_json(found) if as_json else print_audit(found)
