@@ -55,12 +55,15 @@ def command(
     """
     from wordelim.bench import bench
     from wordelim.checkpoint import write_report
-    from wordelim.files import require_writable, write_whole
+    from wordelim.files import write_whole
+    from wordelim.outputs import refuse_files
     from wordelim.report.html import render_html, require_pages
     from wordelim.report.terminal import print_bench
 
-    for asked in filter(None, (output, html)):
-        require_writable(asked)
+    refuse_files(
+        {"--output": output, "--html": html},
+        {"base model": base, "compressed model": compressed, "data": data, "file of --config": config},
+    )
     if html is not None:
         require_pages()
     settings: dict[str, Any] = {

@@ -68,13 +68,22 @@ def command(
         raise typer.BadParameter("Name the model to judge behind the base model.", param_hint="'COMPRESSED'")
     from wordelim.check import check
     from wordelim.checkpoint import write_report
-    from wordelim.files import require_writable, write_whole
+    from wordelim.files import write_whole
+    from wordelim.outputs import refuse_files
     from wordelim.report.gate import gate_junit, gate_markdown, gate_summary
     from wordelim.report.html import render_html, require_pages
     from wordelim.report.terminal_gate import print_check
 
-    for asked in filter(None, (junit, markdown, html, output)):
-        require_writable(asked)
+    refuse_files(
+        {"--junit": junit, "--markdown": markdown, "--html": html, "--output": output},
+        {
+            "base model": base,
+            "compressed model": compressed,
+            "data": data,
+            "baseline report": baseline_report,
+            "file of --config": config,
+        },
+    )
     if html is not None:
         require_pages()
     settings: dict[str, Any] = {

@@ -98,8 +98,10 @@ def command(
     Example: wordelim compress my-bert --train train.csv --validation dev.csv --test test.csv -o my-bert-fast
     """
     from wordelim.compress import compress, plan
+    from wordelim.outputs import refuse_inputs
     from wordelim.report.terminal import print_plan, print_result
 
+    refuse_inputs(output, {"file of --config": config})
     settings: dict[str, Any] = {
         "method": method,
         "max_drop": max_drop,

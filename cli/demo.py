@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .progress import progress
-from .run import Debug, Json, finish, print_json
+from .run import Config, Debug, Json, finish, print_json
 
 __all__ = ["command"]
 
@@ -17,6 +17,7 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")] = Path("wordelim-demo"),
     force: Annotated[bool, typer.Option("--force", help="Replace the output directory when it holds a model.")] = False,
     as_json: Json = False,
+    config: Config = None,
     debug: Debug = False,
 ) -> None:
     """Compress a small BERT on text that is on this machine already: docstrings of installed libraries.
@@ -24,9 +25,11 @@ def command(
     Example: wordelim demo
     """
     from wordelim.demo.run import run_demo
+    from wordelim.outputs import refuse_inputs
     from wordelim.report.terminal import print_result
     from wordelim.report.terminal_survival import print_survival
 
+    refuse_inputs(output, {"file of --config": config})
     with progress() as show:
         result, explanation = run_demo(output, force=force, progress=show)
     if as_json:

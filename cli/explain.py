@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .progress import progress
-from .run import Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
+from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
 
 __all__ = ["command"]
 
@@ -32,6 +32,7 @@ def command(
     skip_bad_rows: SkipBadRows = False,
     html: Annotated[Path | None, typer.Option(help="Write the page to this file too.")] = None,
     as_json: Json = False,
+    config: Config = None,
     debug: Debug = False,
 ) -> None:
     """Show which words of a text survive in a compressed model, layer by layer.
@@ -40,12 +41,11 @@ def command(
     """
     if (text is None) == (audit is None):
         raise typer.BadParameter("give a text, or a data set with --audit.", param_hint="'TEXT'")
-    from wordelim.files import require_writable
+    from wordelim.outputs import refuse_files
     from wordelim.report.survival import render_audit, render_survival
     from wordelim.report.terminal_survival import print_audit, print_comparison, print_survival
 
-    if html is not None:
-        require_writable(html)
+    refuse_files({"--html": html}, {"model": model_dir, "data": audit, "file of --config": config})
     if audit is not None:
         columns = {"text": text_column, "text_pair": pair_column}
         form = {"delimiter": delimiter, "encoding": encoding, "skip_bad_rows": skip_bad_rows}

@@ -47,8 +47,10 @@ def command(
     Example: wordelim export my-bert-fast --format onnx --int8 -o my-bert-fast-onnx
     """
     from wordelim.export import export
+    from wordelim.outputs import refuse_inputs
     from wordelim.report.terminal import print_export
 
+    refuse_inputs(output, {"file of --config": config})
     with progress() as show:
         report = export(
             model_dir,

@@ -43,12 +43,11 @@ def command(
     Example: wordelim probe my-bert --validation dev.csv
     """
     from wordelim.checkpoint import write_report
-    from wordelim.files import require_writable
+    from wordelim.outputs import refuse_files
     from wordelim.probe import probe
     from wordelim.report.terminal_probe import print_probe
 
-    if output is not None:
-        require_writable(output)
+    refuse_files({"--output": output}, {"model": model_dir, "validation data": validation, "file of --config": config})
     settings: dict[str, Any] = {
         "max_drop": max_drop,
         "metric": metric,

@@ -61,10 +61,11 @@ def guarded(command: Command) -> Command:
     @functools.wraps(command)
     def run(*, quiet: bool, verbose: bool, debug: bool, **options: Any) -> Any:
         given = {**options, "quiet": quiet, "verbose": verbose, "debug": debug}
-        errors.quiet = quiet or not is_main()  # of several processes that a launcher started, the first speaks for all
+        errors.quiet = quiet or not _speaks()
         if not (verbose or debug):
             _silence()
         try:
+            is_main()  # refuses what is left of a launcher in the environment and can't be, whatever the command
             return command(**{name: value for name, value in given.items() if name in own})
         except KeyboardInterrupt as error:
             insist(f"Interrupted: {str(error) or 'nothing was written'}.")
@@ -91,9 +92,17 @@ def guarded(command: Command) -> Command:
     return run  # type: ignore[return-value]
 
 
+def _speaks() -> bool:
+    """Of several processes that a launcher started, the first speaks for all; where none is known to be that, each."""
+    try:
+        return is_main()
+    except WordelimError:
+        return True
+
+
 def insist(*parts: Any) -> None:
     """Print on stderr even with --quiet."""
-    before, errors.quiet = errors.quiet, not is_main()
+    before, errors.quiet = errors.quiet, not _speaks()
     errors.print(*parts)
     errors.quiet = before
 

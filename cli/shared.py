@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wordelim.files import UnreadableError, read_toml
+from wordelim.inputs import UnreadableError, read_toml
 
 __all__ = [
     "Config",

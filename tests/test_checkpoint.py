@@ -14,8 +14,9 @@ from transformers import BertForMaskedLM, BertModel
 
 import wordelim
 from wordelim import Retention
-from wordelim.checkpoint import is_compressed, load_dense, refuse_existing, save, staged, write_report
+from wordelim.checkpoint import is_compressed, load_dense, save, staged, write_report
 from wordelim.errors import CheckpointError, RetentionError, UnsupportedModelError
+from wordelim.outputs import refuse_existing
 
 SOME = Retention.fractions([0.6, 0.3, 0.0])
 
@@ -396,16 +397,16 @@ def test_nothing_is_seen_at_the_output_before_it_is_whole(tmp_path):
 
 
 def test_a_report_alone_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = write_report({"a": 1}, tmp_path / "new" / "report.json")
-    assert json.loads(path.read_text()) == {"a": 1}
+    path = write_report({"wordelim_check": 1}, tmp_path / "new" / "report.json")
+    assert json.loads(path.read_text()) == {"wordelim_check": 1}
 
     def full(self, *args, **kwargs):
         raise FULL
 
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(CheckpointError, match=r"report\.json can't be written .*No space left"):
-        write_report({"a": 2}, path)
-    assert tree(tmp_path) == {"new/report.json": b'{\n  "a": 1\n}\n'}
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(CheckpointError, match=r"report\.json can't be written .*No space left.* make room"):
+        write_report({"wordelim_check": 2}, path)
+    assert tree(tmp_path) == {"new/report.json": b'{\n  "wordelim_check": 1\n}\n'}
 
 
 def test_whoever_may_list_the_directory_may_read_the_weights(compressed, tokenizer, tmp_path):

@@ -12,7 +12,7 @@ from wordelim.baseline import Baseline
 from wordelim.checkpoint import is_compressed
 from wordelim.cli.shared import _read_config
 from wordelim.errors import WordelimError
-from wordelim.files import UnreadableError, parse_json, read_json, read_text, read_toml
+from wordelim.inputs import UnreadableError, parse_json, read_json, read_text, read_toml
 from wordelim.opening import open_tokenizer
 
 DEEP = {"json": '{"a":' * 50_000 + "1" + "}" * 50_000, "toml": "a = " + "[" * 50_000 + "]" * 50_000}

@@ -10,10 +10,15 @@ from transformers import AutoModelForSequenceClassification
 import wordelim
 from wordelim import Retention, retention_of, set_speed_, speeds_of
 from wordelim.checkpoint import save
-from wordelim.compress import compress
+from wordelim.compress import compress, compress_model
+from wordelim.data import Columns, encode
 from wordelim.errors import NotMetError, RetentionError, WordelimError
+from wordelim.graph.cost import cost_of
+from wordelim.protection import sizes_of
 from wordelim.report.terminal import print_result
+from wordelim.search.calibrated import calibrated_search
 from wordelim.speeds import offer_speeds_
+from wordelim.tasks import Task
 
 SLOW, FAST = Retention.fractions([0.9, 0.7, 0.0]), Retention.fractions([0.4, 0.2, 0.0])
 RUN = {"speeds": (1.5, 2), "epochs": 1, "batch_size": 8, "search_examples": 16, "max_drop": 100, "measure_speed": False}
@@ -112,3 +117,38 @@ def test_a_speed_out_of_reach_is_reported(make_model_dir, make_texts, tmp_path):
 def test_speeds_that_are_none_are_refused(speeds):
     with pytest.raises(WordelimError, match="speeds is"):
         wordelim.Settings(speeds=speeds)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("method", ["calibrated", "learned"])
+def test_whatever_speed_is_possible_is_reached(make_model, bert_tokenizer, make_texts, method, seed):
+    """Alone and together, on a sample that isn't the whole of the training texts."""
+    sets = {"train": make_texts(24, seed), "validation": make_texts(8, seed + 9)}
+    run = {**RUN, "retrain": False, "search_examples": 16, "method": method, "search_epochs": 0.5, "seed": seed}
+
+    def speeds_found(speeds):
+        model = make_model("bert", labels=2, seed=seed)
+        return compress_model(model, bert_tokenizer, **sets, **{**run, "speeds": speeds}).report["speeds"]
+
+    with pytest.raises(NotMetError) as caught:
+        speeds_found((1000,))
+    most = caught.value.best["flops_ratio"]
+    asked = [1 + share * (most - 1) for share in (0.3, 0.5, 0.8, 1.0)]
+    for speeds in (asked, *([speed] for speed in asked)):
+        keeps = [found["keep"] for found in speeds_found(speeds).values()]
+        assert len(keeps) == len(speeds)
+        assert keeps == sorted(keeps, reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_schedule_is_never_slower_than_asked(make_model, bert_tokenizer, make_texts, seed):
+    model = make_model("bert", labels=2, seed=seed)
+    task = Task(model.config, bert_tokenizer)
+    sample = encode(make_texts(16, seed), bert_tokenizer, Columns("text"), model.config).dataset
+    texts = sizes_of(sample, Retention.keep_all(3))
+    wordelim.eliminate_(model, Retention.keep_all(3))
+    cost = cost_of(model)
+    wordelim.restore_(model)
+    for speed in torch.linspace(1.3, cost.ratio(texts, Retention((0.0,) * 3)) - 1e-6, 12).tolist():
+        (found,) = calibrated_search(model, task, sample, speeds=(speed,))
+        assert found.flops_ratio >= speed

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
-from .files import UnreadableError, read_json
+from .inputs import UnreadableError, read_json
 from .subject import task_of
 from .tasks import Task
 

@@ -27,16 +27,7 @@ from .exporting.bench import bench_programs
 from .exporting.runtime import is_exported
 from .graph.cost import cost_of
 from .graph.model import eliminate_, retention_of
-from .opening import (
-    Data,
-    check_tokenizer,
-    check_vocabulary,
-    move,
-    open_data,
-    open_device,
-    open_pair,
-    open_tokenizer,
-)
+from .opening import Data, check_tokenizer, check_vocabulary, move, open_data, open_device, open_pair, open_tokenizer
 from .printable import bare_name
 from .retention import Retention
 from .rows import Skipped, encode_usable

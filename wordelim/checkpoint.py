@@ -13,10 +13,11 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from .errors import CheckpointError
-from .files import parents, write_whole
+from .errors import CheckpointError, WordelimError
+from .files import parents, unwritable, write_whole
 from .graph.model import is_marked
-from .loading import existing, first_line, hub_config, load_model, read_config
+from .loading import existing, hub_config, load_model, read_config
+from .outputs import Inputs, refuse_existing
 from .printable import json_text
 from .retention import QUANT_METHOD
 from .speeds import set_speed_
@@ -26,7 +27,6 @@ __all__ = [
     "is_compressed",
     "load",
     "load_dense",
-    "refuse_existing",
     "save",
     "staged",
     "write_files",
@@ -90,26 +90,29 @@ def _names_wordelim(config: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def staged(output: str | os.PathLike[str], *, force: bool = False, scratch: Path | None = None) -> Iterator[Path]:
+def staged(
+    output: str | os.PathLike[str], *, force: bool = False, scratch: Path | None = None, inputs: Inputs | None = None
+) -> Iterator[Path]:
     """A new directory that becomes ``output`` when the block ends well, and is gone when it doesn't.
 
     Args:
-        force: replace ``output`` when it exists.
+        force, inputs: see :func:`wordelim.outputs.refuse_existing`, which is asked before the block and after it.
         scratch: an existing directory on the same disk where it is made; None makes one beside ``output``.
 
     Raises:
-        CheckpointError: ``output`` exists and ``force`` is false, or the disk refuses the files.
+        CheckpointError: ``output`` may not be written, or the disk refuses the files.
     """
     target = Path(output).expanduser()
-    refuse_existing(target, force=force)
+    refuse_existing(target, force=force, inputs=inputs)
     try:
-        with parents(target), _scratch(scratch or target.parent, target.name) as made:
+        with parents(target), _scratch(scratch or target.parent) as made:
             stage, old = made / "new", made / "old"
             stage.mkdir()
             yield stage
             # safetensors writes files that only their owner may read; who may list the directory may read these too.
             for path in filter(Path.is_file, stage.rglob("*")):
                 path.chmod(stage.stat().st_mode & 0o666)
+            refuse_existing(target, force=force, inputs=inputs)
             replaced = os.path.lexists(target)
             if replaced:
                 target.rename(old)
@@ -119,45 +122,17 @@ def staged(output: str | os.PathLike[str], *, force: bool = False, scratch: Path
                 if replaced:
                     old.rename(target)
                 raise
+    except WordelimError:
+        raise
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{target} can't be written ({_reason(error)}) and nothing was left there: make room, or name another "
-            "output."
-        ) from error
+        raise unwritable(target, error, left=" and nothing was left there") from error
 
 
 @contextmanager
-def _scratch(folder: Path, name: str) -> Iterator[Path]:
+def _scratch(folder: Path) -> Iterator[Path]:
     """A hidden directory on the disk that the output will be on."""
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder, ignore_cleanup_errors=True) as directory:
+    with tempfile.TemporaryDirectory(prefix=".wordelim-", dir=folder, ignore_cleanup_errors=True) as directory:
         yield Path(directory)
-
-
-def refuse_existing(output: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Refuse an output directory that is there already or can't be made; touches nothing.
-
-    Raises:
-        CheckpointError: ``output`` exists and ``force`` is false, holds something else than a model, is a file, or
-            stands where nothing can be written.
-    """
-    target = Path(output).expanduser()
-    if os.path.lexists(target):
-        if not target.is_dir():
-            raise CheckpointError(f"Output {str(output)!r} is a file: name a directory.")
-        if not force:
-            raise CheckpointError(
-                f"Output directory {str(output)!r} exists: name another, or pass --force to replace it."
-            )
-        if not (target / "config.json").is_file() and any(target.iterdir()):
-            raise CheckpointError(
-                f"Output directory {str(output)!r} holds something else than a model, which --force doesn't replace: "
-                "name another."
-            )
-    above = next(parent for parent in target.absolute().parents if parent.exists())
-    if not above.is_dir():
-        raise CheckpointError(f"Output {str(output)!r} can't be made: {above} is a file; name another place.")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise CheckpointError(f"Output {str(output)!r} can't be made: {above} isn't writable; name another place.")
 
 
 def save(
@@ -170,6 +145,7 @@ def save(
     companions: Mapping[str, bytes] | None = None,
     force: bool = False,
     scratch: Path | None = None,
+    inputs: Inputs | None = None,
 ) -> Path:
     """Write a compressed model with its tokenizer, whole or not at all.
 
@@ -177,15 +153,15 @@ def save(
         report: written beside it as ``wordelim_report.json``.
         card: written beside it as ``README.md``.
         companions: more files, by their path in the directory.
-        force: replace ``output`` when it exists.
-        scratch: see :func:`staged`.
+        force: replace ``output`` when it exists and is a model.
+        scratch, inputs: see :func:`staged`.
 
     Raises:
-        CheckpointError: ``output`` exists and ``force`` is false, the model isn't compressed, or the disk refuses.
+        CheckpointError: ``output`` may not be written, the model isn't compressed, or the disk refuses.
     """
     if not is_marked(model.config):
         raise CheckpointError(f"{type(model).__name__} isn't compressed: call wordelim.eliminate_ before saving it.")
-    with staged(output, force=force, scratch=scratch) as stage:
+    with staged(output, force=force, scratch=scratch, inputs=inputs) as stage:
         model.save_pretrained(stage, safe_serialization=True)
         tokenizer.save_pretrained(stage)
         write_files(companions or {}, stage)
@@ -210,7 +186,3 @@ def write_report(report: Mapping[str, Any], path: str | os.PathLike[str]) -> Pat
         CheckpointError: the disk refuses.
     """
     return write_whole(json_text(report) + "\n", path)
-
-
-def _reason(error: BaseException) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)

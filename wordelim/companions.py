@@ -13,7 +13,7 @@ from torch import nn
 
 from .companion_layers import layer_of
 from .errors import CheckpointError, UnsupportedModelError
-from .files import UnreadableError, irregular, parse_json
+from .inputs import UnreadableError, irregular, parse_json
 from .tasks.embedding import SIMILARITIES, Embedding, Pooling
 from .vetting import short
 

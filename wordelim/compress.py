@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +20,7 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from .card import model_card
-from .checkpoint import REPORT_FILE, load_dense, refuse_existing, save, write_report
+from .checkpoint import REPORT_FILE, load_dense, save, write_report
 from .companions import companions, embedding_of
 from .data import fingerprint
 from .distributed import from_main, is_main, join, processes, wait
@@ -28,10 +30,12 @@ from .expected import compress_stages, expect
 from .files import write_whole
 from .graph.cost import Cost, cost_of
 from .graph.model import eliminate_, is_marked, restore_, retention_of
+from .lock import hold
 from .opening import Data, check_tokenizer, check_vocabulary, move, open_data, open_device, open_tokenizer
+from .outputs import Inputs, refuse_existing, refuse_file, refuse_inputs
 from .printable import bare_name
 from .protection import bare_rules, protect_rules
-from .report.readable import readable
+from .report.readable import READABLE, readable
 from .retention import Retention
 from .rows import Skipped, encode_usable
 from .settings import Settings
@@ -39,9 +43,11 @@ from .stages import Progress, Ready, Stages
 from .tasks import task_for, template_for
 from .tasks.embedding import Embedding
 from .training.fit import unwrap_
-from .work import Work, digest, is_saving
+from .work import Work, identity, is_saving, refuse_foreign
 
 __all__ = ["CompressionResult", "Progress", "compress", "compress_model", "plan", "prepare"]
+
+_WORK = "wordelim-work"
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,9 @@ def compress(
         delimiter, encoding: of data files, where they aren't the usual ones; see :func:`wordelim.reading.read`.
         skip_bad_rows: leave out rows that can't be used, and list them in the report, instead of refusing them.
         device: where to compute; None for the accelerator that is there, else the processor.
-        force: replace ``output`` when it is a model already, and forget what an unfinished run left.
-        resume: go on with a run that was killed, of the same model, data and settings, from what it left in
+        force: replace ``output`` when it is a model and nothing else, and forget what an unfinished run left. Whatever
+            this run reads is never replaced.
+        resume: go on with a run that was killed, of the same model, tokenizer, data and settings, from what it left in
             ``OUTPUT.wordelim-work``. The result is that of a run that wasn't.
         settings: fields of :class:`wordelim.Settings`.
 
@@ -109,23 +116,32 @@ def compress(
     place = open_device(device)
     join(cpu=place.type == "cpu")
     target = None if output is None else Path(output).expanduser()
-    beside, folder = (target and _beside(target, ending) for ending in (REPORT_FILE, "wordelim-work"))
-    # Killed between the last two things that it does, a run leaves a model that is its own.
-    replaceable = force or (resume and folder is not None and is_saving(folder))
-    model, tokenizer = _open(model_dir, output, force=replaceable)
-    move(model, place)
-    beside_model = companions(model_dir)
-    embedding = embedding_of(beside_model, type(model).__name__, settings.get("pooling"))
-    chosen = replace(chosen, pooling=embedding.pooling)
+    beside, folder = (target and _beside(target, ending) for ending in (REPORT_FILE, _WORK))
+
+    def may_replace() -> bool:
+        # Killed between the last two things that it does, a run leaves a model that is its own.
+        return force or (resume and folder is not None and is_saving(folder))
+
     sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
     skipped = {name: Skipped() for name in sets} if skip_bad_rows else {}
+    inputs = _inputs(model_dir, sets, chosen)
+    _refuse_output(output, inputs, force=may_replace())
     kept: list[Work] = []
-
-    def open_work(run: Mapping[str, Any]) -> Work:
-        kept.append(Work(folder, run, resume=resume, force=force))
-        return kept[-1]
-
+    held = ExitStack()
     try:
+        held.enter_context(hold(folder))
+        replaceable = may_replace()  # now that no other run can change it
+        model, tokenizer = _open(model_dir, output, inputs, force=replaceable)
+        move(model, place)
+        beside_model = companions(model_dir)
+        embedding = embedding_of(beside_model, type(model).__name__, settings.get("pooling"))
+        chosen = replace(chosen, pooling=embedding.pooling)
+
+        def open_work(run: Mapping[str, Any]) -> Work:
+            files = {name: hashlib.sha256(content).hexdigest() for name, content in beside_model.items()}
+            kept.append(Work(folder, {**run, "companions": files}, resume=resume, force=force))
+            return kept[-1]
+
         result = _compress(
             model,
             tokenizer,
@@ -153,10 +169,13 @@ def compress(
                     companions={**beside_model, name: page.encode()},
                     force=replaceable,
                     scratch=folder,
+                    inputs=inputs,
                 )
             else:
                 _write_beside(target, report)
         wait()
+        kept[-1].remove()
+        return replace(result, report=report, output=target if result.met else beside)
     except NotMetError as error:
         report = {
             "wordelim_report": 1,
@@ -178,8 +197,8 @@ def compress(
             elif isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(f"no model was written; --resume goes on from {work.folder}") from error
         raise
-    kept[-1].remove()
-    return replace(result, report=report, output=target if result.met else beside)
+    finally:
+        held.close()
 
 
 def _told(settings: Settings) -> dict[str, Any]:
@@ -238,7 +257,8 @@ def plan(
     """
     chosen = Settings(**settings)
     place = open_device(device)
-    model, tokenizer = _open(model_dir, output, force=force)
+    inputs = _inputs(model_dir, {"train": train, "validation": validation, "test": test}, chosen)
+    model, tokenizer = _open(model_dir, output, inputs, force=force)
     embedding = embedding_of(companions(model_dir), type(model).__name__, settings.get("pooling"))
     given = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
     skipped = {name: Skipped() for name in given} if skip_bad_rows else {}
@@ -265,14 +285,30 @@ def plan(
     }
 
 
+def _inputs(model_dir: str | os.PathLike[str], sets: Mapping[str, Data | None], settings: Settings) -> Inputs:
+    """What a compression reads."""
+    words = {f"file of --protect {rule}": rule.partition(":")[2] for rule in settings.protect if rule[:6] == "words:"}
+    return {"model": model_dir, **{f"{name} data": source for name, source in sets.items()}, **words}
+
+
+def _refuse_output(output: str | os.PathLike[str] | None, inputs: Inputs, *, force: bool) -> None:
+    """Refuse an output where the result, the work on the way, or the report of an unmet goal couldn't be put."""
+    if output is None:
+        return
+    target = Path(output).expanduser()
+    refuse_existing(output, force=force, inputs=inputs)
+    work = _beside(target, _WORK)
+    refuse_inputs(work, inputs)
+    refuse_foreign(work)
+    for name in (REPORT_FILE, *READABLE):
+        refuse_file(_beside(target, name), inputs)
+
+
 def _open(
-    model_dir: str | os.PathLike[str], output: str | os.PathLike[str] | None, *, force: bool
+    model_dir: str | os.PathLike[str], output: str | os.PathLike[str] | None, inputs: Inputs, *, force: bool
 ) -> tuple[PreTrainedModel, Any]:
     """Load a model and its tokenizer, once it is sure that the result can be put where it should go."""
-    if output is not None:
-        refuse_existing(output, force=force)
-        if Path(output).expanduser().resolve() == Path(model_dir).expanduser().resolve():
-            raise CheckpointError(f"Output {str(output)!r} is the model itself: name another directory.")
+    _refuse_output(output, inputs, force=force)
     model, tokenizer = load_dense(model_dir), open_tokenizer(model_dir)
     if output is not None:
         above = next(parent for parent in Path(output).expanduser().absolute().parents if parent.exists())
@@ -364,10 +400,11 @@ def _compress(
     versions = environment(device)["versions"]
     work = open_work(
         {
-            "model": digest(model),
+            **identity(model, tokenizer),
             "data": {name: part["fingerprint"] for name, part in sources.items()},
             "columns": columns,
             "settings": {**chosen.to_dict(), "report_to": None},
+            "protected": hashlib.sha256(" ".join(ready.template.protect).encode()).hexdigest(),
             "versions": versions,
             **({} if embedding is None else {"embedding": embedding.to_dict()}),
             "device": device.type,

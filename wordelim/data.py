@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import datasets
 import numpy as np
 
-from wordelim.cells import shown, whole
-from wordelim.errors import DataError, RowError
-from wordelim.labels import encode_labels
-from wordelim.rows import Skipped, Unusable, each_row
+from .cells import shown, whole
+from .errors import DataError, RowError
+from .labels import encode_labels
+from .rows import Skipped, Unusable, each_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase

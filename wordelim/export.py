@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .checkpoint import is_compressed, load, load_dense, refuse_existing, staged, write_files
+from .checkpoint import is_compressed, load, load_dense, staged, write_files
 from .companions import companions
 from .data import find_columns
 from .environment import environment
@@ -31,6 +31,7 @@ from .exporting.program import OPSET, write_program
 from .exporting.runtime import EXPORT_FILE, ExportedModel
 from .graph.model import restore_, retention_of
 from .opening import Data, check_tokenizer, check_vocabulary, open_data, open_tokenizer
+from .outputs import refuse_existing
 from .printable import bare_name, json_text
 from .rows import Skipped, encode_usable
 from .stages import Progress
@@ -97,7 +98,7 @@ def export(
         speed: one of those that the model was compressed for; None for the one that its config names.
         measure: time it against the dense model exported in the same way, which takes as long again.
         threads: threads of the runtime while it is timed; None for its own choice.
-        force: replace ``output`` when it exists.
+        force: replace ``output`` when it is a model and nothing else, and none of what is read here.
 
     Returns:
         The report that is written beside the program, as plain data.
@@ -111,7 +112,8 @@ def export(
     form.require((*form.makes, *(form.quantizes if int8 else ())))
     if opset not in _OPSETS:
         raise ExportError(f"ONNX opset {opset} isn't served: use {_OPSETS.start} to {_OPSETS.stop - 1}.")
-    refuse_existing(output, force=force)
+    inputs = {"model": model_dir, "data": data}
+    refuse_existing(output, force=force, inputs=inputs)
     stages = {"load": 1.0, "export": 4.0, "compare with the model": 2.0}
     expect(progress, stages | ({"measure the speed": 8.0} if measure else {}))
     progress("load", 0.0)
@@ -133,7 +135,7 @@ def export(
     require_numbers(model, padded)
     retention = retention_of(model).to_dict() if compressed else None
     metadata = {} if retention is None else {RETENTION_KEY: json.dumps(retention)}
-    with staged(output, force=force) as stage:
+    with staged(output, force=force, inputs=inputs) as stage:
         progress("export", 0.0)
         write_program(model, padded[0], stage, form, int8=int8, opset=opset, metadata=metadata)
         model.config.save_pretrained(stage)

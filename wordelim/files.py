@@ -1,153 +1,94 @@
-"""Read what a user wrote, within bounds; write a file whole or not at all."""
+"""Write a file whole or not at all."""
 
 from __future__ import annotations
 
-import json
+import errno
 import os
+import re
+import secrets
 import stat
-import tempfile
-import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
 
 from .errors import CheckpointError
+from .outputs import refuse_file
 
-__all__ = [
-    "UnreadableError",
-    "irregular",
-    "parents",
-    "parse_json",
-    "read_json",
-    "read_text",
-    "read_toml",
-    "require_writable",
-    "write_whole",
-]
+__all__ = ["parents", "refused_by_disk", "unwritable", "write_whole"]
 
-# Greater than any tokenizer.json; what is read here is held in memory whole.
-_MOST_BYTES = 1 << 28
+_ELSEWHERE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP)
+# What torch says, without a number, where the disk refuses what it saves.
+_TORCH = re.compile(r"PytorchStreamWriter|inline_container|iostream error")
 
 
-class UnreadableError(ValueError):
-    """What is wrong with a file that can't be read, as the end of a sentence that begins with its name."""
-
-
-def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a regular file, in UTF-8.
-
-    Raises:
-        UnreadableError: it is missing, no regular file (which could go on for ever), too large, or no UTF-8.
-    """
-    target = Path(path).expanduser()
-    try:
-        reason = irregular(target)
-        if reason is not None:
-            raise UnreadableError(reason)
-        # Without waiting: the file may have become a FIFO since.
-        with open(os.open(target, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except FileNotFoundError:
-        raise UnreadableError("doesn't exist") from None
-    except OSError as error:
-        raise UnreadableError(f"can't be opened ({error.strerror or error})") from error
-    if len(content) > _MOST_BYTES:
-        raise UnreadableError(f"is larger than {_MOST_BYTES >> 20} MB")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UnreadableError(f"isn't text in UTF-8 from byte {error.start} on") from error
-
-
-def irregular(path: Path) -> str | None:
-    """Why what stands there isn't a regular file, such as a FIFO, which nothing may ever be read from; else None.
-
-    Raises:
-        OSError: nothing stands there.
-    """
-    mode = path.stat().st_mode
-    if stat.S_ISREG(mode):
-        return None
-    return "is a directory" if stat.S_ISDIR(mode) else "isn't a regular file"
-
-
-def read_json(path: str | os.PathLike[str], *, finite: bool = False) -> Any:
-    """What a file of JSON holds; UnreadableError as :func:`read_text`, and as :func:`parse_json`."""
-    return parse_json(read_text(path), finite=finite)
-
-
-def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a file of TOML holds; UnreadableError as :func:`read_text`, and where it isn't TOML that can be read."""
-    return dict(_parsed(tomllib.loads, read_text(path), "TOML"))
-
-
-def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
-    """What JSON says; UnreadableError where it isn't valid, nests too deep, or has a number of too many digits.
+def unwritable(
+    path: str | os.PathLike[str], error: BaseException, *, left: str = "", other: str = ""
+) -> CheckpointError:
+    """The sentence on a disk that refused a file: why, and what to do.
 
     Args:
-        finite: refuse NaN and Infinity too, which Python writes and reads though JSON has no form for them.
+        error: of the operating system, or of a library that wrote.
+        left: what else there is to say of the path.
+        other: what another place is called; an output unless given.
     """
-    return _parsed(partial(json.loads, parse_constant=_no_number if finite else None), text, "JSON")
+    number = _number(error)
+    room = "" if number in _ELSEWHERE else "make room, or "
+    return CheckpointError(f"{path} can't be written ({_reason(error)}){left}: {room}name another {other or 'output'}.")
 
 
-def _no_number(name: str) -> NoReturn:
-    raise UnreadableError(f"holds {name}, which is no number")
+def refused_by_disk(error: BaseException) -> bool:
+    """Whether a library's own error says that the disk refused what torch was to save."""
+    return isinstance(error, RuntimeError) and _TORCH.search(str(error)) is not None
 
 
-def _parsed(parse: Callable[[Any], Any], text: str | bytes, form: str) -> Any:
-    try:
-        return parse(text)
-    except RecursionError:
-        raise UnreadableError("nests too deep") from None
-    except UnreadableError:
-        raise
-    except ValueError as error:
-        # Python bounds the digits of an integer; no parser has an error of its own for that.
-        if type(error) is ValueError:
-            raise UnreadableError("holds a number of too many digits") from None
-        raise UnreadableError(f"is not valid {form}: {str(error).rstrip('.')}") from error
+def _number(error: BaseException) -> int | None:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    said = re.search(r"os error (\d+)", str(error))  # as safetensors says it
+    return int(said[1]) if said else None
 
 
-def require_writable(path: str | os.PathLike[str]) -> None:
-    """Refuse a file that couldn't be written, before the work whose result it is to hold; leaves nothing behind.
-
-    Raises:
-        CheckpointError: it is a directory, or nothing can be written where it is to stand.
-    """
-    target = Path(path).expanduser()
-    if target.is_dir():
-        raise CheckpointError(f"{target} is a directory: name a file in it.")
-    above = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
-    try:
-        # Tried, not asked: root has every permission, and yet can't write to a read-only disk.
-        with tempfile.TemporaryFile(dir=above):
-            pass
-    except OSError as error:
-        reason = error.strerror if above.is_dir() else f"{above} is a file"
-        raise CheckpointError(f"{target} can't be written ({reason}): name another place.") from error
+def _reason(error: BaseException) -> str:
+    number = _number(error)
+    if number is not None:
+        return os.strerror(number)
+    if refused_by_disk(error):
+        return "the disk refused what torch saves"
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def write_whole(text: str, path: str | os.PathLike[str]) -> Path:
-    """Write text, whole or not at all, replacing an older file.
+    """Write text, whole or not at all, replacing an older report; see :func:`wordelim.outputs.refuse_file`.
+
+    The mode of a file that is replaced stays as it was.
 
     Raises:
-        CheckpointError: the disk refuses.
+        CheckpointError: something else stands there, or the disk refuses.
     """
     target = Path(path).expanduser()
-    part = target.with_name(f".{target.name}.part")
     try:
         with parents(target):
+            refuse_file(target)
+            # A name that nobody can foresee, made new: what was put there to lead elsewhere isn't followed.
+            part = target.with_name(f".wordelim-{secrets.token_hex(8)}")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+            mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+            number = os.open(part, flags, 0o666 if mode is None else 0o600)
             try:
-                part.write_text(text, encoding="utf-8")
+                with open(number, "w", encoding="utf-8") as file:
+                    if mode is not None:
+                        part.chmod(mode)
+                    file.write(text)
+                refuse_file(target)
                 part.replace(target)
             finally:
                 with suppress(OSError):
                     part.unlink()
+    except CheckpointError:
+        raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise CheckpointError(f"{target} can't be written ({reason}): make room, or name another.") from error
+        raise unwritable(target, error, other="place") from error
     return target
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import datasets
 
-from wordelim.cells import is_truth, items_of, number, plain, shown, whole
-from wordelim.errors import DataError, RowError, UnsupportedModelError
-from wordelim.rows import Unusable, each_row
+from .cells import is_truth, items_of, number, plain, shown, whole
+from .errors import DataError, RowError, UnsupportedModelError
+from .rows import Unusable, each_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

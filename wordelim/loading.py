@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from .errors import CheckpointError, RetentionError, UnsupportedModelError
-from .files import UnreadableError, read_json
+from .inputs import UnreadableError, read_json
 from .vetting import (
     field_at_fault,
     refuse_adapter,

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from .checkpoint import load, load_dense
-from .distributed import processes
+from .distributed import local_rank, processes
 from .errors import CheckpointError, DataError, WordelimError
 from .labels import names_of
 from .loading import load_tokenizer
@@ -52,7 +52,7 @@ def open_device(name: str | torch.device | None) -> torch.device:
     """
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if found is not None and processes() > 1:  # each process has a device of its own
-        found = torch.device(found.type, int(os.environ.get("LOCAL_RANK", "0")))
+        found = torch.device(found.type, local_rank())
         torch.accelerator.set_device_index(found.index)
     if name is None:
         return found or torch.device("cpu")

@@ -15,8 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 from .data import lengths_of, sequences_of
 from .elimination.protect import protected_rows
 from .errors import RetentionError
-from .files import UnreadableError, read_text
 from .graph.cost import Text
+from .inputs import UnreadableError, read_text
 from .printable import bare_name
 from .retention import Retention
 

@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from .card import HERE, source_name
 from .checkpoint import REPORT_FILE, is_compressed
 from .errors import CheckpointError
-from .files import UnreadableError, read_json
+from .inputs import UnreadableError, read_json
 from .printable import json_text
 from .protection import bare_rules
 from .report.readable import READABLE, readable

@@ -22,9 +22,9 @@ import pyarrow
 import pyarrow.parquet
 from huggingface_hub import utils as hub_utils
 
-from wordelim.errors import DataError
-from wordelim.rows import Skipped
-from wordelim.textfiles import DELIMITERS, Form, first_line, read_rows
+from .errors import DataError
+from .rows import Skipped
+from .textfiles import DELIMITERS, Form, first_line, read_rows
 
 __all__ = ["read"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .errors import RetentionError
-from .files import UnreadableError, parse_json
+from .inputs import UnreadableError, parse_json
 
 __all__ = ["QUANT_METHOD", "VERSION", "Retention"]
 

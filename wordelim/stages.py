@@ -22,7 +22,7 @@ from .evaluation.compare import compare
 from .evaluation.inference import logits_of
 from .evaluation.latency import measure_speed
 from .evaluation.metrics import Metric
-from .graph.cost import Cost
+from .graph.cost import Cost, Text
 from .graph.model import eliminate_, retention_of
 from .protection import sizes_of
 from .retention import Retention
@@ -122,7 +122,7 @@ class Stages:
         asked, aim = self.settings.speeds, self.settings.aim
         speeds = asked or (SPEEDS if aim is None else (aim,))
         least = max(speeds) if asked else min(speeds)
-        texts = self.texts["train"]
+        texts = self._counted()
         nothing = replace(self.ready.template, keep=(0.0,) * self.cost.layers)
         most = self.price.ratio(texts, nothing)
         found: Sequence[Candidate] = ()
@@ -130,7 +130,7 @@ class Stages:
             speeds = [speed for speed in speeds if speed <= most]
             found = self._learn(speeds) if self.settings.method == "learned" else self._calibrate(speeds)
         if asked:
-            served = [self._slowest_of(found, speed) for speed in asked]
+            served = [next((c for c in found if self.price.ratio(texts, c.retention) >= s), None) for s in asked]
             found = [candidate for candidate in served if candidate is not None]
             found = found if len(found) == len(asked) else ()
         if not found:
@@ -141,8 +141,11 @@ class Stages:
             )
         return found if aim is None else found[-1:]
 
-    def _slowest_of(self, found: Sequence[Candidate], speed: float) -> Candidate | None:
-        return next((c for c in found if self.price.ratio(self.texts["train"], c.retention) >= speed), None)
+    def _counted(self) -> Sequence[Text]:
+        """The texts that the search counts speeds on: on others, what it pulled to a speed may miss it by a hair."""
+        if self.settings.method == "learned":
+            return self.texts["train"]
+        return sizes_of(self._sample(), self.ready.template)
 
     def _measure_price(self) -> Cost:
         """What the search saves: FLOPs, or milliseconds on this machine, the same in every process and when resumed."""

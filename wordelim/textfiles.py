@@ -20,9 +20,9 @@ from typing import Any
 import datasets
 import pyarrow
 
-from wordelim.cells import read_json, require_unicode, shown
-from wordelim.errors import DataError
-from wordelim.rows import Skipped, Unusable
+from .cells import read_json, require_unicode, shown
+from .errors import DataError
+from .rows import Skipped, Unusable
 
 __all__ = ["DELIMITERS", "Form", "first_line", "read_rows"]
 

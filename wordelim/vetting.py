@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from .errors import CheckpointError, UnsupportedModelError
-from .files import UnreadableError, irregular, read_json
+from .inputs import UnreadableError, irregular, read_json
 from .retention import QUANT_METHOD
 
 __all__ = [

@@ -191,6 +191,12 @@ def test_the_frontier_holds_what_no_other_beats(points):
     assert [c.flops_ratio for c in best] == sorted(c.flops_ratio for c in best)
 
 
+def test_the_frontier_is_in_the_measure_that_speeds_are_asked_in():
+    slow, fast = (Candidate(Retention((1.0,)), ratio, lost) for ratio, lost in ((3.0, 0.1), (2.0, 0.2)))
+    assert frontier([slow, fast]) == (slow,)
+    assert frontier([slow, fast], lambda candidate: {3.0: 1.5, 2.0: 2.5}[candidate.flops_ratio]) == (slow, fast)
+
+
 def test_a_candidate_is_plain_data_for_a_report():
     candidate = Candidate(Retention((0.5, 0.0)), 2.0, 0.1)
     assert candidate.to_dict() == {

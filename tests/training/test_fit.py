@@ -1,5 +1,8 @@
 """One run of the Trainer: what it is told, and which checkpoint counts."""
 
+import hashlib
+import json
+
 import pytest
 
 from wordelim import Settings
@@ -30,5 +33,7 @@ def test_only_whole_checkpoints_count(tmp_path):
     for step in (2, 10, 12):
         (tmp_path / f"checkpoint-{step}").mkdir()
     for step in (2, 10):
-        (tmp_path / f"checkpoint-{step}" / "wordelim-complete").touch()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+        digest = hashlib.sha256(b"{}").hexdigest()
+        (tmp_path / f"checkpoint-{step}" / "wordelim-complete").write_text(json.dumps({"trainer_state.json": digest}))
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"

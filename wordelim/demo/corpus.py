@@ -18,8 +18,8 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from datasets import Dataset, DatasetDict
 
-from wordelim.demo.docstrings import collector_paused, docstrings_in, source_files
-from wordelim.errors import DataError
+from ..errors import DataError
+from .docstrings import collector_paused, docstrings_in, source_files
 
 __all__ = ["LABELS", "MASK", "SIZES", "Split", "clean", "load", "load_all", "load_unbalanced", "split_of"]
 

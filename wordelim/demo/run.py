@@ -7,6 +7,7 @@ import os
 from ..compress import CompressionResult, Progress, compress
 from ..explain import Explanation, explain
 from ..opening import open_tokenizer
+from ..outputs import refuse_existing
 from . import MODEL_DIR
 from .corpus import load
 
@@ -26,6 +27,7 @@ def run_demo(
     Raises:
         CheckpointError: ``output`` exists and ``force`` is false, or can't be written.
     """
+    refuse_existing(output, force=force, inputs={"model": MODEL_DIR})
     progress("reading docstrings", 0.0)
     train, validation, test = (load(split) for split in ("train", "validation", "test"))
     progress("reading docstrings", 1.0)

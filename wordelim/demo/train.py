@@ -32,7 +32,7 @@ from transformers import (
     set_seed,
 )
 
-from wordelim.demo import MODEL_DIR, corpus
+from . import MODEL_DIR, corpus
 
 __all__ = ["main", "train"]
 

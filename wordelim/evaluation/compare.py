@@ -10,9 +10,9 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 
-from wordelim.evaluation.metrics import Metric
-from wordelim.evaluation.statistics import flips, mcnemar, paired_bootstrap
-from wordelim.tasks import Task
+from ..tasks import Task
+from .metrics import Metric
+from .statistics import flips, mcnemar, paired_bootstrap
 
 __all__ = ["compare"]
 

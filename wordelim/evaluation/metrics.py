@@ -15,8 +15,8 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import EvalPrediction
 
-from wordelim.errors import AnswersError, WordelimError
-from wordelim.labels import outputs_of, problem_type
+from ..errors import AnswersError, WordelimError
+from ..labels import outputs_of, problem_type
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from wordelim.errors import WordelimError
-from wordelim.evaluation.metrics import Metric
+from ..errors import WordelimError
+from .metrics import Metric
 
 __all__ = ["Flips", "Interval", "flips", "mcnemar", "paired_bootstrap"]
 

@@ -21,9 +21,9 @@ from ..errors import ExportError, WordelimError
 from ..evaluation.latency import Forward, forward_of, workload
 from ..evaluation.speedups import speedups
 from ..expected import expect
-from ..files import UnreadableError, read_json
 from ..graph.cost import Cost, cost_of
 from ..graph.model import eliminate_, is_marked, retention_of
+from ..inputs import UnreadableError, read_json
 from ..labels import names_of
 from ..opening import check_tokenizer, open_tokenizer
 from ..retention import Retention

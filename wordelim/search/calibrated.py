@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from math import floor
 
 import datasets
 import numpy as np
@@ -117,8 +118,9 @@ def calibrated_search(
         cost = cost or cost_of(model)
         if cost.first_token and cost.layers == 1:
             cut = replace(template, keep=(0.0,))
-            ratio = cost.flops_ratio(sizes_of(sample, template), cut)
-            return (Candidate(cut, ratio, 0.0),) if ratio >= min(speeds) else ()
+            alone = sizes_of(sample, template)
+            reached = cost.ratio(alone, cut) >= min(speeds)
+            return (Candidate(cut, cost.flops_ratio(alone, cut), 0.0),) if reached else ()
         confirmed, probed = (
             sample.select(range(min(most, len(sample)))) for most in (_CONFIRMED_EXAMPLES, _PROBED_EXAMPLES)
         )
@@ -147,7 +149,8 @@ def calibrated_search(
         # Dropping later can't be worse.
         table = np.minimum.accumulate(table, axis=0)
         texts = sizes_of(sample, template)
-        schedules = _schedules(table, cost, texts, template)
+        # Behind them all one that drops whatever may be dropped, so that every speed that is possible can be reached.
+        schedules = [*_schedules(table, cost, texts, template), replace(template, keep=(0.0,) * cost.layers)]
         candidates = []
         for done, speed in enumerate(sorted(speeds)):
             nearest = _nearest(schedules, cost, texts, speed)
@@ -156,7 +159,7 @@ def calibrated_search(
                 ratio = cost.flops_ratio(texts, nearest)
                 candidates.append(Candidate(nearest, ratio, divergence(dense, run(confirmed), kind)))
             progress("confirming", (done + 1) / len(speeds))
-        return frontier(candidates)
+        return frontier(candidates, lambda candidate: cost.ratio(texts, candidate.retention))
     finally:
         restore_(model)
 
@@ -211,5 +214,8 @@ def _nearest(schedules: Sequence[Retention], cost: Cost, texts: Sequence[Text], 
                 fast_enough = cost.ratio(texts, replace(slow, keep=tuple(keep))) >= speed
                 low, high = (low, middle) if fast_enough else (middle, high)
             keep = [a + (b - a) * high for a, b in zip(slow.keep, fast.keep, strict=True)]
-            return replace(slow, keep=tuple(round(value, 3) for value in keep))
+            rounded = replace(slow, keep=tuple(round(value, 3) for value in keep))
+            if cost.ratio(texts, rounded) >= speed:
+                return rounded
+            return replace(slow, keep=tuple(floor(1000 * value + 1e-9) / 1000 for value in keep))
     return None

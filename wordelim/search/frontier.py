@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,11 +35,17 @@ class Candidate:
         return cls(Retention.from_dict(data["retention"]), data["flops_ratio"], data["divergence"])
 
 
-def frontier(candidates: Iterable[Candidate]) -> Sequence[Candidate]:
-    """The candidates to which no other is both faster and nearer to the dense model, from slow to fast."""
+def frontier(
+    candidates: Iterable[Candidate], speed: Callable[[Candidate], float] = lambda candidate: candidate.flops_ratio
+) -> Sequence[Candidate]:
+    """The candidates to which no other is both faster and nearer to the dense model, from slow to fast.
+
+    Args:
+        speed: how fast a candidate is; another measure than FLOPs would else lose the fastest by its own.
+    """
     best: list[Candidate] = []
     lowest = float("inf")
-    for candidate in sorted(candidates, key=lambda c: (-c.flops_ratio, c.divergence)):
+    for candidate in sorted(candidates, key=lambda c: (-speed(c), c.divergence)):
         if candidate.divergence < lowest:
             best.append(candidate)
             lowest = candidate.divergence

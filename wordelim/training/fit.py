@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import shutil
 import signal
 import tempfile
 import threading
@@ -12,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 from safetensors import SafetensorError
 from transformers import (
     PreTrainedModel,
@@ -23,11 +28,12 @@ from transformers import (
 from transformers.utils import logging
 
 from ..data import INPUTS
-from ..distributed import from_main, wait
+from ..distributed import as_one, from_main, wait
 from ..environment import has_fast_bf16
-from ..errors import AnswersError, CheckpointError, TrainingError
+from ..errors import AnswersError, TrainingError, WordelimError
 from ..evaluation.inference import logits_of
 from ..evaluation.metrics import Metric
+from ..files import refused_by_disk, unwritable
 from ..tasks import Task
 
 __all__ = ["Fit", "Stateful", "fit", "last_checkpoint", "unwrap_"]
@@ -84,7 +90,7 @@ class _Complete(TrainerCallback):
         if args.should_save and _all_numbers(self.model):
             for callback in self.callbacks:
                 callback.store(folder)
-            (folder / _COMPLETE).touch()
+            (folder / _COMPLETE).write_text(json.dumps(_digests(folder)), encoding="utf-8")
 
 
 class _Report(TrainerCallback):
@@ -126,9 +132,41 @@ class _Interrupted(TrainerCallback):
 
 
 def last_checkpoint(place: Path) -> Path | None:
-    """The last whole checkpoint in a folder."""
-    found = [mark.parent for mark in place.glob(f"checkpoint-*/{_COMPLETE}")]
-    return max(found, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+    """The last whole checkpoint in a folder: one that holds, byte by byte, what was written when it was finished."""
+    return next(filter(_is_whole, reversed(_checkpoints(place))), None)
+
+
+def _checkpoints(place: Path) -> list[Path]:
+    """Folders of checkpoints, whole or not, in the order of their steps."""
+    numbered = [(re.fullmatch(r"checkpoint-([0-9]{1,18})", path.name), path) for path in place.glob("checkpoint-*")]
+    return [path for _, path in sorted((int(found[1]), path) for found, path in numbered if found and path.is_dir())]
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        told, found = json.loads((folder / _COMPLETE).read_text(encoding="utf-8")), _digests(folder)
+        return bool(told) and all(found.get(name) == value for name, value in told.items())
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a checkpoint."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _COMPLETE:
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _begin_at(place: Path) -> Path | None:
+    """The last whole checkpoint, without those behind it that a kill or the disk left damaged."""
+    known = last_checkpoint(place)
+    found = _checkpoints(place)
+    for folder in found[found.index(known) + 1 if known else 0 :]:
+        shutil.rmtree(folder, ignore_errors=True)
+    return known
 
 
 def unwrap_(model: PreTrainedModel) -> None:
@@ -183,10 +221,11 @@ def fit(
     # The Trainer, and the first loss, write into the config what would end up on the disk.
     config = {name: value for name, value in vars(model.config).items() if name in ("problem_type", "use_cache")}
     with ExitStack() as stack:
+        stack.enter_context(as_one())
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="wordelim-"))  # the Trainer wants one
         arguments = _arguments(how, scratch, model, len(train), watched=watched)
         place = how.place
-        known = None if place is None else from_main(lambda: last_checkpoint(place))
+        known = None if place is None else from_main(lambda: _begin_at(place))
         interrupted = _Interrupted()
         stack.enter_context(interrupted.listening())
         kept = [callback for callback in callbacks if isinstance(callback, Stateful)]
@@ -214,18 +253,28 @@ def fit(
             if not good:
                 raise
             raise TrainingError(f"{str(error).rstrip('.')}; the last good checkpoint is {good}.") from error
+        except WordelimError:
+            raise
         except (OSError, SafetensorError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise CheckpointError(
-                f"{arguments.output_dir} can't be written ({reason}): make room, or name another output."
-            ) from error
+            raise unwritable(how.place or scratch, error) from error
+        except RuntimeError as error:
+            if refused_by_disk(error):
+                raise unwritable(how.place or scratch, error) from error
+            raise
         finally:
             logging.set_verbosity(verbosity)
             vars(model.config).update(config)
             unwrap_(model)
             model.zero_grad(set_to_none=True)
             model.eval()
-    return list(trainer.state.log_history)
+    return _told(trainer.state.log_history)
+
+
+def _told(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The Trainer's log, with a mean loss that counts the steps before a kill too, which the Trainer's own doesn't."""
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    whole = {"train_loss": float(np.mean(losses))} if losses else {}
+    return [{**entry, **whole} if "train_loss" in entry else dict(entry) for entry in history]
 
 
 def _arguments(how: Fit, scratch: str, model: PreTrainedModel, examples: int, *, watched: bool) -> TrainingArguments:

@@ -1,0 +1,68 @@
+"""What a launcher, or a shell that outlived one, leaves in the environment."""
+
+import pytest
+
+DATA = ("--train", "train.csv", "--validation", "dev.csv")
+COMMANDS = {
+    "compress": ("dense", *DATA, "-o", "out", "--keep", "0.7,0.4,0", "--max-drop", "100", "--epochs", "0.5"),
+    "probe": ("dense", "--validation", "dev.csv", "-o", "out.json"),
+    "check": ("dense", "dense", "--data", "dev.csv", "-o", "out.json"),
+    "bench": ("dense", "--data", "dev.csv", "--rounds", "1", "--texts", "4", "--latency-texts", "0", "-o", "out.json"),
+    "export": ("dense", "-o", "out"),
+    "inspect": ("dense",),
+    "explain": ("dense", "good"),
+    "push": ("dense", "me/dense"),
+    "demo": ("-o", "out"),
+}
+NO_LAUNCH = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    def launch(**variables):
+        for name in NO_LAUNCH:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return launch
+
+
+@pytest.mark.parametrize("command", ["compress", "probe", "check", "bench", "inspect"])
+@pytest.mark.parametrize("left", [{"RANK": "3", "LOCAL_RANK": "3"}, {"RANK": "1", "WORLD_SIZE": "1"}])
+def test_a_rank_without_others_is_no_launch(wordelim, here, launched, command, left):
+    """A single process does the same as ever, writes and prints."""
+    launched(**left)
+    done = wordelim(command, *COMMANDS[command])
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout
+    if command != "inspect":
+        assert "Written: out" in done.stderr
+        assert list(here.glob("out*"))
+
+
+WRONG = {
+    "no number": ({"RANK": "x"}, "RANK is 'x'"),
+    "no size": ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+    "none at all": ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0'"),
+    "fraction": ({"LOCAL_RANK": "1.5"}, "LOCAL_RANK is '1.5'"),
+    "negative": ({"RANK": "-2", "WORLD_SIZE": "2"}, "RANK is '-2'"),
+    "too high": ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}, "RANK is 2, but WORLD_SIZE is 2"),
+    "size alone": ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but RANK isn't set"),
+    "nowhere to meet": ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE is 2, but MASTER_ADDR isn't set"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_launch_either_is_one_sentence(wordelim, here, launched, command, name):
+    variables, said = WRONG[name]
+    launched(**variables)
+    done = wordelim(command, *COMMANDS[command])
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert " or unset " in line
+    assert not list(here.glob("out*"))
