@@ -77,7 +77,9 @@ def command(
     skip_bad_rows: SkipBadRows = False,
     seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
     device: Annotated[str | None, typer.Option(help="Device, such as cpu or cuda; found unless given.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output directory when it holds a model.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the output directory when it holds a model and nothing else.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was killed, from OUTPUT.wordelim-work.")
     ] = False,

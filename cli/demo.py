@@ -15,7 +15,9 @@ __all__ = ["command"]
 
 def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")] = Path("wordelim-demo"),
-    force: Annotated[bool, typer.Option("--force", help="Replace the output directory when it holds a model.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the output directory when it holds a model and nothing else.")
+    ] = False,
     as_json: Json = False,
     config: Config = None,
     debug: Debug = False,

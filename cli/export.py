@@ -35,7 +35,9 @@ def command(
         bool, typer.Option("--measure", help="Time it against the dense model, exported in the same way.")
     ] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime while it is timed.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output directory when it holds a model.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the output directory when it holds a model and nothing else.")
+    ] = False,
     as_json: Json = False,
     config: Config = None,
     debug: Debug = False,

@@ -305,9 +305,10 @@ def test_a_disk_that_refuses_is_one_sentence_and_the_run_goes_on(dense, sets, wh
     assert sentence.endswith("name another output.")
     if name != "torch":
         assert os.strerror(errno.ENOSPC if repair == "room" else errno.EROFS) in sentence
-    assert work_of(left).is_dir()
-    resumed(dense, sets, left)
-    assert_same(left / "out", whole[0])
+    assert last_checkpoint(work_of(left) / "retrain")
+    if name in ("torch", "state", "stage"):  # in the midst of a checkpoint, at its end, and after the last
+        resumed(dense, sets, left)
+        assert_same(left / "out", whole[0])
 
 
 def test_another_error_of_torch_is_not_the_disks(dense, sets, left, monkeypatch):
@@ -422,7 +423,7 @@ def killed_until_done(dense, sets, folder, kills, longest, seed):
     resumed(dense, sets, folder)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(1))
 def test_kills_at_any_moment_change_nothing(dense, sets, whole, tmp_path, seed):
     killed_until_done(dense, sets, tmp_path, SHORT, whole[1], seed)
     assert_same(tmp_path / "out", whole[0])

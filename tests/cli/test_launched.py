@@ -28,8 +28,16 @@ def launched(monkeypatch):
     return launch
 
 
-@pytest.mark.parametrize("command", ["compress", "probe", "check", "bench", "inspect"])
-@pytest.mark.parametrize("left", [{"RANK": "3", "LOCAL_RANK": "3"}, {"RANK": "1", "WORLD_SIZE": "1"}])
+LEFT = {"RANK": "3", "LOCAL_RANK": "3"}
+
+
+@pytest.mark.parametrize(
+    ("command", "left"),
+    [
+        *((command, LEFT) for command in ("compress", "probe", "check", "bench", "inspect")),
+        ("compress", {"RANK": "1", "WORLD_SIZE": "1"}),
+    ],
+)
 def test_a_rank_without_others_is_no_launch(wordelim, here, launched, command, left):
     """A single process does the same as ever, writes and prints."""
     launched(**left)
