@@ -47,7 +47,7 @@ def dense(make_model, make_tokenizer, tmp_path_factory):
     model.save_pretrained(directory)
     make_tokenizer("bert").save_pretrained(directory)
     (directory / "never.txt").write_text("good\n")
-    (directory / "modules.json").write_text("[]")
+    (directory / "sentence_bert_config.json").write_text("{}")
     return directory
 
 
@@ -162,7 +162,7 @@ OTHERS = {
     "config.label2id.neg was 0 and is 1": changed_json(
         "config.json", id2label={"0": "pos", "1": "neg"}, label2id={"pos": 0, "neg": 1}
     ),
-    "companions.modules.json": lambda folder: (folder / "modules.json").write_text("[{}]"),
+    "companions.sentence_bert_config.json": lambda folder: (folder / "sentence_bert_config.json").write_text("{} "),
     "protected": lambda folder: (folder / "never.txt").write_text("bad\n"),
     "model was": with_another_weight,
 }
@@ -349,6 +349,7 @@ def test_a_second_run_is_told_who_holds_the_output(dense, sets, tmp_path):
     child = in_a_child(work)
     try:
         while not ready.exists():
+            assert os.waitpid(child, os.WNOHANG) == (0, 0)
             time.sleep(0.01)
         before = {path: path.stat().st_mtime_ns for path in work_of(tmp_path).rglob("*")}
         for how in ({}, {"resume": True}, {"force": True}):
