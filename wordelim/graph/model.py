@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import torch
 from torch import Tensor, fx, nn
 
 from wordelim.adapters import Family, Reads, family_of
 
-from ..elimination.extract import HardExtract
 from ..elimination.protect import announce, protected_rows
-from ..elimination.tokens import Enter, Layout
+from ..elimination.tokens import Enter, Layout, refuse_tracing
 from ..errors import UnsupportedModelError
 from ..retention import QUANT_METHOD, Retention
 from .linear import call_linears
@@ -77,8 +77,7 @@ class EliminatingEncoder(fx.GraphModule):
         call_linears(self)
         _take_any_arguments(self.graph, family.output or output)
         self.recompile()
-        self._retention = retention
-        self._enter.by_token = retention.protects_by_token
+        self._enter.retention = retention
         self.layout = "auto"
 
     @property
@@ -93,17 +92,17 @@ class EliminatingEncoder(fx.GraphModule):
 
     @property
     def retention(self) -> Retention:
-        """How many word vectors each layer keeps; may be set, but for ``restore``, which the graph has built in."""
-        return self._retention
+        """How many word vectors each layer keeps; may be set, but for ``restore``, which the graph has built in.
+
+        A call takes the one that holds when it begins, whatever is set meanwhile.
+        """
+        return cast(Retention, self._enter.retention)
 
     @retention.setter
     def retention(self, retention: Retention) -> None:
-        retention.check_layers(len(self._retention.keep))
-        retention = replace(retention, restore=self._retention.restore)
-        self._retention = retention
-        self._enter.by_token = retention.protects_by_token
-        for module in self._eliminations():
-            module.retention = retention
+        before = self.retention
+        retention.check_layers(len(before.keep))
+        self._enter.retention = replace(retention, restore=before.restore)
 
     @property
     def layout(self) -> Layout:
@@ -130,14 +129,11 @@ class EliminatingEncoder(fx.GraphModule):
         """Which of the base model's masks and positions this takes: any, for it asks for none but the padding."""
         return str(next(self.dense.children()).attention_type)
 
-    def _eliminations(self) -> list[HardExtract]:
-        return [module for module in self.children() if isinstance(module, HardExtract)]
-
     def __deepcopy__(self, memo: dict[int, Any]) -> EliminatingEncoder:
-        return _rebuild(self.training, self.layout, *copy.deepcopy(self._source, memo), self._retention)
+        return _rebuild(self.training, self.layout, *copy.deepcopy(self._source, memo), self.retention)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.training, self.layout, *self._source, self._retention)
+        return _rebuild, (self.training, self.layout, *self._source, self.retention)
 
 
 def _rebuild(training: bool, layout: Layout, *source: Any) -> EliminatingEncoder:
@@ -321,7 +317,12 @@ def _refuse_gradient_checkpointing(*args: Any, **kwargs: Any) -> None:
 
 
 def _guard(base: PreTrainedModel, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
-    """Refuse what a compressed encoder would answer wrongly, and tell it which rows are protected for their tokens."""
+    """Refuse what a compressed encoder would answer wrongly, and tell it what holds for this batch.
+
+    That is the retention, and which rows it protects for their tokens. Both are as they are now: a retention that
+    another thread sets meanwhile is for the next batch.
+    """
+    refuse_tracing(*args, *kwargs.values())
     config = base.config
     for name in ("output_hidden_states", "output_attentions"):
         asked = kwargs.get(name)
@@ -338,14 +339,18 @@ def _guard(base: PreTrainedModel, args: tuple[Tensor, ...], kwargs: dict[str, An
     family = family_of(base)
     if family.counts_positions and kwargs.get("position_ids") is not None:
         raise UnsupportedModelError("A compressed model of this family counts positions from 0: give no position_ids.")
-    encoder = getattr(base, family.encoder)
-    if not encoder.enter.by_token:
+    if torch.compiler.is_compiling():
+        return  # one graph, one retention
+    enter = getattr(base, family.encoder).enter
+    retention = enter.retention
+    if not retention.protects_by_token:
+        announce(enter, retention, None)
         return
-    retention = encoder.retention
     given = dict(zip(inspect.signature(base.forward).parameters, args, strict=False)) | kwargs
     if given.get("input_ids") is None:
         raise UnsupportedModelError(
             f"The retention protects {', '.join(retention.protect)}, which takes input_ids: give the model these, and "
             "no inputs_embeds."
         )
-    announce(protected_rows(retention.protect, given["input_ids"], given.get("attention_mask")))
+    protected = protected_rows(retention.protect, given["input_ids"], given.get("attention_mask"))
+    announce(enter, retention, protected)
