@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
@@ -24,6 +24,7 @@ __all__ = [
     "gather",
     "leave",
     "on_device",
+    "refuse_scripting",
     "refuse_tracing",
     "run_starts",
 ]
@@ -227,12 +228,17 @@ class Enter(nn.Module):
 
 
 def refuse_tracing(*values: Any) -> None:
-    """Refuse what records one batch's way and makes constants of its counts: UnsupportedModelError."""
+    """Refuse a trace, which makes constants of one batch's counts: UnsupportedModelError."""
     if torch.jit.is_tracing() or any(isinstance(value, fx.Proxy) for value in values):
-        raise UnsupportedModelError(
-            "A compressed model can't be traced by torch.jit, torch.fx or torch.onnx.export(dynamo=False), which would "
-            "make constants of one batch's counts: write a program with wordelim export, or use torch.export."
-        )
+        refuse_scripting()
+
+
+def refuse_scripting() -> NoReturn:
+    """Say what there is in place of a script or a trace: UnsupportedModelError."""
+    raise UnsupportedModelError(
+        "A compressed model, whose counts follow each batch, can't be scripted or traced by torch.jit, torch.fx or "
+        "torch.onnx.export(dynamo=False): write a program with wordelim export, or use torch.export."
+    )
 
 
 def _real_rows(attention_mask: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from wordelim.adapters import Family, Reads, family_of
 
 from ..elimination.protect import announce, protected_rows
-from ..elimination.tokens import Enter, Layout, refuse_tracing
+from ..elimination.tokens import Enter, Layout, refuse_scripting, refuse_tracing
 from ..errors import UnsupportedModelError
 from ..retention import QUANT_METHOD, Retention
 from .linear import call_linears
@@ -128,6 +128,10 @@ class EliminatingEncoder(fx.GraphModule):
     def attention_type(self) -> str:
         """Which of the base model's masks and positions this takes: any, for it asks for none but the padding."""
         return str(next(self.dense.children()).attention_type)
+
+    def __prepare_scriptable__(self) -> None:
+        """What torch.jit.script asks a module for: refused, as a trace is."""
+        refuse_scripting()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EliminatingEncoder:
         return _rebuild(self.training, self.layout, *copy.deepcopy(self._source, memo), self.retention)
