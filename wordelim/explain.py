@@ -16,6 +16,7 @@ from .errors import DataError
 from .graph.model import eliminating_encoder
 from .graph.rewrite import extraction_nodes
 from .labels import problem_type
+from .tasks import ask
 from .words import words_of
 
 __all__ = ["Explanation", "Word", "explain"]
@@ -103,7 +104,7 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
     model.eval()
     try:
         inputs = tokenizer(*texts, return_tensors="pt", truncation=True).to(model.device)
-        output = model(**inputs)
+        output = ask(model, inputs, model.config)
     finally:
         model.train(training)
         for hook in hooks:

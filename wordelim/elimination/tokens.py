@@ -142,6 +142,11 @@ class Enter(nn.Module):
         # Both at once, for another thread may be reading.
         self._kept = (retention, tuple(CountRule.of(retention, layer) for layer in range(layers)))  # type: ignore[arg-type]
 
+    @property
+    def rules(self) -> tuple[CountRule | None, ...]:
+        """The same as rules for compilers, one a layer; None where there is none."""
+        return self._kept[1]
+
     def extra_repr(self) -> str:
         return f"layout={self.layout}" + ("" if self.retention is None else f", keep={self.retention.keep}")
 
@@ -229,7 +234,8 @@ class Enter(nn.Module):
 
 def refuse_tracing(*values: Any) -> None:
     """Refuse a trace, which makes constants of one batch's counts: UnsupportedModelError."""
-    if torch.jit.is_tracing() or any(isinstance(value, fx.Proxy) for value in values):
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if tracing or any(isinstance(value, fx.Proxy) for value in values):
         refuse_scripting()
 
 

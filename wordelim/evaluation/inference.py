@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from ..data import INPUTS
-from ..tasks import Task
+from ..tasks import Task, ask
 from ..tasks import batches as task_batches
 
 __all__ = ["batches", "logits_of"]
@@ -58,7 +58,7 @@ def logits_of(
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             for batch in task_batches(encoded, task, order, batch_size):
                 inputs = {name: values.to(device) for name, values in batch.items()}
-                found = task.logits(model(**inputs), inputs).float()
+                found = task.logits(ask(model, inputs, task.config), inputs).float()
                 if found.dim() == 3:
                     found = found.masked_fill(~inputs["attention_mask"].bool()[..., None], torch.nan)
                 results.append(found.cpu())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -18,6 +19,7 @@ from ..elimination.tokens import Enter, Layout, refuse_scripting, refuse_tracing
 from ..errors import UnsupportedModelError
 from ..retention import QUANT_METHOD, Retention
 from .linear import call_linears
+from .proof import Proof
 from .rewrite import CutToFirstToken, RestoreAtExit, SpliceElimination, attention_nodes
 from .trace import ATTENTION, attention, trace
 
@@ -25,25 +27,37 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = [
+    "REFUSED_HEADS",
     "EliminatingEncoder",
     "eliminate_",
     "eliminating_encoder",
     "is_marked",
+    "require_fields",
     "restore_",
     "retention_of",
+    "splice_",
 ]
 
 # The second is the newer name of the first, which older versions of transformers know alone.
 _CHECKPOINTING = ("gradient_checkpointing_enable", "activation_checkpointing_enable")
 
 _GUESSES = "guesses words at any position, so no word vector may be dropped"
-_REFUSED_HEADS = {
+REFUSED_HEADS = {
     "ForMaskedLM": _GUESSES,
     "ForPreTraining": "is trained at every position, so no word vector may be dropped",
     "ForNextSentencePrediction": "has a head of pre-training",
     "LMHeadModel": _GUESSES,
     "ForCausalLM": _GUESSES,
 }
+"""Endings of the names of classes that are refused, and why; docs/families.md lists them."""
+
+_FEWER_ROWS = "which a compressed model, whose layers have fewer and fewer rows, can't give"
+_REFUSED_FIELDS = {
+    "output_hidden_states": _FEWER_ROWS,
+    "output_attentions": _FEWER_ROWS,
+    "chunk_size_feed_forward": "for which the rows of each layer would have to be a multiple of it",
+}
+"""Fields of a config that are refused when they are set, and why."""
 
 Model = TypeVar("Model", bound="PreTrainedModel")
 
@@ -146,13 +160,15 @@ def _rebuild(training: bool, layout: Layout, *source: Any) -> EliminatingEncoder
     # Of itself alone: the modules in it are shared, and a frozen one has a mode of its own.
     dense.training = training
     before = config._attn_implementation
-    config._attn_implementation = ATTENTION
+    # Some encoders look there for what they return, and an output with names is what is traced.
+    named = config.return_dict
+    config._attn_implementation, config.return_dict = ATTENTION, True
     try:
         encoder = EliminatingEncoder(*source)
         encoder.layout = layout
         return encoder
     finally:
-        config._attn_implementation = before
+        config._attn_implementation, config.return_dict = before, named
 
 
 def _take_any_arguments(graph: fx.Graph, output: Callable[..., Any]) -> None:
@@ -197,33 +213,57 @@ def eliminate_(model: Model, retention: Retention) -> Model:
         The same model.
 
     Raises:
-        UnsupportedModelError: the model, its head or its structure isn't supported.
+        UnsupportedModelError: the model, its head or its structure isn't supported, or the head reads something else
+            than its class's name says; the model is as it was.
         RetentionError: the retention has another number of layers than the model.
+    """
+    family = family_of(model)
+    encoder = getattr(model.base_model, family.encoder)
+    if not isinstance(encoder, EliminatingEncoder):
+        return splice_(model, retention, prove=True)
+    encoder.retention = retention
+    _mark(model, encoder.retention)
+    return model
+
+
+def splice_(model: Model, retention: Retention, *, prove: bool) -> Model:
+    """:func:`eliminate_` on a dense model.
+
+    Args:
+        prove: whether the head must prove what it reads, in two forward passes of a few tokens.
     """
     family = family_of(model)
     base = model.base_model
     encoder = getattr(base, family.encoder)
-    if isinstance(encoder, EliminatingEncoder):
-        encoder.retention = retention
-        _mark(model, encoder.retention)
-        return model
     _require_supported(model)
-    reads_all = _reads(model, family) == "all"
+    reads = _reads(model, family)
     if retention.restore == "mean" and family.normalises_after:
         raise UnsupportedModelError(
             f"{type(model).__name__} normalises what its encoder returns, so that the mean of those left can't stand "
             "for the others: set the retention's restore to true."
         )
-    retention = replace(retention, restore=("mean" if retention.restore == "mean" else True) if reads_all else False)
+    retention = replace(
+        retention, restore=("mean" if retention.restore == "mean" else True) if reads == "all" else False
+    )
+    proof = Proof(model, encoder, reads) if prove else None
     config = model.config
     before = config._attn_implementation
-    setattr(base, family.encoder, _rebuild(encoder.training, "auto", encoder, config, family, before, retention))
+    spliced = _rebuild(encoder.training, "auto", encoder, config, family, before, retention)
+    setattr(base, family.encoder, spliced)
     config._attn_implementation = ATTENTION
     base.register_forward_pre_hook(_guard, with_kwargs=True)
     for name in _CHECKPOINTING:
         if hasattr(model, name):
             setattr(model, name, _refuse_gradient_checkpointing)
     _mark(model, retention)
+    if proof is not None:
+        try:
+            spliced.retention = Retention.keep_all(len(retention.keep))
+            proof.require(model)
+            spliced.retention = retention
+        except BaseException:
+            restore_(model)
+            raise
     return model
 
 
@@ -274,7 +314,7 @@ def _reads(model: PreTrainedModel, family: Family) -> Reads:
     name = type(model).__name__
     if model.base_model is model:
         return "all"
-    for ending, why in _REFUSED_HEADS.items():
+    for ending, why in REFUSED_HEADS.items():
         if name.endswith(ending):
             raise UnsupportedModelError(f"{name} {why}: compress the model that was fine-tuned from it instead.")
     head = next((head for head in family.heads if name.endswith(head)), None)
@@ -294,11 +334,23 @@ def _reads(model: PreTrainedModel, family: Family) -> Reads:
     return reads
 
 
+def require_fields(model: PreTrainedModel) -> None:
+    """Refuse a model whose config asks for more outputs than its answers, or for chunks: UnsupportedModelError."""
+    for field, why in _REFUSED_FIELDS.items():
+        value = getattr(model.config, field, None)
+        if value:
+            raise UnsupportedModelError(
+                f"{type(model).__name__} has {field} {json.dumps(value)} in its config, {why}: set it to "
+                f"{json.dumps(type(value)())}, which changes no answer."
+            )
+
+
 def _require_supported(model: PreTrainedModel) -> None:
     name = type(model).__name__
     config = model.config
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         raise UnsupportedModelError(f"{name} is configured as a decoder: only encoders are supported.")
+    require_fields(model)
     if getattr(config, "quantization_config", None) is not None and not is_marked(config):
         raise UnsupportedModelError(f"{name} is quantized already: compress the model first and quantize the result.")
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):

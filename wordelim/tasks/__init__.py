@@ -18,9 +18,9 @@ from .choice import Choice
 from .ranking import Ranking
 from .similarity import Pooling, Similarity
 from .tagging import Tagging
-from .task import Task, batches
+from .task import Task, ask, batches
 
-__all__ = ["Task", "batches", "task_for", "template_for"]
+__all__ = ["Task", "ask", "batches", "task_for", "template_for"]
 
 _HEADS: dict[str, type[Task]] = {
     "ForSequenceClassification": Task,
