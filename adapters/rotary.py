@@ -103,7 +103,7 @@ FAMILIES = (
         "eurobert",
         "EuroBertAttention",
         _separate_projections,
-        pooling={"classifier_pooling": {"bos": "first", "mean": "all"}},
+        pooling={"classifier_pooling": {"bos": "first", "mean": "all", "late": "all"}},
         normalises_after=True,
     ),
     _family(

@@ -138,16 +138,16 @@ def bench_models(
     Raises:
         WordelimError: the models, the data or a setting can't be used.
     """
-    check_tokenizer(tokenizer)
-    task = task_for(type(dense).__name__, dense.config, tokenizer, data, embedding=embedding)
-    found = task.find_columns(data, **columns, need_label=False)
-    data, encoded = encode_usable(task, data, found, max_length=settings.max_length, skipped=skipped)
-    check_vocabulary(encoded.dataset, dense)
     layers = max(1, getattr(dense.config, "num_hidden_layers", 0))
     everything = Retention.keep_all(layers)
     if compressed is not None:
         everything = replace(retention_of(compressed), keep=everything.keep, kind=everything.kind)
     keep_all = eliminate_(copy.deepcopy(dense), everything)
+    check_tokenizer(tokenizer)
+    task = task_for(type(dense).__name__, dense.config, tokenizer, data, embedding=embedding)
+    found = task.find_columns(data, **columns, need_label=False)
+    data, encoded = encode_usable(task, data, found, max_length=settings.max_length, skipped=skipped)
+    check_vocabulary(encoded.dataset, dense)
     models = {"dense": dense, "keep-all": keep_all, **({} if compressed is None else {"compressed": compressed})}
     for model in models.values():
         model.eval()

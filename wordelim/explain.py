@@ -20,6 +20,7 @@ from .graph.model import eliminating_encoder
 from .graph.rewrite import extraction_nodes
 from .labels import problem_type
 from .rows import Unusable
+from .tasks import ask
 from .words import words_of
 
 __all__ = ["Explanation", "Word", "explain"]
@@ -113,7 +114,7 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
     model.eval()
     try:
         inputs = tokenizer(*texts, return_tensors="pt", truncation=True).to(model.device)
-        output = model(**inputs)
+        output = ask(model, inputs, model.config)
     finally:
         model.train(training)
         for hook in hooks:

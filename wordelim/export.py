@@ -29,7 +29,7 @@ from .exporting.formats import RETENTION_KEY, Format, format_named
 from .exporting.parity import compare, require_numbers
 from .exporting.program import OPSET, write_program
 from .exporting.runtime import EXPORT_FILE, ExportedModel
-from .graph.model import restore_, retention_of
+from .graph.model import require_fields, restore_, retention_of
 from .opening import Data, check_tokenizer, check_vocabulary, open_data, open_tokenizer
 from .outputs import refuse_existing
 from .printable import bare_name, json_text
@@ -124,6 +124,7 @@ def export(
         load(model_dir, dtype=torch.float32, speed=speed) if compressed else load_dense(model_dir, dtype=torch.float32)
     )
     model = given.eval()
+    require_fields(model)
     if type(model).__name__.endswith("ForMultipleChoice"):
         raise ExportError(f"{model_dir} holds a {type(model).__name__}: programs for choices aren't served yet.")
     tokenizer = open_tokenizer(model_dir)

@@ -56,7 +56,10 @@ class _EliminationHook(HfQuantizer):
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         from transformers import PreTrainedModel
 
-        from .graph.model import eliminate_
+        from wordelim.adapters import family_of
+
+        from .graph.model import splice_
+        from .graph.proof import is_known
         from .speeds import offer_speeds_
 
         self._refuse_other_shapes(model)
@@ -65,7 +68,9 @@ class _EliminationHook(HfQuantizer):
         for module in model.modules():
             if isinstance(module, PreTrainedModel):
                 module.config._is_quantized = False
-        eliminate_(model, read.retention)
+        # What from_pretrained has just made of transformers' own classes has no module that somebody has put there.
+        encoder = getattr(model.base_model, family_of(model).encoder)
+        splice_(model, read.retention, prove=not is_known(model, encoder))
         if read.speeds:
             for retention in read.speeds.values():
                 retention.check_layers(len(read.retention.keep))

@@ -24,7 +24,7 @@ from .evaluation.metrics import ComputeMetrics, name_of
 from .evaluation.statistics import paired_bootstrap
 from .expected import expect, probe_stages
 from .graph.cost import cost_of
-from .graph.model import eliminate_, eliminating_encoder, is_marked
+from .graph.model import eliminate_, eliminating_encoder, is_marked, restore_
 from .opening import Data, check_tokenizer, check_vocabulary, move, open_data, open_device, open_tokenizer
 from .printable import bare_name
 from .retention import Retention
@@ -174,6 +174,7 @@ def probe_model(
     started, chosen = time.perf_counter(), settings or ProbeSettings()
     if is_marked(model.config):
         raise WordelimError(f"{type(model).__name__} is compressed already: probe the dense model.")
+    restore_(eliminate_(model, Retention.keep_all(max(1, getattr(model.config, "num_hidden_layers", 0)))))
     check_tokenizer(tokenizer)
     name = type(model).__name__
     task = task_for(

@@ -1,6 +1,8 @@
 """Families as data: what is known, how one is added, and what the document says of them."""
 
+import importlib
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
@@ -8,10 +10,12 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoConfig,
     BertConfig,
     BertForSequenceClassification,
     BertForTokenClassification,
     BertTokenizerFast,
+    PreTrainedModel,
     pipeline,
 )
 
@@ -20,6 +24,8 @@ from wordelim import Retention, adapters
 from wordelim.adapters import Family, families
 from wordelim.checkpoint import save
 from wordelim.errors import UnsupportedModelError
+from wordelim.graph.model import REFUSED_HEADS as REFUSED
+from wordelim.graph.model import eliminating_encoder
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "families.md"
@@ -62,6 +68,66 @@ def test_the_example_in_the_document_runs(registry):
     assert dropped.shape == dense.shape
     torch.testing.assert_close(kept, dense, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(dropped, dense)
+
+
+TINY = {"vocab_size": 64, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "num_hidden_layers": 3}
+# Tokens that a default config places beyond a tiny vocabulary.
+PLACES = ("pad", "bos", "eos", "cls", "sep", "mask")
+
+
+def default_config(name):
+    """The config that transformers gives a family, of a tiny model."""
+    fields = AutoConfig.for_model(name).to_dict()
+    special = {
+        f"{place}_token_id": at for at, place in enumerate(PLACES) if (fields.get(f"{place}_token_id") or 0) > 63
+    }
+    sizes = {"hidden_dim": 48} if name == "distilbert" else {}
+    return AutoConfig.for_model(name, **TINY, **special, **sizes)
+
+
+def heads_of(config):
+    """Every class that transformers has for a config."""
+    module = importlib.import_module(type(config).__module__.replace("configuration", "modeling"))
+    classes = [each for each in vars(module).values() if inspect.isclass(each) and issubclass(each, PreTrainedModel)]
+    own = [
+        each for each in classes if each.__module__ == module.__name__ and not each.__name__.endswith("TrainedModel")
+    ]
+    return [each for each in own if each.config_class is type(config)]
+
+
+@pytest.mark.every_family
+def test_every_head_of_a_default_config_is_served_or_has_its_reason_in_the_document(family, perturb):
+    text, served = DOCUMENT.read_text(encoding="utf-8"), []
+    for model_class in heads_of(default_config(family)):
+        model = model_class(default_config(family)).eval()
+        perturb(model, 0)
+        ids = torch.randint(6, 60, (2, 9), generator=torch.Generator().manual_seed(0))
+        mask = (torch.arange(9) < torch.tensor([[9], [5]])).long()
+        batch = {"input_ids": ids, "attention_mask": mask}
+        if model_class.__name__.endswith("ForMultipleChoice"):
+            batch = {name: values[None] for name, values in batch.items()}
+        refused = [ending for ending in REFUSED if model_class.__name__.endswith(ending)]
+        if refused:
+            with pytest.raises(UnsupportedModelError, match=REFUSED[refused[0]]):
+                wordelim.eliminate_(model, Retention.keep_all(3))
+            assert f"`*{refused[0]}`" in text
+            continue
+        with torch.no_grad():
+            dense = model(**batch)
+        wordelim.eliminate_(model, Retention.keep_all(3))
+        served.append(model_class.__name__)
+        real = batch["attention_mask"].bool() if wordelim.retention_of(model).restore else slice(None)
+        for layout in ("packed", "padded"):
+            eliminating_encoder(model).layout = layout
+            with torch.no_grad():
+                kept = model(**batch)
+            for name, values in dense.items():
+                at = real if values.shape[:2] == mask.shape else slice(None)
+                torch.testing.assert_close(kept[name][at], values[at], rtol=1e-5, atol=1e-5)
+        wordelim.eliminate_(model, Retention.fractions([0.7, 0.4, 0.2]))
+        with torch.no_grad():
+            assert all(values.isfinite().all() for values in model(**batch).values())
+    assert len(served) > 2
 
 
 class Entry:

@@ -11,7 +11,7 @@ from wordelim import Retention
 from wordelim.elimination.attention import attend, merge_heads, split_heads
 from wordelim.elimination.extract import FirstToken, HardExtract
 from wordelim.elimination.significance import keep_highest, received_attention
-from wordelim.elimination.tokens import Run, Tokens, gather
+from wordelim.elimination.tokens import Enter, Run, Tokens, gather
 
 SCALING = 0.35
 
@@ -41,8 +41,8 @@ MASKS = {
 def test_hard_extract_gives_the_context_of_the_kept_rows(case, keep):
     mask, lengths = MASKS[case]
     query, key, value = vectors(2, 3, 9, 4)
-    tokens = Tokens(mask, lengths, lengths)
-    extract = HardExtract(Retention.fractions([keep]), 0, SCALING, 0.0)
+    tokens = Tokens(mask, lengths, lengths, retention=Retention.fractions([keep]))
+    extract = HardExtract(0, SCALING, 0.0)
     context, rows, alive = extract(query, key, value, tokens)
     expected = naive(query, key, value, mask)
     if keep == 1.0:
@@ -81,9 +81,10 @@ def test_packed_rows_give_what_padded_ones_do(keep):
     mask = torch.arange(5) < torch.tensor(lengths)[:, None]
     padded = vectors(3, 2, 5, 4)
     packed = [tensor.transpose(1, 2)[mask].transpose(0, 1)[None] for tensor in padded]
-    tokens = Tokens(None, (), (), (Run(2, 5, 5), Run(1, 3, 3)), torch.arange(3))
-    extract = HardExtract(Retention.fractions([keep]), 0, SCALING, 0.0)
-    context, rows, alive = extract(*padded, Tokens(mask, lengths, lengths))
+    retention = Retention.fractions([keep])
+    tokens = Tokens(None, (), (), (Run(2, 5, 5), Run(1, 3, 3)), torch.arange(3), retention=retention)
+    extract = HardExtract(0, SCALING, 0.0)
+    context, rows, alive = extract(*padded, Tokens(mask, lengths, lengths, retention=retention))
     packed_context, packed_rows, packed_alive = extract(*packed, tokens)
     assert [run.alive for run in packed_alive.runs] == [alive.counts[0], alive.counts[2]]
     real = torch.ones(context.shape[:2], dtype=torch.bool) if alive.mask is None else alive.mask
@@ -105,8 +106,8 @@ def test_packed_rows_give_what_padded_ones_do(keep):
 
 def test_a_text_short_enough_to_be_kept_whole_is_dropped_from_by_nobody():
     query, key, value = vectors(2, 3, 9, 4)
-    tokens = Tokens(MASKS["padding"][0], (9, 4), (9, 4))
-    extract = HardExtract(Retention.counts([5]), 0, SCALING, 0.0)
+    tokens = Tokens(MASKS["padding"][0], (9, 4), (9, 4), retention=Retention.counts([5]))
+    extract = HardExtract(0, SCALING, 0.0)
     context, rows, alive = extract(query, key, value, tokens)
     assert alive.counts == (5, 4)
     assert rows[1, :4].tolist() == [0, 1, 2, 3]
@@ -116,9 +117,9 @@ def test_a_text_short_enough_to_be_kept_whole_is_dropped_from_by_nobody():
 
 def test_dropout_is_for_training():
     query, key, value = vectors(1, 2, 6, 4)
-    tokens = Tokens(None, (6,), (6,))
     for keep in (1.0, 0.5):
-        extract = HardExtract(Retention.fractions([keep]), 0, SCALING, 0.5).eval()
+        tokens = Tokens(None, (6,), (6,), retention=Retention.fractions([keep]))
+        extract = HardExtract(0, SCALING, 0.5).eval()
         first = extract(query, key, value, tokens)
         assert torch.equal(extract(query, key, value, tokens).context, first.context)
         extract.train()
@@ -130,8 +131,8 @@ def test_dropout_is_for_training():
 
 def test_what_is_dropped_gets_no_gradient_as_a_query_but_does_as_a_key():
     query, key, value = (tensor.requires_grad_() for tensor in vectors(1, 2, 6, 4))
-    extract = HardExtract(Retention.fractions([0.5]), 0, SCALING, 0.0)
-    context, rows, _ = extract(query, key, value, Tokens(None, (6,), (6,)))
+    extract = HardExtract(0, SCALING, 0.0)
+    context, rows, _ = extract(query, key, value, Tokens(None, (6,), (6,), retention=Retention.fractions([0.5])))
     context.square().sum().backward()
     kept = torch.zeros(6, dtype=torch.bool)
     kept[rows[0]] = True
@@ -185,8 +186,8 @@ def test_attention_keeps_the_dtype(dtype):
 
 
 def test_modules_have_no_parameters_and_say_what_they_keep():
-    extract = HardExtract(Retention.fractions([0.5, 0.25]), 1, SCALING, 0.0)
-    assert isinstance(extract, nn.Module)
-    assert not extract.state_dict()
-    assert "layer=1" in repr(extract)
-    assert "0.25" in repr(extract)
+    modules = HardExtract(1, SCALING, 0.0), Enter(retention=Retention.fractions([0.5, 0.25]))
+    for module, said in zip(modules, ("layer=1", "keep=(0.5, 0.25)"), strict=True):
+        assert isinstance(module, nn.Module)
+        assert not module.state_dict()
+        assert said in repr(module)

@@ -85,7 +85,8 @@ def test_a_layer_at_once_is_the_layer_example_by_example(monkeypatch):
     rows = [part.transpose(0, 1)[None] for part in (query, key, value)]
     tokens = Tokens(None, (), (), runs, torch.arange(4, device=DEVICE))
     for keep in (1.0, 0.5, 0.0):
-        extract = HardExtract(Retention.fractions([keep], protect=("first:2",)), 0, SCALING, 0.0).eval()
+        tokens = tokens._replace(retention=Retention.fractions([keep], protect=("first:2",)))
+        extract = HardExtract(0, SCALING, 0.0).eval()
         found = []
         with torch.no_grad():
             for at_once in (False, True):

@@ -400,19 +400,19 @@ def test_what_has_fewer_rows_in_each_layer_is_refused(make_model, shared, make_b
     logits(model, {**batch, name: False})
 
 
-def test_a_config_that_asks_for_hidden_states_is_refused(make_model, family, make_batch):
-    model = make_model(family, output_hidden_states=True)
+def test_a_config_that_asks_for_hidden_states_later_is_refused(make_model, family, make_batch):
+    model = wordelim.eliminate_(make_model(family), SOME)
     batch = make_batch(model, [9, 4])
-    wordelim.eliminate_(model, SOME)
+    model.config.output_hidden_states = True
     with pytest.raises(UnsupportedModelError, match="output_hidden_states=True"):
         model(**batch)
     assert len(wordelim.restore_(model)(**batch).hidden_states) == LAYERS + 1
 
 
-def test_a_config_that_asks_for_attentions_is_refused(make_model, family, make_batch):
-    model = make_model(family, output_attentions=True, attn_implementation="eager")
+def test_a_config_that_asks_for_attentions_later_is_refused(make_model, family, make_batch):
+    model = wordelim.eliminate_(make_model(family, attn_implementation="eager"), SOME)
     batch = make_batch(model, [9, 4])
-    wordelim.eliminate_(model, SOME)
+    model.config._output_attentions = True  # what the property sets, once it has asked for eager attention
     with pytest.raises(UnsupportedModelError, match="output_attentions=True"):
         model(**batch)
     assert len(wordelim.restore_(model)(**batch).attentions) == LAYERS

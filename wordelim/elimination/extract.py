@@ -13,6 +13,7 @@ from ..errors import RetentionError
 from ..retention import Retention
 from . import symbolic, varlen
 from .attention import attend, merge_heads
+from .rule import CountRule
 from .scored import scored_attention
 from .significance import highest, keep_highest, received_attention
 from .tokens import Run, Tokens, gather, run_starts
@@ -37,34 +38,23 @@ class Extracted(NamedTuple):
 class HardExtract(nn.Module):
     """Attention that drops the word vectors of least significance (PoWER-BERT, section 3.3).
 
-    Context is made for the kept rows alone; queries of dropped rows serve only to score. Has no parameters.
+    Context is made for the kept rows alone; queries of dropped rows serve only to score. Has no parameters. How many
+    word vectors it keeps comes with each batch, in its tokens.
 
     Args:
-        retention: how many word vectors each layer keeps.
         layer: the layer that this is.
         scaling: factor of the scores before the softmax.
         dropout: attention dropout of the layer, used in training.
     """
 
-    def __init__(self, retention: Retention, layer: int, scaling: float, dropout: float) -> None:
+    def __init__(self, layer: int, scaling: float, dropout: float) -> None:
         super().__init__()
         self.layer = layer
         self.scaling = scaling
         self.dropout = dropout
-        self.retention = retention
-
-    @property
-    def retention(self) -> Retention:
-        """How many word vectors each layer keeps; may be set."""
-        return self._retention
-
-    @retention.setter
-    def retention(self, retention: Retention) -> None:
-        self._retention = retention
-        self._rule = symbolic.CountRule.of(retention, self.layer)
 
     def extra_repr(self) -> str:
-        return f"layer={self.layer}, keep={self.retention.keep[self.layer]}"
+        return f"layer={self.layer}"
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens) -> Extracted:
         """All three: padded [batch, heads, tokens, head size] or packed [1, heads, rows, head size]."""
@@ -77,7 +67,7 @@ class HardExtract(nn.Module):
         for run, queries, keys, values in zip(tokens.runs, *parts, strict=True):
             end = start + run.examples * run.alive
             protected = None if tokens.protected is None else tokens.protected[start:end].view(run.examples, run.alive)
-            context, rows, alive = self._extract_run(queries, keys, values, run, protected)
+            context, rows, alive = self._extract_run(queries, keys, values, run, protected, tokens.kept)
             contexts.append(context)
             kept.append(rows)
             runs.append(run._replace(alive=alive))
@@ -93,23 +83,24 @@ class HardExtract(nn.Module):
     def _extract_at_once(
         self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens, runs: tuple[Run, ...]
     ) -> Extracted:
-        after = tuple(run._replace(alive=self.retention.count(self.layer, run.length, run.alive)) for run in runs)
-        first = self.retention.protected_first
+        kept = tokens.kept
+        after = tuple(run._replace(alive=kept.count(self.layer, run.length, run.alive)) for run in runs)
+        first = kept.protected_first
         context, rows = varlen.extract(query, key, value, runs, after, first, self.scaling)
         return Extracted(context, None if after == runs else rows, tokens._replace(runs=after))
 
     def _extract_run(
-        self, query: Tensor, key: Tensor, value: Tensor, run: Run, protected: Tensor | None
+        self, query: Tensor, key: Tensor, value: Tensor, run: Run, protected: Tensor | None, kept: Retention
     ) -> tuple[Tensor, Tensor | None, int]:
         """One run, [examples, heads, alive, head size] each: context [examples * kept, width], rows kept, how many."""
-        count = self.retention.count(self.layer, run.length, run.alive, run.protected)
+        count = kept.count(self.layer, run.length, run.alive, run.protected)
         dropout = self.dropout if self.training else 0.0
         if count == run.alive:
             context = attend(query, key, value, None, self.scaling, dropout)
             return merge_heads(context).flatten(0, 1), None, count
 
         def choose(significance: Tensor) -> Tensor:
-            return highest(significance, count, self.retention.protected_first, protected)
+            return highest(significance, count, kept.protected_first, protected)
 
         # scored_attention chooses for a few examples at a time, without saying for which.
         scores_once = query.device.type == "cpu" and not dropout and not torch.is_grad_enabled()
@@ -124,16 +115,18 @@ class HardExtract(nn.Module):
         """How many word vectors of each example this layer leaves, in the padded layout."""
         guarded = tokens.guarded or (0,) * len(tokens.lengths)
         alive = zip(tokens.lengths, tokens.counts, guarded, strict=True)
-        return tuple(self.retention.count(self.layer, *example) for example in alive)
+        return tuple(tokens.kept.count(self.layer, *example) for example in alive)
 
-    def rule(self) -> symbolic.CountRule:
+    def rule(self, tokens: Tokens) -> CountRule:
         """The same as a rule for compilers; RetentionError where there is none."""
-        if self._rule is None:
+        assert tokens.symbolic is not None
+        rule = tokens.symbolic.rules[self.layer]
+        if rule is None:
             raise RetentionError(
-                f"keep[{self.layer}] = {self.retention.keep[self.layer]!r} can't be compiled or exported, for no "
+                f"keep[{self.layer}] = {tokens.kept.keep[self.layer]!r} can't be compiled or exported, for no "
                 "fraction of small whole numbers rounds as it does: round it to six digits."
             )
-        return self._rule
+        return rule
 
     def _extract(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens) -> Extracted:
         dropout = self.dropout if self.training else 0.0
@@ -144,20 +137,20 @@ class HardExtract(nn.Module):
             context = attend(query, key, value, tokens.mask, self.scaling, dropout)
             return Extracted(merge_heads(context), None, tokens)
         significance = received_attention(query, key, tokens.mask, self.scaling)
-        rows, alive = keep_highest(significance, tokens, counts, self.retention.protected_first)
+        rows, alive = keep_highest(significance, tokens, counts, tokens.kept.protected_first)
         kept = gather(query.transpose(1, 2), rows).transpose(1, 2)
         context = attend(kept, key, value, tokens.mask, self.scaling, dropout)
         return Extracted(merge_heads(context), rows, alive)
 
     def _extract_symbolic(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens, dropout: float) -> Extracted:
-        rule = self.rule()
+        rule = self.rule(tokens)
         assert tokens.mask is not None
         if not rule.drops:
             additive = symbolic.bias(tokens.mask, query.dtype)
             context = scaled_dot_product_attention(query, key, value, additive, dropout, scale=self.scaling)
             return Extracted(merge_heads(context), None, tokens)
         context, significance = symbolic.scored_attention(query, key, value, tokens.mask, self.scaling, dropout)
-        rows, alive = symbolic.keep_highest(significance, tokens, rule, self.retention.protected_first)
+        rows, alive = symbolic.keep_highest(significance, tokens, rule, tokens.kept.protected_first)
         return Extracted(gather(merge_heads(context), rows), rows, alive)
 
 
@@ -185,7 +178,7 @@ class FirstToken(nn.Module):
         if tokens.runs is None:
             context = attend(query, key, value, tokens.mask, self.scaling, dropout)
             rows = torch.zeros(query.shape[0], 1, dtype=torch.long, device=query.device)
-            alive = Tokens(None, tokens.lengths, (1,) * len(tokens.lengths), symbolic=tokens.symbolic)
+            alive = tokens._replace(mask=None, counts=(1,) * len(tokens.lengths), protected=None, guarded=None)
             return Extracted(merge_heads(context), rows, alive)
         ones = tuple(run._replace(alive=1) for run in tokens.runs)
         if varlen.serves(query):

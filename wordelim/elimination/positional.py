@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..retention import Retention
 from . import symbolic
 from .attention import merge_heads
 from .extract import Extracted, FirstToken, HardExtract
@@ -35,8 +34,8 @@ class PositionalExtract(HardExtract):
         position: what positions do to scores.
     """
 
-    def __init__(self, retention: Retention, layer: int, scaling: float, dropout: float, position: Position) -> None:
-        super().__init__(retention, layer, scaling, dropout)
+    def __init__(self, layer: int, scaling: float, dropout: float, position: Position) -> None:
+        super().__init__(layer, scaling, dropout)
         self.position = position
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens, *extras: Tensor) -> Extracted:
@@ -54,6 +53,7 @@ class PositionalExtract(HardExtract):
                 (run.alive,) * run.examples,
                 protected=None if tokens.protected is None else tokens.protected[start:end].view(shape),
                 guarded=None if tokens.protected is None else (run.protected,) * run.examples,
+                retention=tokens.retention,
             )
             q, k, v = (part[0, :, start:end].unflatten(1, shape).transpose(0, 1) for part in (query, key, value))
             context, rows, alive = self._one(q, k, v, positions[start:end].view(shape), own, extras)
@@ -86,14 +86,14 @@ class PositionalExtract(HardExtract):
             received = received * tokens.mask[:, None, :, None]
         significance = received.sum((1, 2))
         if tokens.symbolic is not None:
-            rule = self.rule()
+            rule = self.rule(tokens)
             if not rule.drops:
                 return None, tokens
-            return symbolic.keep_highest(significance, tokens, rule, self.retention.protected_first)
+            return symbolic.keep_highest(significance, tokens, rule, tokens.kept.protected_first)
         counts = self.counts(tokens)
         if counts == tokens.counts:
             return None, tokens
-        return keep_highest(significance, tokens, counts, self.retention.protected_first)
+        return keep_highest(significance, tokens, counts, tokens.kept.protected_first)
 
 
 class PositionalFirstToken(FirstToken):
@@ -113,7 +113,7 @@ class PositionalFirstToken(FirstToken):
         if tokens.runs is None:
             context = self._one(query, key, value, positions, tokens.mask, extras)
             rows = torch.zeros(query.shape[0], 1, dtype=torch.long, device=query.device)
-            alive = Tokens(None, tokens.lengths, (1,) * len(tokens.lengths), symbolic=tokens.symbolic)
+            alive = tokens._replace(mask=None, counts=(1,) * len(tokens.lengths), protected=None, guarded=None)
             return Extracted(merge_heads(context), rows, alive)
         contexts, start, example = [], 0, 0
         for run in tokens.runs:

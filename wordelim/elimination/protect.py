@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ..retention import Retention
+
 __all__ = ["announce", "announced", "protected_rows"]
 
 # A base model takes token ids and its encoder gets embeddings, so which rows are protected can't be an argument. Base
@@ -15,15 +17,21 @@ __all__ = ["announce", "announced", "protected_rows"]
 _LATEST = threading.local()
 
 
-def announce(protected: Tensor) -> None:
-    """Say which rows of the batch, [batch, tokens] bool, are protected, before the encoder runs."""
-    _LATEST.protected = protected
+def announce(to: object, retention: Retention, protected: Tensor | None) -> None:
+    """Say what holds for the batch that is about to enter an encoder.
+
+    Args:
+        to: the encoder's entry.
+        retention: how many word vectors each layer keeps of it.
+        protected: which of its rows are never dropped, [batch, tokens] bool; None where no rule names tokens.
+    """
+    _LATEST.said = (to, retention, protected)
 
 
-def announced() -> Tensor | None:
-    """What was last announced in this thread, once."""
-    found: Tensor | None = vars(_LATEST).pop("protected", None)
-    return found
+def announced(to: object) -> tuple[Retention, Tensor | None] | None:
+    """What was last announced in this thread, once; None where that was for another entry than ``to``."""
+    said = vars(_LATEST).pop("said", None)
+    return said[1:] if said is not None and said[0] is to else None
 
 
 def protected_rows(rules: Iterable[str], input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:

@@ -111,4 +111,4 @@ def _alive(tokens: Tokens, mask: Tensor | None, counts: tuple[int, ...], index: 
     protected = tokens.protected
     if protected is not None:
         protected = protected.gather(1, index) if mask is None else protected.gather(1, index) & mask
-    return Tokens(mask, tokens.lengths, counts, protected=protected, guarded=tokens.guarded)
+    return tokens._replace(mask=mask, counts=counts, protected=protected)

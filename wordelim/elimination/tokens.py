@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ..errors import UnsupportedModelError
+from ..retention import Retention
 from .protect import announced
+from .rule import CountRule
 
-__all__ = ["Enter", "Layout", "Run", "Tokens", "first_rows", "follow", "gather", "leave", "on_device", "run_starts"]
+__all__ = [
+    "Enter",
+    "Layout",
+    "Run",
+    "Symbolic",
+    "Tokens",
+    "first_rows",
+    "follow",
+    "gather",
+    "leave",
+    "on_device",
+    "refuse_scripting",
+    "refuse_tracing",
+    "run_starts",
+]
 
 PADDED_FIRST = (
     "An example of the batch is padded on the left or is padding alone, but position 0 is always kept: pad on the "
@@ -43,6 +59,20 @@ class Run(NamedTuple):
     protected: int = 0
 
 
+class Symbolic(NamedTuple):
+    """What compilers and exporters are given in place of numbers on the host.
+
+    Args:
+        lengths: [batch], real word vectors of each example when it entered the encoder.
+        width: of the batch then.
+        rules: how many word vectors leave each layer; None where no rule says it.
+    """
+
+    lengths: Tensor
+    width: int
+    rules: tuple[CountRule | None, ...]
+
+
 class Tokens(NamedTuple):
     """The word vectors of a batch that are still alive. Counts are known on the host: no layer waits for the device.
 
@@ -53,15 +83,15 @@ class Tokens(NamedTuple):
         counts: padded layout: word vectors of each example that are alive now.
         runs: packed layout: the examples in the order in which they lie; None in the padded layout.
         places: packed layout: [batch], where each example of the batch lies among the packed ones.
-        symbolic: padded layout under compilers and exporters, where nothing is known on the host: [batch], real word
-            vectors of each example when it entered the encoder, and the width of the batch then; lengths and counts are
-            empty.
+        symbolic: padded layout under compilers and exporters, where nothing is known on the host; lengths and counts
+            are empty.
         origin: where each row that is alive stood when it entered, as its place among the batch * tokens of the batch;
             batch * tokens for a row that is not real. Padded [batch, rows], packed [rows]. None where nothing asks.
         entered: batch and tokens of the batch as it entered. None where nothing asks.
         protected: which rows are never dropped, padded [batch, rows] bool, packed [rows] bool; None where no rule names
             tokens.
         guarded: padded layout: how many rows of each example are protected; None where no rule names tokens.
+        retention: how many word vectors each layer keeps of this batch, as it was when the batch entered.
     """
 
     mask: Tensor | None
@@ -69,29 +99,56 @@ class Tokens(NamedTuple):
     counts: tuple[int, ...]
     runs: tuple[Run, ...] | None = None
     places: Tensor | None = None
-    symbolic: tuple[Tensor, int] | None = None
+    symbolic: Symbolic | None = None
     origin: Tensor | None = None
     entered: tuple[int, int] | None = None
     protected: Tensor | None = None
     guarded: tuple[int, ...] | None = None
+    retention: Retention | None = None
+
+    @property
+    def kept(self) -> Retention:
+        """The retention, which every batch has that an eliminating layer is given."""
+        assert self.retention is not None
+        return self.retention
 
 
 class Enter(nn.Module):
     """The encoder's entry: finds the real rows, and in the packed layout leaves out all others. Has no parameters.
 
+    The retention enters here with each batch, and every layer reads it from there: one that is set while a batch is on
+    its way is for the next.
+
     Args:
         layout: how the batch is to lie.
         origins: whether something behind asks where each row stood.
-
-    Attributes:
-        by_token: whether rules name tokens, so that what is protected must come with each batch.
+        retention: how many word vectors each layer keeps; may be set.
     """
 
-    def __init__(self, layout: Layout = "padded", *, origins: bool = False) -> None:
+    def __init__(self, layout: Layout = "padded", *, origins: bool = False, retention: Retention | None = None) -> None:
         super().__init__()
         self.layout = layout
         self.origins = origins
-        self.by_token = False
+        self.retention = retention
+
+    @property
+    def retention(self) -> Retention | None:
+        """How many word vectors each layer keeps of the batches to come."""
+        return self._kept[0]
+
+    @retention.setter
+    def retention(self, retention: Retention | None) -> None:
+        layers = 0 if retention is None else len(retention.keep)
+        # Both at once, for another thread may be reading.
+        self._kept = (retention, tuple(CountRule.of(retention, layer) for layer in range(layers)))  # type: ignore[arg-type]
+
+    @property
+    def rules(self) -> tuple[CountRule | None, ...]:
+        """The same as rules for compilers, one a layer; None where there is none."""
+        return self._kept[1]
+
+    def extra_repr(self) -> str:
+        return f"layout={self.layout}" + ("" if self.retention is None else f", keep={self.retention.keep}")
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tokens]:
         """Find which rows are real.
@@ -105,9 +162,11 @@ class Enter(nn.Module):
 
         Raises:
             UnsupportedModelError: the mask isn't two-dimensional, or position 0 of an example is padding (left padding,
-                or an example of padding alone), where no real word vector is to be kept.
+                or an example of padding alone), where no real word vector is to be kept; or this is a trace that would
+                make constants of counts.
         """
         batch, width = hidden_states.shape[:2]
+        refuse_tracing(hidden_states)
         if torch.compiler.is_compiling():
             return hidden_states, self._symbolic(hidden_states, attention_mask)
         mask, lengths = None, (width,) * batch
@@ -116,15 +175,19 @@ class Enter(nn.Module):
             lengths = tuple(_lengths(mask))
             mask = mask if min(lengths) < width else None
         device, packs = hidden_states.device, self._packs(hidden_states)
-        protected = announced() if self.by_token else None
-        if self.by_token and protected is None:
+        retention, protected = announced(self) or (self.retention, None)
+        if protected is None and retention is not None and retention.protects_by_token:
             raise UnsupportedModelError(
                 "The retention protects tokens, but the encoder isn't told which: call the model, not its encoder."
             )
         guarded = None if protected is None else tuple(protected.sum(1).tolist())
         kinds = list(zip(lengths, guarded or (0,) * batch, strict=True))
         alike = mask is None and len(set(kinds)) == 1
-        extras: dict[str, Any] = {"entered": (batch, width) if self.origins else None, "protected": protected}
+        extras: dict[str, Any] = {
+            "entered": (batch, width) if self.origins else None,
+            "protected": protected,
+            "retention": retention,
+        }
         rows = None
         if self.origins or (packs and not alike):
             rows = torch.arange(batch * width, device=device).view(batch, width)
@@ -145,7 +208,8 @@ class Enter(nn.Module):
         return packed[None], Tokens(None, (), (), runs, places, origin=origin, **extras)
 
     def _symbolic(self, hidden_states: Tensor, attention_mask: Tensor | None) -> Tokens:
-        if self.by_token:
+        retention, rules = self._kept
+        if retention is not None and retention.protects_by_token:
             raise UnsupportedModelError(
                 "A retention that protects tokens can't be compiled or exported, for the text decides how many rows "
                 "are left: leave only 'first' and 'first:N' in its protect."
@@ -156,7 +220,7 @@ class Enter(nn.Module):
         else:
             mask = _real_rows(attention_mask)
         torch._assert_async(mask[:, 0].all(), PADDED_FIRST)
-        tokens = Tokens(mask, (), (), symbolic=(mask.sum(1), width))
+        tokens = Tokens(mask, (), (), symbolic=Symbolic(mask.sum(1), width, rules), retention=retention)
         if not self.origins:
             return tokens
         rows = torch.arange(batch * width, device=hidden_states.device).view(batch, width)
@@ -166,6 +230,21 @@ class Enter(nn.Module):
         if self.layout != "auto":
             return self.layout == "packed"
         return hidden_states.device.type == "cpu"
+
+
+def refuse_tracing(*values: Any) -> None:
+    """Refuse a trace, which makes constants of one batch's counts: UnsupportedModelError."""
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if tracing or any(isinstance(value, fx.Proxy) for value in values):
+        refuse_scripting()
+
+
+def refuse_scripting() -> NoReturn:
+    """Say what there is in place of a script or a trace: UnsupportedModelError."""
+    raise UnsupportedModelError(
+        "A compressed model, whose counts follow each batch, can't be scripted or traced by torch.jit, torch.fx or "
+        "torch.onnx.export(dynamo=False): write a program with wordelim export, or use torch.export."
+    )
 
 
 def _real_rows(attention_mask: Tensor) -> Tensor:

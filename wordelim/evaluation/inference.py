@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from ..data import INPUTS
 from ..errors import AnswersError
-from ..tasks import Task
+from ..tasks import Task, ask
 from ..tasks import batches as task_batches
 
 __all__ = ["batches", "has_numbers", "logits_of"]
@@ -65,7 +65,7 @@ def logits_of(
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             for batch in task_batches(encoded, task, order, batch_size):
                 inputs = {name: values.to(device) for name, values in batch.items()}
-                found = task.logits(model(**inputs), inputs).float()
+                found = task.logits(ask(model, inputs, task.config), inputs).float()
                 finite = found.isfinite()
                 if found.dim() == 3:
                     padding = ~inputs["attention_mask"].bool()[..., None]

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import AnswersError
+from ..tasks import ask
 from .inference import batches, has_numbers
 
 __all__ = ["Batch", "Forward", "Speed", "Workload", "forward_of", "interleave", "measure_speed", "workload"]
@@ -96,7 +97,7 @@ def forward_of(model: PreTrainedModel, *, compiled: bool = False) -> Forward:
 
     def forward(batch: Batch) -> object:
         with torch.inference_mode():
-            result = run(**({name: values[:, None] for name, values in batch.items()} if choices else batch))
+            result = ask(run, {name: of[:, None] if choices else of for name, of in batch.items()}, model.config)
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
         return result

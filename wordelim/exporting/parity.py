@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..elimination.extract import Extracted, HardExtract
+from ..elimination.tokens import Enter
 from ..errors import AnswersError, ExportError
 from ..evaluation.inference import has_numbers
 from ..graph.model import eliminating_encoder, is_marked
+from ..tasks import ask
 from .formats import FORMATS
 from .program import KEPT
 from .runtime import ExportedModel, feed_of, open_program
@@ -104,7 +106,7 @@ def compare(model: PreTrainedModel, directory: Path, texts: Sequence[Batch], bat
         exported = ExportedModel(directory)
         given, made = [], []
         for batch in batches:
-            expected, found = model(**batch), exported(**batch)
+            expected, found = ask(model, batch, model.config), exported(**batch)
             real = batch["attention_mask"].bool()
             for name in exported.output_names:
                 given.append(_real(expected[name], real))
@@ -135,8 +137,10 @@ def _real(logits: Tensor, real: Tensor) -> NDArray[np.float32]:
 
 def _compare_kept(model: PreTrainedModel, directory: Path, texts: Sequence[Batch]) -> tuple[int, int]:
     """Word vectors that the model keeps in all layers, and how many of them the program doesn't."""
-    modules = [module for module in eliminating_encoder(model).children() if isinstance(module, HardExtract)]
-    dropping = [module for module in modules if module.rule().drops]
+    encoder = eliminating_encoder(model)
+    rules = cast(Enter, encoder.get_submodule("enter")).rules
+    modules = [module for module in encoder.children() if isinstance(module, HardExtract)]
+    dropping = [module for module in modules if (rule := rules[module.layer]) is None or rule.drops]
     if not dropping:
         return 0, 0
     program = next(form.program for form in FORMATS.values() if (directory / form.program).is_file())

@@ -82,8 +82,9 @@ def _traced(model: PreTrainedModel, sample: Mapping[str, Tensor], opset: int) ->
     from transformers.exporters.exporter_onnx import OnnxExporter
 
     dynamic = {name: {0: Dim.DYNAMIC, 1: Dim.DYNAMIC} for name in sample}
-    training = model.training
+    training, named = model.training, model.config.return_dict
     model.eval()
+    model.config.return_dict = True  # the program's outputs have names
     try:
         with _quiet(), torch.no_grad():
             config = OnnxConfig(dynamic_shapes=dynamic, opset_version=opset)
@@ -93,6 +94,7 @@ def _traced(model: PreTrainedModel, sample: Mapping[str, Tensor], opset: int) ->
         raise ExportError(f"{type(model).__name__} can't be exported to ONNX opset {opset} ({reason}).") from error
     finally:
         model.train(training)
+        model.config.return_dict = named
     made = program.opset_imports[""]
     if made != opset:
         raise ExportError(f"This model can't be exported to ONNX opset {opset}: use {made}.")

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import torch
 from torch import Tensor, fx, nn
 
 from wordelim.adapters import Family, Reads, family_of
 
-from ..elimination.extract import HardExtract
 from ..elimination.protect import announce, protected_rows
-from ..elimination.tokens import Enter, Layout
+from ..elimination.tokens import Enter, Layout, refuse_scripting, refuse_tracing
 from ..errors import UnsupportedModelError
 from ..retention import QUANT_METHOD, Retention
 from .linear import call_linears
+from .proof import Proof
 from .rewrite import CutToFirstToken, RestoreAtExit, SpliceElimination, attention_nodes
 from .trace import ATTENTION, attention, trace
 
@@ -25,25 +27,37 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = [
+    "REFUSED_HEADS",
     "EliminatingEncoder",
     "eliminate_",
     "eliminating_encoder",
     "is_marked",
+    "require_fields",
     "restore_",
     "retention_of",
+    "splice_",
 ]
 
 # The second is the newer name of the first, which older versions of transformers know alone.
 _CHECKPOINTING = ("gradient_checkpointing_enable", "activation_checkpointing_enable")
 
 _GUESSES = "guesses words at any position, so no word vector may be dropped"
-_REFUSED_HEADS = {
+REFUSED_HEADS = {
     "ForMaskedLM": _GUESSES,
     "ForPreTraining": "is trained at every position, so no word vector may be dropped",
     "ForNextSentencePrediction": "has a head of pre-training",
     "LMHeadModel": _GUESSES,
     "ForCausalLM": _GUESSES,
 }
+"""Endings of the names of classes that are refused, and why; docs/families.md lists them."""
+
+_FEWER_ROWS = "which a compressed model, whose layers have fewer and fewer rows, can't give"
+_REFUSED_FIELDS = {
+    "output_hidden_states": _FEWER_ROWS,
+    "output_attentions": _FEWER_ROWS,
+    "chunk_size_feed_forward": "for which the rows of each layer would have to be a multiple of it",
+}
+"""Fields of a config that are refused when they are set, and why."""
 
 Model = TypeVar("Model", bound="PreTrainedModel")
 
@@ -77,8 +91,7 @@ class EliminatingEncoder(fx.GraphModule):
         call_linears(self)
         _take_any_arguments(self.graph, family.output or output)
         self.recompile()
-        self._retention = retention
-        self._enter.by_token = retention.protects_by_token
+        self._enter.retention = retention
         self.layout = "auto"
 
     @property
@@ -93,17 +106,17 @@ class EliminatingEncoder(fx.GraphModule):
 
     @property
     def retention(self) -> Retention:
-        """How many word vectors each layer keeps; may be set, but for ``restore``, which the graph has built in."""
-        return self._retention
+        """How many word vectors each layer keeps; may be set, but for ``restore``, which the graph has built in.
+
+        A call takes the one that holds when it begins, whatever is set meanwhile.
+        """
+        return cast(Retention, self._enter.retention)
 
     @retention.setter
     def retention(self, retention: Retention) -> None:
-        retention.check_layers(len(self._retention.keep))
-        retention = replace(retention, restore=self._retention.restore)
-        self._retention = retention
-        self._enter.by_token = retention.protects_by_token
-        for module in self._eliminations():
-            module.retention = retention
+        before = self.retention
+        retention.check_layers(len(before.keep))
+        self._enter.retention = replace(retention, restore=before.restore)
 
     @property
     def layout(self) -> Layout:
@@ -130,14 +143,15 @@ class EliminatingEncoder(fx.GraphModule):
         """Which of the base model's masks and positions this takes: any, for it asks for none but the padding."""
         return str(next(self.dense.children()).attention_type)
 
-    def _eliminations(self) -> list[HardExtract]:
-        return [module for module in self.children() if isinstance(module, HardExtract)]
+    def __prepare_scriptable__(self) -> None:
+        """What torch.jit.script asks a module for: refused, as a trace is."""
+        refuse_scripting()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EliminatingEncoder:
-        return _rebuild(self.training, self.layout, *copy.deepcopy(self._source, memo), self._retention)
+        return _rebuild(self.training, self.layout, *copy.deepcopy(self._source, memo), self.retention)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.training, self.layout, *self._source, self._retention)
+        return _rebuild, (self.training, self.layout, *self._source, self.retention)
 
 
 def _rebuild(training: bool, layout: Layout, *source: Any) -> EliminatingEncoder:
@@ -146,13 +160,15 @@ def _rebuild(training: bool, layout: Layout, *source: Any) -> EliminatingEncoder
     # Of itself alone: the modules in it are shared, and a frozen one has a mode of its own.
     dense.training = training
     before = config._attn_implementation
-    config._attn_implementation = ATTENTION
+    # Some encoders look there for what they return, and an output with names is what is traced.
+    named = config.return_dict
+    config._attn_implementation, config.return_dict = ATTENTION, True
     try:
         encoder = EliminatingEncoder(*source)
         encoder.layout = layout
         return encoder
     finally:
-        config._attn_implementation = before
+        config._attn_implementation, config.return_dict = before, named
 
 
 def _take_any_arguments(graph: fx.Graph, output: Callable[..., Any]) -> None:
@@ -197,33 +213,57 @@ def eliminate_(model: Model, retention: Retention) -> Model:
         The same model.
 
     Raises:
-        UnsupportedModelError: the model, its head or its structure isn't supported.
+        UnsupportedModelError: the model, its head or its structure isn't supported, or the head reads something else
+            than its class's name says; the model is as it was.
         RetentionError: the retention has another number of layers than the model.
+    """
+    family = family_of(model)
+    encoder = getattr(model.base_model, family.encoder)
+    if not isinstance(encoder, EliminatingEncoder):
+        return splice_(model, retention, prove=True)
+    encoder.retention = retention
+    _mark(model, encoder.retention)
+    return model
+
+
+def splice_(model: Model, retention: Retention, *, prove: bool) -> Model:
+    """:func:`eliminate_` on a dense model.
+
+    Args:
+        prove: whether the head must prove what it reads, in two forward passes of a few tokens.
     """
     family = family_of(model)
     base = model.base_model
     encoder = getattr(base, family.encoder)
-    if isinstance(encoder, EliminatingEncoder):
-        encoder.retention = retention
-        _mark(model, encoder.retention)
-        return model
     _require_supported(model)
-    reads_all = _reads(model, family) == "all"
+    reads = _reads(model, family)
     if retention.restore == "mean" and family.normalises_after:
         raise UnsupportedModelError(
             f"{type(model).__name__} normalises what its encoder returns, so that the mean of those left can't stand "
             "for the others: set the retention's restore to true."
         )
-    retention = replace(retention, restore=("mean" if retention.restore == "mean" else True) if reads_all else False)
+    retention = replace(
+        retention, restore=("mean" if retention.restore == "mean" else True) if reads == "all" else False
+    )
+    proof = Proof(model, encoder, reads) if prove else None
     config = model.config
     before = config._attn_implementation
-    setattr(base, family.encoder, _rebuild(encoder.training, "auto", encoder, config, family, before, retention))
+    spliced = _rebuild(encoder.training, "auto", encoder, config, family, before, retention)
+    setattr(base, family.encoder, spliced)
     config._attn_implementation = ATTENTION
     base.register_forward_pre_hook(_guard, with_kwargs=True)
     for name in _CHECKPOINTING:
         if hasattr(model, name):
             setattr(model, name, _refuse_gradient_checkpointing)
     _mark(model, retention)
+    if proof is not None:
+        try:
+            spliced.retention = Retention.keep_all(len(retention.keep))
+            proof.require(model)
+            spliced.retention = retention
+        except BaseException:
+            restore_(model)
+            raise
     return model
 
 
@@ -274,7 +314,7 @@ def _reads(model: PreTrainedModel, family: Family) -> Reads:
     name = type(model).__name__
     if model.base_model is model:
         return "all"
-    for ending, why in _REFUSED_HEADS.items():
+    for ending, why in REFUSED_HEADS.items():
         if name.endswith(ending):
             raise UnsupportedModelError(f"{name} {why}: compress the model that was fine-tuned from it instead.")
     head = next((head for head in family.heads if name.endswith(head)), None)
@@ -294,11 +334,23 @@ def _reads(model: PreTrainedModel, family: Family) -> Reads:
     return reads
 
 
+def require_fields(model: PreTrainedModel) -> None:
+    """Refuse a model whose config asks for more outputs than its answers, or for chunks: UnsupportedModelError."""
+    for field, why in _REFUSED_FIELDS.items():
+        value = getattr(model.config, field, None)
+        if value:
+            raise UnsupportedModelError(
+                f"{type(model).__name__} has {field} {json.dumps(value)} in its config, {why}: set it to "
+                f"{json.dumps(type(value)())}, which changes no answer."
+            )
+
+
 def _require_supported(model: PreTrainedModel) -> None:
     name = type(model).__name__
     config = model.config
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         raise UnsupportedModelError(f"{name} is configured as a decoder: only encoders are supported.")
+    require_fields(model)
     if getattr(config, "quantization_config", None) is not None and not is_marked(config):
         raise UnsupportedModelError(f"{name} is quantized already: compress the model first and quantize the result.")
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
@@ -321,7 +373,12 @@ def _refuse_gradient_checkpointing(*args: Any, **kwargs: Any) -> None:
 
 
 def _guard(base: PreTrainedModel, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
-    """Refuse what a compressed encoder would answer wrongly, and tell it which rows are protected for their tokens."""
+    """Refuse what a compressed encoder would answer wrongly, and tell it what holds for this batch.
+
+    That is the retention, and which rows it protects for their tokens. Both are as they are now: a retention that
+    another thread sets meanwhile is for the next batch.
+    """
+    refuse_tracing(*args, *kwargs.values())
     config = base.config
     for name in ("output_hidden_states", "output_attentions"):
         asked = kwargs.get(name)
@@ -338,14 +395,18 @@ def _guard(base: PreTrainedModel, args: tuple[Tensor, ...], kwargs: dict[str, An
     family = family_of(base)
     if family.counts_positions and kwargs.get("position_ids") is not None:
         raise UnsupportedModelError("A compressed model of this family counts positions from 0: give no position_ids.")
-    encoder = getattr(base, family.encoder)
-    if not encoder.enter.by_token:
+    if torch.compiler.is_compiling():
+        return  # one graph, one retention
+    enter = getattr(base, family.encoder).enter
+    retention = enter.retention
+    if not retention.protects_by_token:
+        announce(enter, retention, None)
         return
-    retention = encoder.retention
     given = dict(zip(inspect.signature(base.forward).parameters, args, strict=False)) | kwargs
     if given.get("input_ids") is None:
         raise UnsupportedModelError(
             f"The retention protects {', '.join(retention.protect)}, which takes input_ids: give the model these, and "
             "no inputs_embeds."
         )
-    announce(protected_rows(retention.protect, given["input_ids"], given.get("attention_mask")))
+    protected = protected_rows(retention.protect, given["input_ids"], given.get("attention_mask"))
+    announce(enter, retention, protected)

@@ -81,11 +81,12 @@ class SpliceElimination(Pass):
         for layer, node in enumerate(attention_nodes(module.graph)):
             position = node.meta["position"]
             extract = (
-                HardExtract(self.retention, layer, **node.kwargs)  # type: ignore[arg-type]
+                HardExtract(layer, **node.kwargs)  # type: ignore[arg-type]
                 if position is None
-                else PositionalExtract(self.retention, layer, **node.kwargs, position=position)  # type: ignore[arg-type]
+                else PositionalExtract(layer, **node.kwargs, position=position)  # type: ignore[arg-type]
             )
             _replace_attention(module, node, f"extract_{layer}", extract, query=node.args[0])
+        cast(Enter, module.get_submodule("enter")).retention = self.retention
 
 
 class CutToFirstToken(Pass):

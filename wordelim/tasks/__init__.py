@@ -19,9 +19,9 @@ from .embedding import Embedding
 from .ranking import Ranking
 from .similarity import Similarity
 from .tagging import Tagging
-from .task import Task, batches
+from .task import Task, ask, batches
 
-__all__ = ["Task", "batches", "task_for", "template_for"]
+__all__ = ["Task", "ask", "batches", "task_for", "template_for"]
 
 _HEADS: dict[str, type[Task]] = {
     "ForSequenceClassification": Task,

@@ -182,6 +182,11 @@ class Task:
         return [str(row[name]) for name in (columns.text, columns.text_pair) if name is not None]
 
 
+def ask(model: Any, inputs: Mapping[str, Tensor], config: Any) -> Any:
+    """What a model answers, with names also where its ``config`` says ``return_dict: false``."""
+    return model(**inputs) if config.return_dict else model(**inputs, return_dict=True)
+
+
 def batches(rows: datasets.Dataset, task: Task, order: Sequence[int], batch_size: int) -> Iterator[dict[str, Tensor]]:
     """Padded batches of model inputs, taken in ``order``."""
     inputs = rows.select_columns([name for name in INPUTS if name in rows.column_names])

@@ -16,7 +16,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from ..errors import TrainingError
 from ..graph.model import eliminate_
 from ..retention import Retention
-from ..tasks import Task
+from ..tasks import Task, ask
 
 __all__ = ["ByLength", "DistillationTrainer", "distillation_loss"]
 
@@ -154,9 +154,9 @@ class DistillationTrainer(Trainer):
             eliminate_(self.compressed, random.Random(f"{self.args.seed} {step}").choice(self.retentions))
         task = self.task
         known = {name: value for name, value in inputs.items() if name not in task.targets}
-        outputs = model(**(known if task.own_loss else inputs))
+        outputs = ask(model, known if task.own_loss else inputs, task.config)
         with torch.no_grad(), self.accelerator.autocast():
-            target = task.logits(self.teacher(**known), known).float()
+            target = task.logits(ask(self.teacher, known, task.config), known).float()
         student_state, teacher_state = (task.state(state.value, known).float() for state in self.states)
         said, mask = task.logits(outputs, known).float(), known.get("attention_mask")
         loss = (
