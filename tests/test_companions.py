@@ -212,12 +212,12 @@ def test_two_that_make_embeddings_in_other_ways_arent_compared(embedder, make_te
     model = wordelim.eliminate_(load_dense(embedder), Retention.keep_all(3))
     tokenizer = open_subject(embedder).tokenizer
     fast = open_subject(save(model, tokenizer, tmp_path / "fast", companions=companions(embedder)))
-    rows = pairs_of(make_texts)
-    made = encode_for(fast, rows, {}, None)
-    require_same_task(open_subject(embedder), fast, rows, *made, None)
+    task, columns, rows, encoded = encode_for(fast, pairs_of(make_texts), {}, None)
+    made = (rows, task, columns, encoded)
+    require_same_task(open_subject(embedder), fast, *made, None)
     written(name, **changes)(embedder)
     with pytest.raises(WordelimError, match=f"make embeddings in different ways .*{said}"):
-        require_same_task(open_subject(embedder), fast, rows, *made, None)
+        require_same_task(open_subject(embedder), fast, *made, None)
 
 
 @pytest.mark.parametrize(

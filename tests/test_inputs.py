@@ -61,7 +61,7 @@ def test_what_cant_be_read_is_said_in_half_a_sentence(tmp_path, read, form):
 
 
 def test_a_file_is_read_in_bounds(tmp_path, monkeypatch):
-    monkeypatch.setattr("wordelim.files._MOST_BYTES", 10)
+    monkeypatch.setattr("wordelim.inputs._MOST_BYTES", 10)
     (tmp_path / "file").write_text("0123456789")
     assert read_text(tmp_path / "file") == "0123456789"
     (tmp_path / "file").write_text("0123456789x")
