@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from reprlib import repr as short
 from typing import Any, Literal
 
 from .errors import RetentionError
@@ -48,13 +49,13 @@ class Retention:
     def __post_init__(self) -> None:
         if self.version != VERSION:
             raise RetentionError(
-                f"Retention version {self.version!r} is unknown to this wordelim, which reads version {VERSION}: "
+                f"Retention version {short(self.version)} is unknown to this wordelim, which reads version {VERSION}: "
                 "upgrade wordelim."
             )
         if self.kind not in ("fraction", "count"):
-            raise RetentionError(f"Retention kind {self.kind!r} is unknown: use 'fraction' or 'count'.")
+            raise RetentionError(f"Retention kind {short(self.kind)} is unknown: use 'fraction' or 'count'.")
         if isinstance(self.keep, str) or not isinstance(self.keep, Sequence) or not self.keep:
-            raise RetentionError(f"keep is {self.keep!r}: give one number for each layer.")
+            raise RetentionError(f"keep is {short(self.keep)}: give one number for each layer.")
         object.__setattr__(self, "keep", tuple(self._checked(j, value) for j, value in enumerate(self.keep)))
         for j, (before, after) in enumerate(zip(self.keep, self.keep[1:], strict=False), start=1):
             if after > before:
@@ -63,25 +64,25 @@ class Retention:
                     "back, so give values that never grow with depth."
                 )
         if not isinstance(self.min_tokens, int) or isinstance(self.min_tokens, bool) or self.min_tokens < 1:
-            raise RetentionError(f"min_tokens is {self.min_tokens!r}: give a whole number of at least 1.")
+            raise RetentionError(f"min_tokens is {short(self.min_tokens)}: give a whole number of at least 1.")
         if not isinstance(self.restore, bool) and self.restore != "mean":
-            raise RetentionError(f"restore is {self.restore!r}: give true, false or 'mean'.")
+            raise RetentionError(f"restore is {short(self.restore)}: give true, false or 'mean'.")
         if not isinstance(self.protect, (tuple, list)) or not all(isinstance(rule, str) for rule in self.protect):
-            raise RetentionError(f"protect is {self.protect!r}: give a list of names such as ['first'].")
+            raise RetentionError(f"protect is {short(self.protect)}: give a list of names such as ['first'].")
         object.__setattr__(self, "protect", tuple(self.protect))
         if "first" not in {rule.partition(":")[0] for rule in self.protect}:
-            raise RetentionError(f"protect is {list(self.protect)!r}: position 0 is always kept, so add 'first'.")
+            raise RetentionError(f"protect is {short(list(self.protect))}: position 0 is always kept, so add 'first'.")
         for rule in self.protect:
             if not _RULE.fullmatch(rule):
                 raise RetentionError(
-                    f"protect rule {rule!r} is unknown: use 'first' or 'first:N' with N at least 1, or what "
+                    f"protect rule {short(rule)} is unknown: use 'first' or 'first:N' with N at least 1, or what "
                     "wordelim.protect_rules makes of 'separators', 'query' and 'words:FILE' with the tokenizer."
                 )
 
     def _checked(self, layer: int, value: Any) -> float:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or (isinstance(value, float) and not math.isfinite(value)):
-            raise RetentionError(f"keep[{layer}] = {value!r} is not a number.")
+            raise RetentionError(f"keep[{layer}] = {short(value)} is not a number.")
         if self.kind == "fraction" and not 0 <= value <= 1:
             raise RetentionError(f"keep[{layer}] = {value} is outside 0..1: give the fraction of word vectors to keep.")
         if self.kind == "count" and (value < 0 or value != int(value)):
@@ -170,10 +171,12 @@ class Retention:
         if "version" in data and data["version"] != VERSION:
             unknown = []  # a newer version may have more fields: its number is the clearer complaint
         if unknown:
-            raise RetentionError(f"Retention field {unknown[0]!r} is unknown: the fields are {', '.join(_FIELDS)}.")
+            raise RetentionError(
+                f"Retention field {short(unknown[0])} is unknown: the fields are {', '.join(_FIELDS)}."
+            )
         if "keep" not in data or "version" not in data:
             missing = "keep" if "keep" not in data else "version"
-            raise RetentionError(f"Retention field {missing!r} is missing.")
+            raise RetentionError(f"Retention field {short(missing)} is missing.")
         fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in data.items() if name in _FIELDS
         }

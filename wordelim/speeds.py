@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import RetentionError
@@ -63,13 +64,13 @@ def parse(speeds: Any, entry: Mapping[str, Any]) -> dict[float, Retention]:
         RetentionError: they are no speeds with keep counts.
     """
     if not isinstance(speeds, Mapping):
-        raise RetentionError(f"speeds is {speeds!r}: give keep counts by speed.")
+        raise RetentionError(f"speeds is {short(speeds)}: give keep counts by speed.")
     common = {name: value for name, value in entry.items() if name not in ("quant_method", "speeds")}
     found = {}
     for name, keep in speeds.items():
         try:
             speed = float(name)
         except ValueError:
-            raise RetentionError(f"Speed {name!r} is no number.") from None
+            raise RetentionError(f"Speed {short(name)} is no number.") from None
         found[speed] = Retention.from_dict({**common, "keep": keep})
     return found

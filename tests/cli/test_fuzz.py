@@ -72,7 +72,7 @@ def changed(value, changes):
         if new == DELETED:
             del parent[key]
         else:
-            parent[key] = new
+            parent[key] = copy.deepcopy(new)
     return value
 
 

@@ -44,6 +44,27 @@ def test_metrics_of_two_classes(name, points):
     assert metric_for(config(), name)(logits, labels) == pytest.approx(points)
 
 
+@pytest.mark.parametrize(
+    ("labels", "problem", "name"),
+    [
+        *((labels, None, name) for labels in (2, 3, 5) for name in ("f1", "f1_macro", "f1_micro", "mcc")),
+        *((labels, MULTI, name) for labels in (1, 2, 4) for name in ("f1", "f1_macro", "f1_micro")),
+    ],
+)
+def test_sums_over_examples_come_to_the_score(labels, problem, name):
+    """What makes the bootstrap fast says what scikit-learn does, on samples where classes are missing too."""
+    metric, random = metric_for(config(labels, problem), name), np.random.default_rng(labels)
+    for size in (1, 2, 3, 8, 50) * 5:
+        shape = (size,) if problem is None else (size, labels)
+        truth, said = (random.integers(2 if problem else labels, size=shape) for _ in range(2))
+        sums = metric.parts(truth, said).sum(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = metric.score(truth, said)
+        assert float(metric.finish(sums)) == pytest.approx(expected)
+        assert metric.finish(np.stack([sums, sums])).shape == (2,)
+
+
 def test_f1_of_three_classes_is_over_those_that_occur():
     labels, decided = [0, 0, 1, 1], [0, 0, 1, 0]  # F1 4/5 and 2/3; class 2 doesn't count
     logits = np.eye(3)[decided]

@@ -72,7 +72,7 @@ def paired_bootstrap(
     over those on which it is defined; where these are fewer than nine in ten, they say too little, and there is none.
 
     Args:
-        metric: what to compare by; accuracy is fast, another metric is computed anew on each resample.
+        metric: what to compare by; one that isn't made of sums is computed anew on each resample.
         dense_logits: [n, num_labels] or [n].
         compressed_logits: the same shape.
         labels: [n] or [n, num_labels].
@@ -100,7 +100,7 @@ def paired_bootstrap(
         drawn = random.multinomial(len(truth), counts / len(truth), size=resamples)
         drops = 100 * (drawn @ values) / len(truth)
     elif metric.parts is not None and metric.finish is not None:
-        sides = [metric.parts(truth, answers) for answers in (dense, compressed)]
+        sides = [metric.parts(truth, metric.decide(answers)) for answers in (dense, compressed)]
         if clusters is not None:
             _, of = np.unique(np.asarray(clusters), return_inverse=True)
             sides = [np.stack([np.bincount(of, column) for column in side.T], axis=1) for side in sides]
