@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from wordelim._version import __version__
-from wordelim.printable import printable
+from wordelim.system.printable import printable
 
 from . import bench, check, compress, demo, explain, export, inspect, probe, push
 from .run import guarded

@@ -53,12 +53,12 @@ def command(
 
     Example: wordelim bench my-bert my-bert-fast --data dev.csv
     """
-    from wordelim.bench import bench
-    from wordelim.checkpoint import write_report
-    from wordelim.files import write_whole
-    from wordelim.outputs import refuse_files
+    from wordelim.checkpoint.directory import write_report
     from wordelim.report.html import render_html, require_pages
     from wordelim.report.terminal import print_bench
+    from wordelim.system.files import write_whole
+    from wordelim.system.outputs import refuse_files
+    from wordelim.verbs.bench import bench
 
     refuse_files(
         {"--output": output, "--html": html},

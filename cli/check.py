@@ -66,13 +66,13 @@ def command(
     """
     if compressed is None and baseline_report is None:
         raise typer.BadParameter("Name the model to judge behind the base model.", param_hint="'COMPRESSED'")
-    from wordelim.check import check
-    from wordelim.checkpoint import write_report
-    from wordelim.files import write_whole
-    from wordelim.outputs import refuse_files
-    from wordelim.report.gate import gate_junit, gate_markdown, gate_summary
+    from wordelim.checkpoint.directory import write_report
+    from wordelim.report.check import gate_junit, gate_markdown, gate_summary
     from wordelim.report.html import render_html, require_pages
     from wordelim.report.terminal_gate import print_check
+    from wordelim.system.files import write_whole
+    from wordelim.system.outputs import refuse_files
+    from wordelim.verbs.check import check
 
     refuse_files(
         {"--junit": junit, "--markdown": markdown, "--html": html, "--output": output},

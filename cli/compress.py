@@ -99,9 +99,9 @@ def command(
 
     Example: wordelim compress my-bert --train train.csv --validation dev.csv --test test.csv -o my-bert-fast
     """
-    from wordelim.compress import compress, plan
-    from wordelim.outputs import refuse_inputs
     from wordelim.report.terminal import print_plan, print_result
+    from wordelim.system.outputs import refuse_inputs
+    from wordelim.verbs.compress import compress, plan
 
     refuse_inputs(output, {"file of --config": config})
     settings: dict[str, Any] = {
@@ -148,7 +148,7 @@ def command(
         )
     print_json(result.report) if as_json else print_result(result.report)
     if push is not None and result.met:
-        from wordelim.publish import push as upload
+        from wordelim.verbs.push import push as upload
 
         insist(upload(output, push))
     finish(result)

@@ -26,10 +26,10 @@ def command(
 
     Example: wordelim demo
     """
-    from wordelim.demo.run import run_demo
-    from wordelim.outputs import refuse_inputs
     from wordelim.report.terminal import print_result
     from wordelim.report.terminal_survival import print_survival
+    from wordelim.system.outputs import refuse_inputs
+    from wordelim.verbs.demo import run_demo
 
     refuse_inputs(output, {"file of --config": config})
     with progress() as show:

@@ -41,9 +41,9 @@ def command(
     """
     if (text is None) == (audit is None):
         raise typer.BadParameter("give a text, or a data set with --audit.", param_hint="'TEXT'")
-    from wordelim.outputs import refuse_files
     from wordelim.report.survival import render_audit, render_survival
     from wordelim.report.terminal_survival import print_audit, print_comparison, print_survival
+    from wordelim.system.outputs import refuse_files
 
     refuse_files({"--html": html}, {"model": model_dir, "data": audit, "file of --config": config})
     if audit is not None:
@@ -54,7 +54,7 @@ def command(
         list_skipped(found)
         _write(html, lambda: render_audit(found, model=Path(model_dir).name, source=Path(audit).name))
         return
-    from wordelim.explain import explain
+    from wordelim.verbs.explain import explain
 
     model, tokenizer = _open(model_dir)
     assert text is not None
@@ -71,14 +71,14 @@ def command(
 
 
 def _open(model_dir: str) -> tuple[Any, Any]:
-    from wordelim.checkpoint import load
-    from wordelim.opening import open_tokenizer
+    from wordelim.checkpoint.directory import load
+    from wordelim.verbs.opening import open_tokenizer
 
     return load(model_dir).float(), open_tokenizer(model_dir)
 
 
 def _audit(model_dir: str, data: str, watch: str | None, limit: int, form: dict[str, Any]) -> dict[str, Any]:
-    from wordelim.audit import NEGATIONS, audit
+    from wordelim.verbs.audit import NEGATIONS, audit
 
     words = NEGATIONS if watch is None else {word.strip().casefold() for word in watch.split(",")}
     model, tokenizer = _open(model_dir)
@@ -88,6 +88,6 @@ def _audit(model_dir: str, data: str, watch: str | None, limit: int, form: dict[
 
 def _write(path: Path | None, render: Any) -> None:
     if path is not None:
-        from wordelim.files import write_whole
+        from wordelim.system.files import write_whole
 
         errors.print(f"Written: {write_whole(render(), path)}")

@@ -48,9 +48,9 @@ def command(
 
     Example: wordelim export my-bert-fast --format onnx --int8 -o my-bert-fast-onnx
     """
-    from wordelim.export import export
-    from wordelim.outputs import refuse_inputs
     from wordelim.report.terminal import print_export
+    from wordelim.system.outputs import refuse_inputs
+    from wordelim.verbs.export import export
 
     refuse_inputs(output, {"file of --config": config})
     with progress() as show:

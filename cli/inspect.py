@@ -20,8 +20,8 @@ def command(
 
     Example: wordelim inspect my-bert
     """
-    from wordelim.inspection import inspect_model
     from wordelim.report.terminal import print_inspection
+    from wordelim.verbs.inspect import inspect_model
 
     found = inspect_model(model_dir)
     print_json(found) if as_json else print_inspection(found)

@@ -42,10 +42,10 @@ def command(
 
     Example: wordelim probe my-bert --validation dev.csv
     """
-    from wordelim.checkpoint import write_report
-    from wordelim.outputs import refuse_files
-    from wordelim.probe import probe
+    from wordelim.checkpoint.directory import write_report
     from wordelim.report.terminal_probe import print_probe
+    from wordelim.system.outputs import refuse_files
+    from wordelim.verbs.probe import probe
 
     refuse_files({"--output": output}, {"model": model_dir, "validation data": validation, "file of --config": config})
     settings: dict[str, Any] = {

@@ -24,7 +24,7 @@ def command(
 
     Example: wordelim push my-bert-fast me/my-bert-fast
     """
-    from wordelim.printable import printable
-    from wordelim.publish import push
+    from wordelim.system.printable import printable
+    from wordelim.verbs.push import push
 
     typer.echo(printable(push(model_dir, repository, private=private, texts=texts)))

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import typer
 from rich.text import Text
 
-from wordelim.distributed import is_main
 from wordelim.errors import NotMetError, WordelimError
-from wordelim.printable import json_text, one_line
 from wordelim.report.console import PlainConsole
+from wordelim.system.printable import json_text, one_line
+from wordelim.system.processes import is_main
 
 from .shared import Config, Debug, Delimiter, Encoding, Json, LabelColumn, SkipBadRows, with_shared_options
 
 if TYPE_CHECKING:
-    from wordelim.compress import CompressionResult
+    from wordelim.compression.run import CompressionResult
 
 __all__ = [
     "NOT_MET",

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wordelim.inputs import UnreadableError, read_toml
+from wordelim.system.inputs import UnreadableError, read_toml
 
 __all__ = [
     "Config",

@@ -18,7 +18,12 @@ ROOT = Path(__file__).parent.parent
 VERSIONS = ("5.13", "5.17", "5.23")
 # What must move along with transformers.
 FREE = ("transformers", "huggingface_hub", "huggingface-hub", "tokenizers")
-LAWS = ("tests/test_laws.py", "tests/test_heads.py", "tests/test_protect.py", "tests/test_checkpoint.py")
+LAWS = (
+    "tests/test_laws.py",
+    "tests/test_heads.py",
+    "tests/graph/test_protect.py",
+    "tests/checkpoint/test_directory.py",
+)
 
 
 def environment(version: str, place: Path) -> Path:

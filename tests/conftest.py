@@ -31,7 +31,7 @@ from transformers import (
 
 from wordelim import Retention, eliminate_
 from wordelim.adapters import family_of
-from wordelim.graph.model import eliminating_encoder
+from wordelim.graph.splice import eliminating_encoder
 from wordelim.graph.trace import ATTENTION, trace
 
 # Models this small are slower on many threads than on one.

@@ -11,11 +11,11 @@ from transformers import pipeline
 
 import wordelim
 from wordelim import Retention
-from wordelim.checkpoint import save
+from wordelim.checkpoint.directory import save
 from wordelim.elimination.extract import FirstToken, HardExtract
 from wordelim.errors import UnsupportedModelError
 from wordelim.graph.cost import cost_of
-from wordelim.graph.model import eliminating_encoder
+from wordelim.graph.splice import eliminating_encoder
 
 LAYERS = 3
 KEEP_ALL = Retention.keep_all(LAYERS)

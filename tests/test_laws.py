@@ -21,11 +21,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 import wordelim
 from wordelim import Retention
 from wordelim.adapters import family_of
-from wordelim.checkpoint import save
+from wordelim.checkpoint.directory import save
 from wordelim.elimination.extract import FirstToken, HardExtract
 from wordelim.errors import RetentionError, UnsupportedModelError
-from wordelim.graph.model import eliminating_encoder
-from wordelim.graph.rewrite import SpliceElimination
+from wordelim.graph.passes import SpliceElimination
+from wordelim.graph.splice import eliminating_encoder
 
 FIXTURES = Path(__file__).parent / "fixtures"
 LAYERS = 3

@@ -11,7 +11,7 @@ import pytest
 
 import wordelim
 from wordelim import Retention
-from wordelim.checkpoint import save
+from wordelim.checkpoint.directory import save
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "docs" / "distributed.md").read_text(), re.S)
 

@@ -5,30 +5,29 @@ Importing it teaches transformers' ``from_pretrained`` to load compressed models
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from importlib.util import find_spec
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ._after_import import after_import
+from ._lazy import after_import, lazy
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .audit import audit
-    from .bench import bench
-    from .check import CheckResult, check
     from .checkpoint import load
-    from .compress import CompressionResult, compress, compress_model
-    from .explain import Explanation, Word, explain
-    from .export import export
-    from .graph.model import eliminate_, restore_, retention_of
-    from .probe import probe, probe_model
-    from .protection import protect_rules
-    from .publish import push
+    from .compression.run import CompressionResult, compress_model
+    from .compression.settings import Settings
+    from .graph.protect import protect_rules
+    from .graph.speeds import set_speed_, speeds_of
+    from .graph.splice import eliminate_, restore_, retention_of
+    from .report.explanation import Explanation, Word
     from .retention import Retention
-    from .settings import Settings
-    from .speeds import set_speed_, speeds_of
+    from .verbs.audit import audit
+    from .verbs.bench import bench
+    from .verbs.check import CheckResult, check
+    from .verbs.compress import compress
+    from .verbs.explain import explain
+    from .verbs.export import export
+    from .verbs.probe import probe, probe_model
+    from .verbs.push import push
 
 __all__ = [
     "CheckResult",
@@ -57,44 +56,30 @@ __all__ = [
     "speeds_of",
 ]
 
-# Where each public name is, for it is imported when it is first asked for: `wordelim --help` needn't wait for torch.
+# `wordelim --help` needn't wait for torch.
 _HOMES = {
-    "audit": ("audit",),
-    "bench": ("bench",),
-    "check": ("CheckResult", "check"),
     "checkpoint": ("load",),
-    "compress": ("CompressionResult", "compress", "compress_model"),
-    "explain": ("Explanation", "Word", "explain"),
-    "export": ("export",),
-    "graph.model": ("eliminate_", "restore_", "retention_of"),
-    "probe": ("probe", "probe_model"),
-    "protection": ("protect_rules",),
-    "publish": ("push",),
+    "compression.run": ("CompressionResult", "compress_model"),
+    "compression.settings": ("Settings",),
+    "graph.protect": ("protect_rules",),
+    "graph.speeds": ("set_speed_", "speeds_of"),
+    "graph.splice": ("eliminate_", "restore_", "retention_of"),
+    "report.explanation": ("Explanation", "Word"),
     "retention": ("Retention",),
-    "settings": ("Settings",),
-    "speeds": ("set_speed_", "speeds_of"),
+    "verbs.audit": ("audit",),
+    "verbs.bench": ("bench",),
+    "verbs.check": ("CheckResult", "check"),
+    "verbs.compress": ("compress",),
+    "verbs.explain": ("explain",),
+    "verbs.export": ("export",),
+    "verbs.probe": ("probe", "probe_model"),
+    "verbs.push": ("push",),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+__getattr__ = lazy(__name__, _HOMES)
 
 
-class _Package(ModuleType):
-    def __getattr__(self, name: str) -> Any:
-        if name in _HOME:
-            value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-            setattr(self, name, value)
-            return value
-        if name.startswith("_") or find_spec(f".{name}", __name__) is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return import_module(f".{name}", __name__)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Python binds wordelim.compress to the module of that name when it is imported: the function goes first.
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
-sys.modules[__name__].__class__ = _Package
-after_import("transformers.quantizers.auto", lambda: import_module(".hook", __name__))
+after_import("transformers.quantizers.auto", lambda: import_module(".checkpoint.hook", __name__))

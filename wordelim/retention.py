@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from reprlib import repr as short
 from typing import Any, Literal
 
+from ._version import NAME
 from .errors import RetentionError
-from .inputs import UnreadableError, parse_json
 
 __all__ = ["QUANT_METHOD", "VERSION", "Retention"]
 
-QUANT_METHOD = "wordelim"
+QUANT_METHOD = NAME
 """``quant_method`` of a compressed model's config, which holds its retention."""
 VERSION = 1
 _RULE = re.compile(r"first(:0*[1-9]\d*)?|(separators|query):\d+|tokens:\d+(-\d+)*(,\d+(-\d+)*)*", re.ASCII)
@@ -190,9 +190,13 @@ class Retention:
     def from_json(cls, text: str) -> Retention:
         """Read what :meth:`to_json` wrote; RetentionError when it isn't such JSON."""
         try:
-            data = parse_json(text)
-        except UnreadableError as error:
-            raise RetentionError(f"The retention {error}: give what to_json wrote.") from error
+            data = json.loads(text)
+        except (RecursionError, ValueError) as error:
+            reason = f"is not valid JSON: {error}"
+            if not isinstance(error, json.JSONDecodeError):
+                deep = isinstance(error, RecursionError)
+                reason = "nests too deep" if deep else "holds a number of too many digits"
+            raise RetentionError(f"The retention {reason}: give what to_json wrote.") from error
         if not isinstance(data, dict):
             raise RetentionError(f"Retention JSON is a {type(data).__name__}, not an object.")
         return cls.from_dict(data)

@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from .check import check
-from .opening import Data
-from .report.gate import gate_summary
+from .data.read import Data
+from .report.check import gate_summary
+from .verbs.check import check
 
 __all__ = ["assert_accuracy_drop"]
 

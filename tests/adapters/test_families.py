@@ -22,10 +22,10 @@ from transformers import (
 import wordelim
 from wordelim import Retention, adapters
 from wordelim.adapters import Family, families
-from wordelim.checkpoint import save
+from wordelim.checkpoint.directory import save
 from wordelim.errors import UnsupportedModelError
-from wordelim.graph.model import REFUSED_HEADS as REFUSED
-from wordelim.graph.model import eliminating_encoder
+from wordelim.graph.splice import eliminating_encoder
+from wordelim.graph.support import REFUSED_HEADS as REFUSED
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "families.md"

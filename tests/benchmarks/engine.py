@@ -27,13 +27,13 @@ from results import RESULTS
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import wordelim
-from wordelim.elimination.tokens import Layout
-from wordelim.environment import environment, has_fast_bf16
+from wordelim.elimination.rows import Layout
 from wordelim.evaluation.inference import batches
-from wordelim.evaluation.latency import forward_of, workload
 from wordelim.evaluation.speedups import speedups
+from wordelim.evaluation.timing import forward_of, workload
 from wordelim.graph.cost import cost_of
-from wordelim.graph.model import eliminating_encoder
+from wordelim.graph.splice import eliminating_encoder
+from wordelim.system.machine import environment, has_fast_bf16
 
 Rows = list[dict[str, Any]]
 

@@ -19,11 +19,12 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 
 import wordelim
 from wordelim import Retention
-from wordelim.data import encode, find_columns
+from wordelim.data.columns import find_columns
+from wordelim.data.encode import encode
+from wordelim.data.read import read
 from wordelim.elimination.extract import HardExtract
-from wordelim.evaluation.latency import Batch, Forward, Workload, forward_of, interleave
+from wordelim.evaluation.timing import Batch, Forward, Workload, forward_of, interleave
 from wordelim.graph.cost import cost_of
-from wordelim.reading import read
 
 RTE = tuple(count / 256 for count in (153, 125, 111, 105, 85, 80, 72, 48, 35, 27, 22, 5))
 """What the paper keeps on RTE, of 256 tokens."""

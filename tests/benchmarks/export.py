@@ -82,7 +82,7 @@ def _make_real(place: Path, dense_dir: str, compressed_dir: str) -> None:
         return
     import torch
 
-    from wordelim.checkpoint import load, load_dense
+    from wordelim.checkpoint.directory import load, load_dense
 
     _make(place, load_dense(dense_dir, dtype=torch.float32), load(compressed_dir, dtype=torch.float32))
 
@@ -155,9 +155,11 @@ def _real(place: Path, dense_dir: str, data: str, threads: int, examples: int) -
     """Accuracy of each program on labelled texts, and speed on them in random batches of 8 and one by one."""
     from transformers import AutoConfig
 
-    from wordelim.data import encode, find_columns
+    from wordelim.data.columns import find_columns
+    from wordelim.data.encode import encode
+    from wordelim.data.read import open_data
     from wordelim.evaluation.inference import batches
-    from wordelim.opening import open_data, open_tokenizer
+    from wordelim.verbs.opening import open_tokenizer
 
     config, tokenizer = AutoConfig.from_pretrained(dense_dir), open_tokenizer(dense_dir)
     texts = open_data(data)

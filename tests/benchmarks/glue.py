@@ -44,11 +44,11 @@ from transformers import (
 
 import wordelim
 from wordelim import Retention, restore_
-from wordelim.data import carve
+from wordelim.data.read import read
+from wordelim.data.split import carve
 from wordelim.elimination.attention import attend, merge_heads
-from wordelim.elimination.tokens import gather
-from wordelim.environment import environment, has_fast_bf16
-from wordelim.reading import read
+from wordelim.elimination.rows import gather
+from wordelim.system.machine import environment, has_fast_bf16
 from wordelim.tasks import Task, task_for
 from wordelim.training.retrain import Retraining, retrain_
 
@@ -325,7 +325,7 @@ def deciding(part: str) -> Iterator[None]:
     with (
         mock.patch("wordelim.elimination.extract.received_attention", rule),
         mock.patch("wordelim.elimination.extract.scored_attention", scored),
-        mock.patch("wordelim.elimination.varlen.serves", return_value=False),
+        mock.patch("wordelim.elimination.kernels.varlen.serves", return_value=False),
     ):
         yield
 

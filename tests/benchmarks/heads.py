@@ -22,8 +22,8 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from wordelim.data import carve
-from wordelim.reading import read
+from wordelim.data.read import read
+from wordelim.data.split import carve
 
 _RELATIONS = (
     "INHIBITOR ANTAGONIST AGONIST DOWNREGULATOR PRODUCT-OF SUBSTRATE INDIRECT-UPREGULATOR UPREGULATOR "

@@ -20,8 +20,8 @@ from typing import Any
 
 from results import RESULTS
 
-from wordelim.data import carve
-from wordelim.reading import read
+from wordelim.data.read import read
+from wordelim.data.split import carve
 
 LENGTH = {"sst2": [], "imdb": ["--max-length", "256"]}
 

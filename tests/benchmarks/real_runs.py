@@ -24,9 +24,9 @@ from typing import Any
 from results import RESULTS
 from timing import time_again
 
-from wordelim.checkpoint import load_dense
-from wordelim.data import carve
-from wordelim.reading import read
+from wordelim.checkpoint.directory import load_dense
+from wordelim.data.read import read
+from wordelim.data.split import carve
 
 
 def main() -> None:

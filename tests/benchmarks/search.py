@@ -14,9 +14,11 @@ import torch
 from results import RESULTS
 from transformers import AutoTokenizer
 
-from wordelim.checkpoint import load_dense
-from wordelim.data import carve, encode, find_columns
-from wordelim.reading import read
+from wordelim.checkpoint.directory import load_dense
+from wordelim.data.columns import find_columns
+from wordelim.data.encode import encode
+from wordelim.data.read import read
+from wordelim.data.split import carve
 from wordelim.search.calibrated import calibrated_search
 from wordelim.tasks import Task
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wordelim import Retention, eliminate_
-from wordelim.graph.model import eliminating_encoder
+from wordelim.graph.splice import eliminating_encoder
 
 
 @pytest.fixture

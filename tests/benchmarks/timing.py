@@ -9,8 +9,8 @@ import datasets
 from transformers import AutoTokenizer, PreTrainedModel
 
 from wordelim import Retention, eliminate_
-from wordelim.data import sequences_of
-from wordelim.evaluation.latency import measure_speed
+from wordelim.data.encode import sequences_of
+from wordelim.evaluation.timing import measure_speed
 from wordelim.tasks import task_for
 
 

@@ -10,7 +10,8 @@ import transformers
 from typer.testing import CliRunner
 
 from wordelim.cli import app
-from wordelim.data import Columns, encode
+from wordelim.data.columns import Columns
+from wordelim.data.encode import encode
 from wordelim.evaluation.inference import logits_of
 from wordelim.tasks import Task
 

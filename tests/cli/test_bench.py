@@ -8,8 +8,8 @@ import torch
 
 import wordelim as package
 from wordelim import Retention, eliminate_
-from wordelim.checkpoint import save
-from wordelim.speeds import offer_speeds_
+from wordelim.checkpoint.directory import save
+from wordelim.graph.speeds import offer_speeds_
 
 QUICK = ("--texts", 10, "--batch-size", 4, "--latency-texts", 2, "--rounds", 1)
 

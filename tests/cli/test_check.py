@@ -13,7 +13,7 @@ import yaml
 from pre_commit.clientlib import load_config
 
 from wordelim import Retention, eliminate_, load
-from wordelim.checkpoint import load_dense, save
+from wordelim.checkpoint.directory import load_dense, save
 
 DOC = Path(__file__).parents[2] / "docs" / "ci-gate.md"
 JUNIT = xmlschema.XMLSchema(Path(__file__).with_name("junit.xsd"))
@@ -115,7 +115,9 @@ def test_what_cant_be_done_is_refused(wordelim, models, name):
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no directory here that even root can't write to")
 def test_a_folder_that_cant_be_written_is_refused_first(wordelim, models, monkeypatch):
-    monkeypatch.setattr(import_module("wordelim.check"), "open_subject", lambda *a, **b: pytest.fail("work was begun"))
+    monkeypatch.setattr(
+        import_module("wordelim.verbs.check"), "open_subject", lambda *a, **b: pytest.fail("work was begun")
+    )
     for option in ("--junit", "--markdown", "--html", "-o"):
         done = wordelim(*CHECK, option, "/proc/check")
         assert done.exit_code == 1

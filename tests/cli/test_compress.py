@@ -389,7 +389,7 @@ def test_what_nobody_expected_is_one_sentence_too(wordelim, here, monkeypatch):
         def fail(*args, error=error, **kwargs):
             raise error
 
-        monkeypatch.setattr(importlib.import_module("wordelim.compress"), "compress", fail)
+        monkeypatch.setattr(importlib.import_module("wordelim.verbs.compress"), "compress", fail)
         done = wordelim(*QUICK)
         assert done.exit_code == 1
         assert done.stderr == said + "\n"

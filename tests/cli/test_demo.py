@@ -11,8 +11,8 @@ import wordelim as package
 def small(here, template, make_texts, monkeypatch):
     """The demo's model and corpus, replaced by small ones."""
     sizes = {"train": (32, 0), "validation": (24, 1), "test": (24, 2)}
-    monkeypatch.setattr("wordelim.demo.run.MODEL_DIR", template)
-    monkeypatch.setattr("wordelim.demo.run.load", lambda split: make_texts(*sizes[split]))
+    monkeypatch.setattr("wordelim.verbs.demo.MODEL_DIR", template)
+    monkeypatch.setattr("wordelim.verbs.demo.load", lambda split: make_texts(*sizes[split]))
     return here
 
 

@@ -16,9 +16,10 @@ import yaml
 
 import wordelim as package
 from wordelim import Retention
-from wordelim.data import Columns, encode
+from wordelim.data.columns import Columns
+from wordelim.data.encode import encode
 from wordelim.evaluation.inference import logits_of
-from wordelim.speeds import offer_speeds_
+from wordelim.graph.speeds import offer_speeds_
 from wordelim.tasks import Task
 
 KEEP = (0.9, 0.7, 0.5, 0.3, 0.2, 0.0)

@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 
 import wordelim as package
 from wordelim import Retention
-from wordelim.checkpoint import load_dense, save
+from wordelim.checkpoint.directory import load_dense, save
 
 
 @pytest.fixture

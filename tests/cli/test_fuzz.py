@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wordelim import Retention, eliminate_
-from wordelim.checkpoint import save
+from wordelim.checkpoint.directory import save
 
 # What the suite runs of each of the parts below, and what the long run does: 2,000 inputs in all.
 FEW, MANY = 18, 334
@@ -186,7 +186,7 @@ def originals(make_model, make_tokenizer, tmp_path_factory):
 @pytest.fixture(scope="session")
 def baseline(originals):
     """The report of a check of the compressed classifier."""
-    from wordelim import check
+    from wordelim.verbs import check
 
     place = originals / "sequence"
     return json.loads(json.dumps(check(place / "dense", place / "fast", data=place / "rows.jsonl").report))

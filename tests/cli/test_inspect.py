@@ -5,7 +5,7 @@ import json
 import pytest
 
 from wordelim import Retention, eliminate_
-from wordelim.checkpoint import save
+from wordelim.checkpoint.directory import save
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from wordelim import Retention, eliminate_
-from wordelim.checkpoint import save, write_report
+from wordelim.checkpoint.directory import save, write_report
 from wordelim.cli import app
-from wordelim.compress import compress
 from wordelim.errors import CheckpointError
-from wordelim.files import write_whole
-from wordelim.opening import open_tokenizer
-from wordelim.outputs import refuse_existing, refuse_file, refuse_files
+from wordelim.system.files import write_whole
+from wordelim.system.outputs import refuse_existing, refuse_file, refuse_files
+from wordelim.verbs.compress import compress
+from wordelim.verbs.opening import open_tokenizer
 
 TRAINED = ("--train", "data/train.csv", "--validation", "data/dev.csv", "--test", "data/test.csv")
 TO_FILES = {

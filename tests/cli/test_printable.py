@@ -9,8 +9,8 @@ import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from wordelim.cli import app, main
-from wordelim.printable import bare_name, json_text, one_line, printable
 from wordelim.report.markdown import code, escaped
+from wordelim.system.printable import bare_name, json_text, one_line, printable
 
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
 # What clears a line, colours, rings and turns; what ends a line, a code span, a cell and a tag.

@@ -10,8 +10,8 @@ import wordelim
 from wordelim import Retention
 from wordelim.elimination.attention import attend, merge_heads, split_heads
 from wordelim.elimination.extract import FirstToken, HardExtract
+from wordelim.elimination.rows import Enter, Run, Tokens, gather
 from wordelim.elimination.significance import keep_highest, received_attention
-from wordelim.elimination.tokens import Enter, Run, Tokens, gather
 
 SCALING = 0.35
 

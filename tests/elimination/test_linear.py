@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import wordelim
 from wordelim import Retention
 from wordelim.elimination.linear import linear
-from wordelim.elimination.tokens import Run, Tokens
-from wordelim.graph.model import eliminating_encoder
+from wordelim.elimination.rows import Run, Tokens
+from wordelim.graph.splice import eliminating_encoder
 
 PACKED = Tokens(None, (), (), (Run(1, 5, 5),), torch.zeros(1, dtype=torch.long))
 PADDED = Tokens(None, (5,), (5,))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wordelim import Retention
-from wordelim.elimination.rule import LONGEST, CountRule
+from wordelim.elimination.keep import LONGEST, CountRule
 
 
 @given(data=st.data())

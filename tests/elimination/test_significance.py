@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from wordelim.elimination import significance as module
+from wordelim.elimination.rows import Enter, Tokens
 from wordelim.elimination.significance import keep_highest, received_attention
-from wordelim.elimination.tokens import Enter, Tokens
 
 HEADS, SIZE = 3, 8
 

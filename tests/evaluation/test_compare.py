@@ -7,8 +7,8 @@ from scipy.stats import binomtest
 from transformers import BertConfig
 
 from wordelim.evaluation.compare import compare
-from wordelim.evaluation.metrics import metric_for
 from wordelim.tasks import Task
+from wordelim.tasks.metrics import metric_for
 
 NAMED = BertConfig(id2label={0: "neg", 1: "pos"}, label2id={"neg": 0, "pos": 1})
 MULTI = BertConfig(num_labels=2, problem_type="multi_label_classification")

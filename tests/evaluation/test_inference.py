@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from wordelim import Retention, eliminate_
-from wordelim.data import encode, find_columns
-from wordelim.environment import has_fast_bf16
+from wordelim.data.columns import find_columns
+from wordelim.data.encode import encode
 from wordelim.evaluation.inference import batches, logits_of
+from wordelim.system.machine import has_fast_bf16
 from wordelim.tasks import Task
 
 

@@ -6,9 +6,10 @@ import pytest
 
 import wordelim.evaluation.latency as latency
 from wordelim import Retention, eliminate_
-from wordelim.data import encode, find_columns
-from wordelim.evaluation.latency import workload
+from wordelim.data.columns import find_columns
+from wordelim.data.encode import encode
 from wordelim.evaluation.speedups import speedups
+from wordelim.evaluation.timing import workload
 from wordelim.graph.cost import cost_of
 
 KEEP = Retention.fractions([0.6, 0.3, 0.0])

@@ -7,8 +7,8 @@ import pytest
 from transformers import BertConfig
 
 from wordelim.errors import WordelimError
-from wordelim.evaluation.metrics import metric_for
 from wordelim.evaluation.statistics import Flips, Interval, flips, paired_bootstrap
+from wordelim.tasks.metrics import metric_for
 
 TWO, THREE, SCORE = BertConfig(num_labels=2), BertConfig(num_labels=3), BertConfig(num_labels=1)
 MULTI = BertConfig(num_labels=3, problem_type="multi_label_classification")

@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 
 import wordelim
 from wordelim import Retention, eliminate_
-from wordelim.checkpoint import save
+from wordelim.checkpoint.directory import save
 from wordelim.cli import app
 from wordelim.errors import CheckpointError, ExportError
 from wordelim.exporting import formats, parity, program
 from wordelim.exporting.runtime import EXPORT_FILE, ExportedModel, is_exported
-from wordelim.graph.model import eliminating_encoder
+from wordelim.graph.splice import eliminating_encoder
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnxscript")),
@@ -241,7 +241,7 @@ def test_a_program_that_answers_otherwise_is_not_left(make_exported, make_batch,
     eliminate_(other, Retention.fractions([0.8, 0.35, 0.35], protect=("first:2",)))
     found = parity.compare(other, output, [text], [text])
     assert found.kept_otherwise >= 3
-    verb = importlib.import_module("wordelim.export")
+    verb = importlib.import_module("wordelim.verbs.export")
     monkeypatch.setattr(verb, "write_program", lambda *args, **kwargs: _copy(output, args[2]))
     monkeypatch.setattr(verb, "compare", lambda *args: found)
     with pytest.raises(ExportError, match="difference"):

@@ -6,7 +6,7 @@ import torch
 import wordelim
 from wordelim import Retention, eliminate_
 from wordelim.adapters import families
-from wordelim.checkpoint import save
+from wordelim.checkpoint.directory import save
 from wordelim.exporting.runtime import ExportedModel
 
 pytestmark = [pytest.mark.long, pytest.mark.every_family]

@@ -9,7 +9,7 @@ from torch.export import Dim, export
 
 from wordelim import Retention, eliminate_
 from wordelim.errors import RetentionError, UnsupportedModelError
-from wordelim.graph.model import eliminating_encoder
+from wordelim.graph.splice import eliminating_encoder
 
 
 @pytest.fixture

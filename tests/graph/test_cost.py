@@ -11,7 +11,7 @@ import wordelim
 from wordelim import Retention
 from wordelim.errors import UnsupportedModelError
 from wordelim.graph.cost import cost_of
-from wordelim.graph.model import eliminating_encoder
+from wordelim.graph.splice import eliminating_encoder
 
 LAYERS = 3
 WIDTH = 32

@@ -17,9 +17,9 @@ from transformers.modeling_outputs import (
 import wordelim
 from wordelim import Retention, adapters
 from wordelim.adapters import HEADS, family_of, register
-from wordelim.checkpoint import save
+from wordelim.checkpoint.directory import save
 from wordelim.errors import UnsupportedModelError
-from wordelim.graph.model import eliminating_encoder
+from wordelim.graph.splice import eliminating_encoder
 
 KEEP_ALL = Retention.keep_all(3)
 SOME = Retention.fractions([0.7, 0.4, 0.2])

@@ -9,8 +9,8 @@ import torch
 
 from wordelim import Retention, eliminate_, set_speed_
 from wordelim.elimination.protect import announce, announced
-from wordelim.graph.model import eliminating_encoder
-from wordelim.speeds import offer_speeds_
+from wordelim.graph.speeds import offer_speeds_
+from wordelim.graph.splice import eliminating_encoder
 
 THREADS, ANSWERS = 8, 64
 BY_TOKEN = Retention.fractions([0.9, 0.6, 0.4], protect=("first", "tokens:5,6,7,8,9,10,11"))

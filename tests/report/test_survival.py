@@ -6,10 +6,10 @@ import pytest
 
 import wordelim
 from wordelim import Retention
-from wordelim.audit import audit
 from wordelim.errors import DataError
-from wordelim.explain import explain
 from wordelim.report.survival import render_audit, render_survival
+from wordelim.verbs.audit import audit
+from wordelim.verbs.explain import explain
 
 EVIL = "</p><script>alert(1)</script> good & 'bad' film"
 TEXTS = ["not good film", "the film is good", "never bad", "good plot not film", "the cat is not here"] * 3

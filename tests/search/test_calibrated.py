@@ -13,9 +13,10 @@ from wordelim.errors import UnsupportedModelError
 from wordelim.evaluation.inference import logits_of
 from wordelim.graph.cost import cost_of
 from wordelim.search import calibrated
-from wordelim.search.calibrated import calibrated_search, divergence
-from wordelim.search.frontier import Candidate, frontier
+from wordelim.search.calibrated import calibrated_search
+from wordelim.search.method import Candidate, frontier
 from wordelim.tasks import Task
+from wordelim.tasks.divergence import divergence
 
 SPEEDS = (1.5, 2.0, 3.0)
 LAYERS = 3

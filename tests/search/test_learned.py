@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from wordelim import Retention, eliminate_, restore_
-from wordelim.data import encode, find_columns
+from wordelim.data.columns import find_columns
+from wordelim.data.encode import encode
 from wordelim.graph.cost import cost_of
 from wordelim.search.learned import Learning, learned_search
 from wordelim.tasks import Task

@@ -15,10 +15,10 @@ import wordelim
 from wordelim.cli import app
 from wordelim.errors import DataError, UnsupportedModelError, WordelimError
 from wordelim.evaluation.inference import logits_of
-from wordelim.evaluation.metrics import Metric
 from wordelim.evaluation.statistics import paired_bootstrap
-from wordelim.search.calibrated import divergence
 from wordelim.tasks import task_for
+from wordelim.tasks.divergence import divergence
+from wordelim.tasks.metrics import Metric
 from wordelim.training.distillation import distillation_loss
 
 WORDS = (
@@ -119,7 +119,7 @@ def test_a_head_is_compressed_saved_and_checked(head, tmp_path):
     assert report["test"]["examples"] == (4 if metric == "mrr" else 16)
     # What the report says is what the directory on the disk does.
     model = wordelim.load(tmp_path / "out")
-    task = task_for(type(model).__name__, model.config, wordelim.opening.open_tokenizer(directory), sets["test"])
+    task = task_for(type(model).__name__, model.config, wordelim.verbs.opening.open_tokenizer(directory), sets["test"])
     encoded = task.encode(sets["test"], task.find_columns(sets["test"])).dataset
     logits = logits_of(model, encoded, task, batch_size=4)
     assert task.points(task.metric(), logits, encoded) == pytest.approx(report["test"]["compressed"], abs=1e-3)

@@ -23,7 +23,7 @@ def test_trackers_are_told_of_the_run(make_model, tmp_path):
 
 
 def test_a_tracker_that_isnt_installed_is_named(monkeypatch):
-    monkeypatch.setattr("wordelim.settings.find_spec", lambda name: None)
+    monkeypatch.setattr("wordelim.compression.settings.find_spec", lambda name: None)
     with pytest.raises(WordelimError, match="The tracker mlflow isn't installed: pip install mlflow"):
         Settings(report_to=["mlflow"])
 

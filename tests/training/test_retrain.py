@@ -11,11 +11,12 @@ from transformers.utils import logging
 
 import wordelim.training.distillation as distillation
 from wordelim import Retention, eliminate_, restore_, retention_of
-from wordelim.data import encode, find_columns
+from wordelim.data.columns import find_columns
+from wordelim.data.encode import encode
 from wordelim.errors import TrainingError
 from wordelim.evaluation.inference import logits_of
-from wordelim.evaluation.metrics import Metric, metric_for
 from wordelim.tasks import Task
+from wordelim.tasks.metrics import Metric, metric_for
 from wordelim.training.retrain import Retraining, retrain_
 
 SOME = Retention.fractions([0.7, 0.4, 0.0])

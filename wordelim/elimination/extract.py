@@ -11,12 +11,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ..errors import RetentionError
 from ..retention import Retention
-from . import symbolic, varlen
 from .attention import attend, merge_heads
-from .rule import CountRule
-from .scored import scored_attention
+from .keep import CountRule
+from .kernels import traced as symbolic
+from .kernels import varlen
+from .kernels.packed import scored_attention
+from .rows import Run, Tokens, gather, run_starts
 from .significance import highest, keep_highest, received_attention
-from .tokens import Run, Tokens, gather, run_starts
 
 __all__ = ["Extracted", "FirstToken", "HardExtract"]
 

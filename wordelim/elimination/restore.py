@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .tokens import Tokens
+from .rows import Tokens
 
 __all__ = ["fill_with_mean", "put_aside", "put_back"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .tokens import Tokens, on_device
+from .rows import Tokens, on_device
 
 __all__ = ["highest", "keep_highest", "received_attention"]
 

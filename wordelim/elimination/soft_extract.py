@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .attention import merge_heads
 from .extract import Extracted
-from .tokens import Tokens
+from .rows import Tokens
 
 __all__ = ["Form", "SoftExtract", "SoftRetention"]
 

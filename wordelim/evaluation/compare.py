@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..tasks import Task
-from .metrics import Metric
+from ..tasks.metrics import Metric
 from .statistics import flips, mcnemar, paired_bootstrap
 
 __all__ = ["compare"]

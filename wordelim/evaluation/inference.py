@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from ..data import INPUTS
+from ..data.encode import INPUTS
 from ..errors import AnswersError
 from ..tasks import Task, ask
 from ..tasks import batches as task_batches

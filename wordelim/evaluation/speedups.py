@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph.cost import Cost
-from ..protection import sizes_in
+from ..graph.protect import sizes_in
 from ..retention import Retention
-from .latency import Batch, Forward, Workload, interleave
+from .timing import Batch, Forward, Workload, interleave
 
 __all__ = ["speedups"]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from ..errors import WordelimError
-from .metrics import Metric
+from ..tasks.metrics import Metric
 
 __all__ = ["Flips", "Interval", "flips", "mcnemar", "paired_bootstrap"]
 

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..elimination.extract import Extracted, HardExtract
-from ..elimination.tokens import Enter
+from ..elimination.rows import Enter
 from ..errors import AnswersError, ExportError
 from ..evaluation.inference import has_numbers
-from ..graph.model import eliminating_encoder, is_marked
+from ..graph.splice import eliminating_encoder
+from ..graph.support import is_marked
 from ..tasks import ask
 from .formats import FORMATS
 from .program import KEPT

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from transformers.utils.generic import ModelOutput
 
-from ..data import usable_positions
+from ..checkpoint.loading import load_config
+from ..data.encode import usable_positions
 from ..errors import ExportError
-from ..loading import load_config
 from ..retention import Retention
 from .formats import FORMATS, RETENTION_KEY, format_in
 

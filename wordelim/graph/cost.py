@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from ..elimination.extract import FirstToken
 from ..retention import Retention
 from .linear import linear_of
-from .model import eliminating_encoder
+from .splice import eliminating_encoder
 
 __all__ = ["Cost", "Count", "Text", "cost_of"]
 

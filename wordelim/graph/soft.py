@@ -8,7 +8,7 @@ from ..elimination.extract import FirstToken, HardExtract
 from ..elimination.soft_extract import Form, SoftExtract, SoftRetention
 from ..errors import UnsupportedModelError
 from ..retention import Retention
-from .model import eliminate_, eliminating_encoder, restore_
+from .splice import eliminate_, eliminating_encoder, restore_
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from ..elimination.attention import attend
-from ..elimination.positional import Position
+from ..elimination.kernels.positional import Position
 from ..errors import UnsupportedModelError
 
 __all__ = ["ATTENTION", "SAMPLE_TOKENS", "attention", "is_rms_norm", "record", "trace"]

@@ -9,8 +9,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from ..distributed import is_main
-from ..printable import printable
+from ..system.printable import printable
+from ..system.processes import is_main
 
 __all__ = ["PlainConsole", "heading", "show"]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..printable import one_line
+from ..system.printable import one_line
 from .blocks import Drawn, Fold, Meters, Section, Table
 from .contents import contents
 

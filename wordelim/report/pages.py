@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from .._version import __version__
-from ..printable import printable
+from ..system.printable import printable
 
 __all__ = ["page"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..explain import Explanation, Word
+from .explanation import Explanation, Word
 from .pages import page
 
 __all__ = ["pieces", "render_audit", "render_survival", "shared_words"]

@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from .check import gate_facts
 from .console import heading, show
-from .gate import gate_facts
 from .points import interval, lost, points
 
 __all__ = ["print_check"]

@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ..explain import Explanation
 from .console import heading, show
+from .explanation import Explanation
 from .survival import pieces, shared_words
 
 __all__ = ["print_audit", "print_comparison", "print_survival"]

@@ -9,67 +9,26 @@ from math import floor
 
 import datasets
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
-from torch import Tensor
-from torch.nn import functional
 from transformers import PreTrainedModel
 
-from ..environment import has_fast_bf16
 from ..evaluation.inference import logits_of
 from ..graph.cost import Cost, Text, cost_of
-from ..graph.model import eliminate_, restore_
-from ..protection import sizes_of
+from ..graph.protect import sizes_of
+from ..graph.splice import eliminate_, restore_
 from ..retention import Retention
+from ..system.machine import has_fast_bf16
 from ..tasks import Task
-from .exits import Exits
-from .frontier import Candidate, frontier
+from ..tasks.divergence import divergence
+from .early_answers import Exits
+from .method import SPEEDS, Candidate, frontier
 
-__all__ = ["SPEEDS", "calibrated_search", "divergence"]
-
-SPEEDS = (1.25, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
-"""FLOPs ratios that are searched for unless others are asked for."""
+__all__ = ["calibrated_search"]
 
 _MEASURED = (0.5, 0.2, 0.05)
 _LEVELS = np.concatenate([np.linspace(1.0, 0.1, 19), [0.07, 0.05]])
-# Lengths, and so FLOPs, are those of the whole sample; divergence is measured on its first texts.
-_NOWHERE = -1e4  # the logit of a position that isn't there
 _CONFIRMED_EXAMPLES, _PROBED_EXAMPLES = 256, 128
-
-
-def divergence(dense: NDArray[np.float32], other: NDArray[np.float32], kind: str) -> float:
-    """How far ``other`` logits are from ``dense`` ones, both [examples, outputs], averaged over examples.
-
-    Kullback-Leibler divergence in nats of the class distributions, or of each label's where labels are independent; for
-    a regression the squared difference over the variance of the dense scores.
-
-    Of heads that answer for each token, [examples, tokens, outputs] with NaN for padding: of each token's classes,
-    averaged over tokens (``"tokens"``), or of where the answer starts and ends, summed (``"spans"``).
-
-    Args:
-        kind: of the task.
-    """
-    a, b = torch.from_numpy(dense).double(), torch.from_numpy(other).double()
-    if kind == "regression":
-        return float(((a - b) ** 2).mean() / a.var().clamp_min(1e-12))
-    if kind == "multi_label_classification":
-        p = a.sigmoid()
-        return float((_binary_entropy(p, b) - _binary_entropy(p, a)).sum(-1).mean())
-    if kind in ("tokens", "spans"):
-        width = min(a.shape[1], b.shape[1])  # behind it there is padding alone
-        a, b = a[:, :width], b[:, :width]
-    if kind == "tokens":
-        real = ~a[..., 0].isnan()
-        a, b = a[real], b[real]
-    elif kind == "spans":
-        a, b = (of.nan_to_num(nan=-torch.inf).clamp_min(_NOWHERE).transpose(1, 2) for of in (a, b))
-        return float(functional.kl_div(b.log_softmax(-1), a.log_softmax(-1), log_target=True, reduction="sum") / len(a))
-    return float(functional.kl_div(b.log_softmax(-1), a.log_softmax(-1), log_target=True, reduction="batchmean"))
-
-
-def _binary_entropy(probability: Tensor, logits: Tensor) -> Tensor:
-    return functional.binary_cross_entropy_with_logits(logits, probability, reduction="none")
 
 
 def calibrated_search(
@@ -87,7 +46,7 @@ def calibrated_search(
 
     1. For each layer and a few fractions f, drop to f at that layer alone and measure the divergence from the dense
        logits: D_j(f), smooth between what was measured, for straight lines would draw every schedule to their corners.
-       Where each token is to answer, those that were dropped do so by exits (:class:`wordelim.search.exits.Exits`).
+       Where each token is to answer, those that were dropped do so by exits (:class:`.early_answers.Exits`).
     2. A word vector of relative rank u is dropped at one layer and missed from there on. So a schedule is expected to
        cost the sum over layers of D_j(f_j) - D_j(f_(j-1)); dynamic programming finds, for a sweep of prices of a FLOP,
        the schedule that is cheapest in divergence plus price times FLOPs.

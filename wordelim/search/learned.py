@@ -15,20 +15,20 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..data import lengths_of
+from ..data.encode import lengths_of
 from ..elimination.soft_extract import Form, SoftRetention
-from ..environment import has_fast_bf16
 from ..evaluation.inference import logits_of
 from ..graph.cost import Cost, Text
-from ..graph.model import eliminate_, restore_
+from ..graph.protect import sizes_of
 from ..graph.soft import soften_
-from ..protection import sizes_of
+from ..graph.splice import eliminate_, restore_
 from ..retention import Retention
+from ..system.machine import has_fast_bf16
 from ..tasks import Task
+from ..tasks.divergence import divergence
 from ..training.distillation import DistillationTrainer
 from ..training.fit import Fit, Stateful, fit
-from .calibrated import SPEEDS, divergence
-from .frontier import Candidate
+from .method import SPEEDS, Candidate
 
 __all__ = ["Found", "Learning", "learned_search"]
 

@@ -9,13 +9,13 @@ from transformers import PreTrainedModel
 
 from wordelim.adapters import family_of
 
+from ..data.labels import outputs_of
 from ..errors import UnsupportedModelError
-from ..evaluation.metrics import ComputeMetrics
-from ..labels import outputs_of
 from ..retention import Retention
 from .answering import Answering
 from .choice import Choice
 from .embedding import Embedding
+from .metrics import ComputeMetrics
 from .ranking import Ranking
 from .similarity import Similarity
 from .tagging import Tagging

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cells import items_of, mapping_of, shown, whole
-from ..data import INPUTS, Columns, Encoded, column_values, find_columns, length_limit, texts_in
+from ..data.cells import items_of, mapping_of, shown, whole
+from ..data.columns import Columns, find_columns
+from ..data.encode import INPUTS, Encoded, column_values, length_limit, texts_in
+from ..data.usable import Unusable, each_row
 from ..errors import DataError
-from ..evaluation.metrics import Metric, named
-from ..evaluation.worst import worst_units
-from ..rows import Unusable, each_row
+from .metrics import Metric, named
 from .task import Array, Logits, Task, TextsOf, Worst
+from .worst import worst_units
 
 __all__ = ["Answering"]
 

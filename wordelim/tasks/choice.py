@@ -16,13 +16,14 @@ from scipy.special import softmax
 from sklearn.metrics import accuracy_score
 from torch import Tensor
 
-from ..cells import is_truth, items_of, mapping_of, plain, shown, whole
-from ..data import INPUTS, Columns, Encoded, column_values, find_columns, texts_in, tokenize
+from ..data.cells import is_truth, items_of, mapping_of, plain, shown, whole
+from ..data.columns import Columns, find_columns
+from ..data.encode import INPUTS, Encoded, column_values, texts_in, tokenize
+from ..data.usable import Unusable, each_row
 from ..errors import DataError, RowError
-from ..evaluation.metrics import Metric, named
-from ..evaluation.worst import worst_units
-from ..rows import Unusable, each_row
+from .metrics import Metric, named
 from .task import Array, Logits, Task, TextsOf, Worst, flatten_rows
+from .worst import worst_units
 
 __all__ = ["Choice"]
 

@@ -12,13 +12,14 @@ from sklearn.metrics import average_precision_score, ndcg_score
 from torch import Tensor
 from torch.nn import functional
 
-from ..cells import shown
-from ..data import Columns, Encoded, column_values
+from ..data.cells import shown
+from ..data.columns import Columns
+from ..data.encode import Encoded, column_values
+from ..data.usable import Unusable, each_row
 from ..errors import DataError
-from ..evaluation.metrics import Metric, named
-from ..evaluation.worst import worst_units
-from ..rows import Unusable, each_row
+from .metrics import Metric, named
 from .task import Array, Logits, Task, TextsOf, Worst, spread_over
+from .worst import worst_units
 
 __all__ = ["Ranking"]
 

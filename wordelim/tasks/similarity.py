@@ -13,14 +13,15 @@ from scipy.stats import rankdata
 from tokenizers.normalizers import Lowercase
 from torch import Tensor
 
-from ..data import INPUTS, Columns, Encoded, encode, labels_of, texts_in, usable_positions
+from ..data.columns import Columns
+from ..data.encode import INPUTS, Encoded, encode, labels_of, texts_in, usable_positions
+from ..data.labels import read_score
+from ..data.usable import each_row
 from ..errors import DataError
-from ..evaluation.metrics import Metric, named, scores_of
-from ..evaluation.worst import worst_units
-from ..labels import read_score
-from ..rows import each_row
 from .embedding import Embedding
+from .metrics import Metric, named, scores_of
 from .task import Logits, Task, TextsOf, Worst, flatten_rows
+from .worst import worst_units
 
 __all__ = ["Similarity"]
 

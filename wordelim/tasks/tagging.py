@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cells import items_of, shown, words_of
-from ..data import INPUTS, Columns, Encoded, column_values, find_columns, length_limit
+from ..data.cells import items_of, shown, words_of
+from ..data.columns import Columns, find_columns
+from ..data.encode import INPUTS, Encoded, column_values, length_limit
+from ..data.labels import encode_names, names_of
+from ..data.usable import Unusable, each_row
 from ..errors import DataError, WordelimError
-from ..evaluation.metrics import Metric, named
-from ..evaluation.worst import worst_units
-from ..labels import encode_names, names_of
-from ..rows import Unusable, each_row
+from .metrics import Metric, named
 from .task import Array, Logits, Task, TextsOf, Worst
+from .worst import worst_units
 
 __all__ = ["Tagging"]
 

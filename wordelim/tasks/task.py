@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import INPUTS, Columns, Encoded, encode
+from ..data.columns import Columns
+from ..data.encode import INPUTS, Encoded, encode
+from ..data.labels import outputs_of, problem_type
 from ..errors import DataError, WordelimError
-from ..evaluation.metrics import ComputeMetrics, Metric, metric_for
-from ..evaluation.worst import worst_flips
-from ..labels import outputs_of, problem_type
-from .columns import find_label_columns
+from .label_columns import find_label_columns
+from .metrics import ComputeMetrics, Metric, metric_for
+from .worst import worst_flips
 
 __all__ = ["Array", "Logits", "Task", "TextsOf", "Worst", "batches", "flatten_rows", "spread_over"]
 
@@ -59,7 +60,7 @@ class Task:
     # --- data
 
     def find_columns(self, data: datasets.Dataset, **names: Any) -> Columns:
-        """The columns that are used; ``names`` as in :func:`wordelim.data.find_columns`.
+        """The columns that are used; ``names`` as in :func:`wordelim.data.columns.find_columns`.
 
         Where a text may have several labels, a column each of 0 and 1 may stand for them: those that ``label`` names,
         or, without it, those that bear the names of all the model's labels.
@@ -70,7 +71,7 @@ class Task:
         return find_label_columns(data, self.config, self.kind, names)
 
     def encode(self, data: datasets.Dataset, columns: Columns, *, max_length: int | None = None) -> Encoded:
-        """Examples as the model takes them, without padding; see :func:`wordelim.data.encode`."""
+        """Examples as the model takes them, without padding; see :func:`wordelim.data.encode.encode`."""
         return encode(data, self.tokenizer, columns, self.config, max_length=max_length)
 
     def require(self, encoded: datasets.Dataset, part: str) -> None:
@@ -159,7 +160,7 @@ class Task:
         return None
 
     def worst(self, metric: Metric, logits: Logits, encoded: datasets.Dataset, texts_of: TextsOf) -> Worst:
-        """Where the compressed model fell behind most; see :func:`wordelim.evaluation.worst.worst_flips`.
+        """Where the compressed model fell behind most; see :func:`wordelim.tasks.worst.worst_flips`.
 
         Args:
             logits: of the dense model and of the compressed one.

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..errors import TrainingError
-from ..graph.model import eliminate_
+from ..graph.splice import eliminate_
 from ..retention import Retention
 from ..tasks import Task, ask
 

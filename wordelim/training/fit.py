@@ -27,14 +27,14 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from ..data import INPUTS
-from ..distributed import as_one, from_main, wait
-from ..environment import has_fast_bf16
+from ..data.encode import INPUTS
 from ..errors import AnswersError, TrainingError, WordelimError
 from ..evaluation.inference import logits_of
-from ..evaluation.metrics import Metric
-from ..files import refused_by_disk, unwritable
+from ..system.files import refused_by_disk, unwritable
+from ..system.machine import has_fast_bf16
+from ..system.processes import as_one, from_main, wait
 from ..tasks import Task
+from ..tasks.metrics import Metric
 
 __all__ = ["Fit", "Stateful", "fit", "last_checkpoint", "unwrap_"]
 

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..evaluation.metrics import Metric
-from ..graph.model import eliminate_
+from ..graph.splice import eliminate_
 from ..retention import Retention
 from ..tasks import Task
+from ..tasks.metrics import Metric
 from .distillation import DistillationTrainer
 from .fit import Fit, Stateful, fit
 

@@ -1,0 +1,82 @@
+"""A cost in time: what its table says, and that both searches spend it."""
+
+import pytest
+import torch
+
+from wordelim import Retention, eliminate_, restore_
+from wordelim.compression.run import compress_model
+from wordelim.graph.cost import cost_of
+from wordelim.search.milliseconds import Latency, measure_latency
+
+LENGTHS = (2, 4, 16)
+
+
+@pytest.fixture
+def latency():
+    return Latency(
+        (8, 8, 8, 8),
+        4,
+        True,
+        LENGTHS,
+        entering=(0.0, 2.0, 8.0),
+        leaving=(0.0, 1.0, 4.0),
+        last=(0.0, 1.0, 2.0),
+        base=0.5,
+    )
+
+
+def test_a_schedule_takes_the_time_of_its_parts(latency):
+    # 16 enter, 4 stay, then 2; the last layer is entered by 2.
+    kept = Retention.counts([4, 2, 0])
+    assert latency.flops([16], kept) == pytest.approx(0.5 + (8 + 1) + (2 + 0) + 0)
+    assert latency.flops([16]) == pytest.approx(0.5 + 2 * (8 + 4) + 2)
+    assert latency.flops([16, 3], kept) == pytest.approx(11.5 + 0.5 + (1 + 0.5) + (1 + 0) + 0)
+    assert latency.ratio([16], kept) == pytest.approx(26.5 / 11.5)
+    assert latency.flops_ratio([16], kept) != latency.ratio([16], kept)
+
+
+def test_it_has_a_slope(latency):
+    entered = torch.tensor([3.0, 10.0], requires_grad=True)
+    latency.layer(0, entered, entered).sum().backward()
+    assert entered.grad.tolist() == pytest.approx([1.5, 0.75])
+
+
+def test_plain_data_and_back(latency):
+    assert Latency.from_dict(latency.to_dict(), latency) == latency
+
+
+def test_the_machine_is_measured(make_model):
+    model = make_model("bert", layers=4)
+    state = model.state_dict()
+    shares = []
+    latency = measure_latency(model, 24, batch_size=2, rounds=2, progress=shares.append)
+    assert latency.lengths == (2, 4, 8, 16, 24)
+    assert latency.base > 0
+    for times in (latency.entering, latency.leaving, latency.last):
+        assert list(times) == sorted(times)
+        assert times[0] == 0
+    assert shares[-1] == 1
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    cost = cost_of(eliminate_(model, Retention.keep_all(4)))
+    assert (latency.per_token, latency.width) == (cost.per_token, cost.width)
+    restore_(model)
+
+
+@pytest.mark.parametrize("method", ["calibrated", "learned"])
+def test_both_searches_reach_a_ratio_of_time(make_model, make_tokenizer, make_texts, latency, method, monkeypatch):
+    monkeypatch.setattr("wordelim.compression.stages.measure_latency", lambda *args, **kwargs: latency)
+    settings = {"search_examples": 16, "batch_size": 8, "max_drop": 100, "retrain": False, "measure_speed": False}
+    result = compress_model(
+        make_model("bert", labels=2),
+        make_tokenizer("bert"),
+        train=make_texts(48),
+        validation=make_texts(16, 1),
+        method=method,
+        cost="latency",
+        target_speedup=1.8,
+        **settings,
+    )
+    assert result.met
+    assert result.report["latency"]["ratio"] >= 1.75
+    assert result.report["latency"]["milliseconds"] == latency.to_dict()
+    assert result.report["validation"]["flops_ratio"] != result.report["latency"]["ratio"]

@@ -1,0 +1,113 @@
+"""Files that a user wrote are read within bounds: regular ones alone, of a form that ends."""
+
+import os
+import re
+
+import pytest
+from typer import BadParameter
+
+import wordelim
+from wordelim import Retention
+from wordelim.checkpoint.directory import is_compressed
+from wordelim.cli.shared import _read_config
+from wordelim.errors import WordelimError
+from wordelim.system.inputs import UnreadableError, parse_json, read_json, read_text, read_toml
+from wordelim.verbs.baseline import Baseline
+from wordelim.verbs.opening import open_tokenizer
+
+DEEP = {"json": '{"a":' * 50_000 + "1" + "}" * 50_000, "toml": "a = " + "[" * 50_000 + "]" * 50_000}
+LONG = {"json": '{"a": ' + "9" * 6000 + "}", "toml": "a = " + "9" * 6000}
+
+
+def fifo(path):
+    os.mkfifo(path)
+
+
+def endless(path):
+    path.symlink_to("/dev/zero")
+
+
+def dangling(path):
+    path.symlink_to("nowhere")
+
+
+# What stands in the file's place, with what is said of it.
+IRREGULAR = {
+    "FIFO": (fifo, "isn't a regular file"),
+    "device": (endless, "isn't a regular file"),
+}
+FORMS = {
+    **IRREGULAR,
+    "nothing": (dangling, "doesn't exist"),
+    "directory": (lambda path: path.mkdir(), "is a directory"),
+    "no text": (lambda path: path.write_bytes(b"ab\xff"), "isn't text in UTF-8 from byte 2 on"),
+    "deep": (lambda path: path.write_text(DEEP[path.suffix[1:]]), "nests too deep"),
+    "digits": (lambda path: path.write_text(LONG[path.suffix[1:]]), "holds a number of too many digits"),
+    "damaged": (lambda path: path.write_text("{"), "is not valid"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("read", [read_json, read_toml, read_text])
+def test_what_cant_be_read_is_said_in_half_a_sentence(tmp_path, read, form):
+    path = tmp_path / ("file.toml" if read is read_toml else "file.json")
+    make, said = FORMS[form]
+    make(path)
+    if read is read_text and form in ("deep", "digits", "damaged"):
+        assert read_text(path)
+        return
+    with pytest.raises(UnreadableError, match=said):
+        read(path)
+
+
+def test_a_file_is_read_in_bounds(tmp_path, monkeypatch):
+    monkeypatch.setattr("wordelim.system.inputs._MOST_BYTES", 10)
+    (tmp_path / "file").write_text("0123456789")
+    assert read_text(tmp_path / "file") == "0123456789"
+    (tmp_path / "file").write_text("0123456789x")
+    with pytest.raises(UnreadableError, match="is larger than"):
+        read_text(tmp_path / "file")
+    assert parse_json('{"a": [1]}') == {"a": [1]}
+
+
+def words(path, tokenizer):
+    return wordelim.protect_rules([f"words:{path}"], tokenizer)
+
+
+# Whoever reads a file of a user's, by the name of the file.
+READERS = {
+    "words.json": words,
+    "baseline.json": lambda path, tokenizer: Baseline.read(path),
+    "options.toml": lambda path, tokenizer: _read_config(None, path),
+    "config.json": lambda path, tokenizer: is_compressed(path.parent),
+    "tokenizer.json": lambda path, tokenizer: open_tokenizer(path.parent),
+    "tokenizer_config.json": lambda path, tokenizer: open_tokenizer(path.parent),
+    "special_tokens_map.json": lambda path, tokenizer: open_tokenizer(path.parent),
+}
+
+
+@pytest.mark.parametrize("form", [name for name in FORMS if name not in ("directory", "nothing")])
+@pytest.mark.parametrize("name", READERS)
+def test_every_reader_refuses_it_in_one_sentence(make_model_dir, make_tokenizer, tmp_path, name, form):
+    folder = make_model_dir("bert")
+    if name not in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        folder = tmp_path
+    path, (make, said) = folder / name, FORMS[form]
+    path.unlink(missing_ok=True)
+    make(path)
+    if name == "words.json" and form in ("deep", "digits", "damaged"):
+        said = "doesn't know"  # text is text
+    with pytest.raises((WordelimError, BadParameter)) as caught:
+        READERS[name](path, make_tokenizer("bert"))
+    message = str(caught.value)
+    assert re.search(said, message)
+    assert name in message
+    assert "\n" not in message
+    assert len(message) < 600
+
+
+@pytest.mark.parametrize("form", ["deep", "digits", "damaged"])
+def test_a_retention_in_text_too(form):
+    text = {"deep": DEEP["json"], "digits": LONG["json"], "damaged": "{"}[form]
+    with pytest.raises(WordelimError, match=FORMS[form][1]):
+        Retention.from_json(text)

@@ -1,0 +1,179 @@
+"""Save and load model directories."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from ..errors import CheckpointError, WordelimError
+from ..graph.speeds import set_speed_
+from ..graph.support import is_marked
+from ..retention import QUANT_METHOD
+from ..system.files import parents, unwritable, write_whole
+from ..system.outputs import Inputs, refuse_existing
+from ..system.printable import json_text
+from .loading import existing, hub_config, load_model, read_config
+
+__all__ = ["REPORT_FILE", "is_compressed", "load", "load_dense", "save", "staged", "write_files", "write_report"]
+
+REPORT_FILE = "wordelim_report.json"
+
+
+def load(
+    directory: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto", speed: float | None = None
+) -> PreTrainedModel:
+    """Load a compressed model, as ``from_pretrained`` of its own class does, and refuse anything else.
+
+    Args:
+        speed: one of those that the model was compressed for; None for the one that its config names.
+
+    Raises:
+        CheckpointError: the directory is missing or damaged, or its model isn't compressed.
+        RetentionError: its retention is damaged, or doesn't fit the model's layers, or it has no such speed.
+        UnsupportedModelError: its model isn't supported.
+    """
+    directory = existing(directory)
+    config = read_config(directory)
+    if not _names_wordelim(config):
+        raise CheckpointError(
+            f"{directory} holds no compressed model (its config.json has no quantization_config of wordelim): "
+            "load it with from_pretrained, or compress it first."
+        )
+    model = load_model(str(directory), config, dtype)
+    return model if speed is None else set_speed_(model, speed)
+
+
+def load_dense(name: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
+    """Load a model that is still to be compressed from a directory or by its hub name.
+
+    Raises:
+        CheckpointError: the directory is missing or damaged, or its model is compressed already.
+        UnsupportedModelError: the model names no class of transformers.
+    """
+    if Path(name).exists() or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1:
+        directory = existing(name)
+        config: Mapping[str, Any] = read_config(directory)
+        source = str(directory)
+    else:
+        source = str(name)
+        config = hub_config(source)
+    if _names_wordelim(config):
+        raise CheckpointError(f"{name} is compressed already: give the dense model that it was made from.")
+    return load_model(source, config, dtype)
+
+
+def is_compressed(directory: str | os.PathLike[str]) -> bool:
+    """Whether a directory's config.json says that its model is compressed; CheckpointError when it has none."""
+    return _names_wordelim(read_config(existing(directory)))
+
+
+def _names_wordelim(config: Mapping[str, Any]) -> bool:
+    entry = config.get("quantization_config")
+    return isinstance(entry, dict) and entry.get("quant_method") == QUANT_METHOD
+
+
+@contextmanager
+def staged(
+    output: str | os.PathLike[str], *, force: bool = False, scratch: Path | None = None, inputs: Inputs | None = None
+) -> Iterator[Path]:
+    """A new directory that becomes ``output`` when the block ends well, and is gone when it doesn't.
+
+    Args:
+        force, inputs: see :func:`wordelim.system.outputs.refuse_existing`, asked before the block and after it.
+        scratch: an existing directory on the same disk where it is made; None makes one beside ``output``.
+
+    Raises:
+        CheckpointError: ``output`` may not be written, or the disk refuses the files.
+    """
+    target = Path(output).expanduser()
+    refuse_existing(target, force=force, inputs=inputs)
+    try:
+        with parents(target), _scratch(scratch or target.parent) as made:
+            stage, old = made / "new", made / "old"
+            stage.mkdir()
+            yield stage
+            # safetensors writes files that only their owner may read; who may list the directory may read these too.
+            for path in filter(Path.is_file, stage.rglob("*")):
+                path.chmod(stage.stat().st_mode & 0o666)
+            refuse_existing(target, force=force, inputs=inputs)
+            replaced = os.path.lexists(target)
+            if replaced:
+                target.rename(old)
+            try:
+                stage.rename(target)
+            except BaseException:
+                if replaced:
+                    old.rename(target)
+                raise
+    except WordelimError:
+        raise
+    except (OSError, SafetensorError) as error:
+        raise unwritable(target, error, left=" and nothing was left there") from error
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A hidden directory on the disk that the output will be on."""
+    with tempfile.TemporaryDirectory(prefix=".wordelim-", dir=folder, ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+def save(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    output: str | os.PathLike[str],
+    *,
+    report: Mapping[str, Any] | None = None,
+    card: str | None = None,
+    companions: Mapping[str, bytes] | None = None,
+    force: bool = False,
+    scratch: Path | None = None,
+    inputs: Inputs | None = None,
+) -> Path:
+    """Write a compressed model with its tokenizer, whole or not at all.
+
+    Args:
+        report: written beside it as ``wordelim_report.json``.
+        card: written beside it as ``README.md``.
+        companions: more files, by their path in the directory.
+        force: replace ``output`` when it exists and is a model.
+        scratch, inputs: see :func:`staged`.
+
+    Raises:
+        CheckpointError: ``output`` may not be written, the model isn't compressed, or the disk refuses.
+    """
+    if not is_marked(model.config):
+        raise CheckpointError(f"{type(model).__name__} isn't compressed: call wordelim.eliminate_ before saving it.")
+    with staged(output, force=force, scratch=scratch, inputs=inputs) as stage:
+        model.save_pretrained(stage, safe_serialization=True)
+        tokenizer.save_pretrained(stage)
+        write_files(companions or {}, stage)
+        if report is not None:
+            (stage / REPORT_FILE).write_text(json_text(report) + "\n", encoding="utf-8")
+        if card is not None:
+            (stage / "README.md").write_text(card, encoding="utf-8")
+    return Path(output).expanduser()
+
+
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write files by their paths in a folder."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def write_report(report: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Write a report as JSON, whole or not at all, replacing an older one.
+
+    Raises:
+        CheckpointError: the disk refuses.
+    """
+    return write_whole(json_text(report) + "\n", path)

@@ -1,0 +1,1 @@
+"""What compress does: search, choose, retrain, verify."""

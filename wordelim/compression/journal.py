@@ -1,0 +1,277 @@
+"""What a compression has done so far, on the disk, so that a run that was killed can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, uint8
+from transformers import PreTrainedModel
+
+from ..errors import CheckpointError
+from ..system.files import unwritable
+from ..system.lock import LOCK
+from ..system.processes import from_main, is_main, wait
+from ..training.fit import last_checkpoint
+
+__all__ = ["Work", "digest", "identity", "is_saving", "refuse_foreign"]
+
+_RUN = "run.json"
+_SAVING = "saving"
+# Of a config, what says where a model was and who wrote it, not what it computes.
+_ELSEWHERE = ("_name_or_path", "transformers_version")
+_TOKENIZER = (
+    *("special_tokens_map", "model_max_length", "padding_side", "truncation_side", "model_input_names"),
+    *("pad_token_type_id", "split_special_tokens"),
+)
+_TOLD, _LONGEST = 5, 60  # differences that are told, and characters of a value
+
+
+def digest(model: PreTrainedModel) -> str:
+    """SHA-256 (hex) of a model's weights: names, types, shapes and values."""
+    return _digest_of(model.state_dict())
+
+
+def _digest_of(weights: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name, tensor in weights.items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(uint8).numpy().data)
+    return found.hexdigest()
+
+
+def identity(model: PreTrainedModel, tokenizer: Any) -> dict[str, Any]:
+    """What a run's result depends on of its model and tokenizer, as plain data: weights, config, and words."""
+    config = {name: value for name, value in model.config.to_dict().items() if name not in _ELSEWHERE}
+    return {"model": digest(model), "config": config, "tokenizer": _words(tokenizer)}
+
+
+def _words(tokenizer: Any) -> dict[str, Any]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        # How it pads and cuts is set anew at every call.
+        made = {**json.loads(backend.to_str()), "padding": None, "truncation": None}
+    else:
+        made = {"vocabulary": tokenizer.get_vocab(), "added": str(getattr(tokenizer, "added_tokens_decoder", None))}
+    found = {name: getattr(tokenizer, name, None) for name in _TOKENIZER}
+    return {"class": type(tokenizer).__name__, "words": _digest_of_data(made), **found}
+
+
+def _digest_of_data(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that is there and isn't one of a run's: nothing is written or deleted in it.
+
+    Raises:
+        CheckpointError: it is a link or a file, or holds something else.
+    """
+    if not os.path.lexists(folder):
+        return
+    if folder.is_dir() and not folder.is_symlink():
+        names = set(os.listdir(folder))
+        if not names or names & {_RUN, LOCK}:
+            return
+    raise CheckpointError(f"{folder} is no folder of an unfinished run: move it away, or name another output.")
+
+
+def is_saving(folder: Path) -> bool:
+    """Whether the run that a folder is of had come to writing its output."""
+    return (folder / _SAVING).exists()
+
+
+class Work:
+    """A folder for the finished stages of one run, and for the checkpoints of the unfinished one.
+
+    It is made when the first of these is written. Every process may read; the main one alone writes.
+
+    Args:
+        folder: where; None keeps nothing.
+        run: what the run is made of, as plain data. A run goes on only where all of it is the same.
+        resume: go on from what is there.
+        force: where ``resume`` is false, delete what is there.
+
+    Raises:
+        CheckpointError: something is there and neither was asked for, or it is of another run.
+    """
+
+    def __init__(
+        self, folder: Path | None, run: Mapping[str, Any], *, resume: bool = False, force: bool = False
+    ) -> None:
+        self.folder = folder
+        self.run = json.loads(json.dumps(run, default=str))
+        self.parents = [] if folder is None else [parent for parent in folder.parents if not parent.exists()]
+        from_main(lambda: self._open(resume=resume, force=force))
+
+    def _open(self, *, resume: bool, force: bool) -> None:
+        if self.folder is None or not self.folder.exists():
+            return
+        refuse_foreign(self.folder)
+        if not any(path.name not in (LOCK, _SAVING) for path in self.folder.iterdir()):
+            return  # of a run that was killed before there was anything to keep, or when all was done
+        if not resume:
+            if not force:
+                raise CheckpointError(
+                    f"{self.folder} holds an unfinished run: pass --resume to go on with it, or --force to start over."
+                )
+            self._clear()
+            return
+        try:
+            before = json.loads((self.folder / _RUN).read_text(encoding="utf-8"))
+            if not isinstance(before, dict):
+                raise ValueError("no JSON object")
+        except (OSError, ValueError, RecursionError) as error:
+            raise CheckpointError(
+                f"{self.folder} holds no run that can go on ({_RUN} can't be read): delete it, or pass --force without "
+                "--resume."
+            ) from error
+        different = [
+            f"{name} was {_short(old)} and is {_short(new)}"
+            for name, (old, new) in _differences(before, self.run).items()
+        ]
+        if different:
+            more = len(different) - _TOLD
+            different = different[:_TOLD] + ([f"and {more} more"] if more > 0 else [])
+            raise CheckpointError(
+                f"{self.folder} is of another run ({'; '.join(different)}): give what was given then, or pass --force "
+                "without --resume to start over."
+            )
+
+    def known(self, stage: str) -> Any:
+        """What was kept of a stage; None when it isn't finished."""
+        path = self._path(stage, ".json")
+        if path is None:
+            return None
+        # Of one mind: a slower process must not find what a faster one has just finished.
+        return from_main(lambda: self._read(path)["result"] if path.exists() else None)
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        """What :meth:`keep` wrote of a stage, if it is what it wrote."""
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept["sha256"] != _digest_of_data([kept["result"], kept["weights"]]):
+                raise ValueError("changed")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self._damaged(path, path) from error
+        return dict(kept)
+
+    def _damaged(self, what: Path, cause: Path) -> CheckpointError:
+        return CheckpointError(
+            f"{what} is damaged: delete {cause} and --resume does that part again, or pass --force without --resume to "
+            "start over."
+        )
+
+    def weights(self, stage: str) -> dict[str, Tensor]:
+        """The weights that a finished stage left."""
+        path, told = self._path(stage, ".safetensors"), self._path(stage, ".json")
+        assert path is not None and told is not None
+        expected = self._read(told)["weights"]
+        try:
+            found = load_file(path)
+        except (OSError, SafetensorError, ValueError) as error:
+            raise self._damaged(path, told) from error
+        if _digest_of(dict(sorted(found.items()))) != expected:
+            raise self._damaged(path, told)
+        return found
+
+    def keep(self, stage: str, result: Any, model: PreTrainedModel | None = None) -> None:
+        """Keep a finished stage's result (plain data) and, where a model is given, its weights."""
+        if self.folder is not None and is_main():
+            self._begin()
+            weights = None
+            if model is not None:
+                tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+                weights = _digest_of(dict(sorted(tensors.items())))
+                self._write(stage, ".safetensors", lambda path: save_file(tensors, path))
+            result = json.loads(json.dumps(result))
+            kept = {"result": result, "weights": weights, "sha256": _digest_of_data([result, weights])}
+            self._write(stage, ".json", lambda path: path.write_text(json.dumps(kept), encoding="utf-8"))
+            shutil.rmtree(self.folder / stage, ignore_errors=True)
+        wait()
+
+    def place(self, stage: str) -> Path | None:
+        """Where the checkpoints of a stage's training go."""
+        if self.folder is None:
+            return None
+        if is_main():
+            self._begin()
+        return self.folder / stage
+
+    def begin_saving(self) -> None:
+        """Note that what stands at the output from now on is this run's own."""
+        if self.folder is not None and is_main():
+            self._begin()
+            self._write(_SAVING, "", lambda path: path.touch())
+
+    def holds(self) -> bool:
+        """Whether there is anything to go on from."""
+        if self.folder is None or not self.folder.exists():
+            return False
+        stages = [path for path in self.folder.glob("*.json") if path.name != _RUN]
+        return bool(stages) or any(last_checkpoint(path) for path in self.folder.iterdir() if path.is_dir())
+
+    def remove(self) -> None:
+        """Delete the folder, and those above it that are empty and weren't there before."""
+        if self.folder is not None and is_main() and self.folder.exists():
+            self._clear()
+            for path in (self.folder, *self.parents):
+                with suppress(OSError):
+                    path.rmdir()
+
+    def _clear(self) -> None:
+        """Delete what is in the folder, but for the lock of who holds it; last what says whose it is."""
+        assert self.folder is not None
+        for path in sorted(self.folder.iterdir(), key=lambda path: (path.name == _SAVING, path.name == _RUN)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK:
+                with suppress(OSError):
+                    path.unlink()
+
+    def _path(self, stage: str, suffix: str) -> Path | None:
+        return None if self.folder is None else self.folder / f"{stage}{suffix}"
+
+    def _begin(self) -> None:
+        assert self.folder is not None
+        if not (self.folder / _RUN).exists():
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise unwritable(self.folder, error) from error
+            self._write("run", ".json", lambda path: path.write_text(json.dumps(self.run), encoding="utf-8"))
+
+    def _write(self, stage: str, suffix: str, write: Callable[[Path], Any]) -> None:
+        """Whole or not at all."""
+        path = self._path(stage, suffix)
+        assert path is not None
+        part = path.with_name(f".{path.name}.part")
+        try:
+            write(part)
+            os.replace(part, path)
+        except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                part.unlink()
+            raise unwritable(path, error) from error
+
+
+def _differences(before: Any, now: Any, name: str = "") -> dict[str, tuple[Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in dict.fromkeys([*before, *now]):
+            found |= _differences(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
+        return found
+    return {} if before == now else {name: (before, now)}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}..." if len(text) == 64 else text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -1,0 +1,1 @@
+"""Attention that scores, chooses and attends: one file a way to compute it."""

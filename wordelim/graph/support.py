@@ -1,0 +1,90 @@
+"""What is served, and why something isn't."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from wordelim.adapters import Family, Reads
+
+from ..errors import UnsupportedModelError
+from ..retention import QUANT_METHOD
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["REFUSED_HEADS", "is_marked", "reads_of", "require_fields", "require_supported"]
+
+_GUESSES = "guesses words at any position, so no word vector may be dropped"
+REFUSED_HEADS = {
+    "ForMaskedLM": _GUESSES,
+    "ForPreTraining": "is trained at every position, so no word vector may be dropped",
+    "ForNextSentencePrediction": "has a head of pre-training",
+    "LMHeadModel": _GUESSES,
+    "ForCausalLM": _GUESSES,
+}
+"""Endings of the names of classes that are refused, and why; docs/families.md lists them."""
+_FEWER_ROWS = "which a compressed model, whose layers have fewer and fewer rows, can't give"
+_REFUSED_FIELDS = {
+    "output_hidden_states": _FEWER_ROWS,
+    "output_attentions": _FEWER_ROWS,
+    "chunk_size_feed_forward": "for which the rows of each layer would have to be a multiple of it",
+}
+"""Fields of a config that are refused when they are set, and why."""
+
+
+def reads_of(model: PreTrainedModel, family: Family) -> Reads:
+    """Which word vectors a model's head reads."""
+    name = type(model).__name__
+    if model.base_model is model:
+        return "all"
+    for ending, why in REFUSED_HEADS.items():
+        if name.endswith(ending):
+            raise UnsupportedModelError(f"{name} {why}: compress the model that was fine-tuned from it instead.")
+    head = next((head for head in family.heads if name.endswith(head)), None)
+    if head is None:
+        raise UnsupportedModelError(
+            f"{name} has no head that is supported: the classes are {', '.join(f'*{head}' for head in family.heads)}, "
+            "and models without a head."
+        )
+    reads = family.heads[head]
+    for field, served in family.pooling.items():
+        value = getattr(model.config, field, None)
+        if reads == "first" and value not in served:
+            raise UnsupportedModelError(
+                f"{name} has {field} {value!r} in its config: only {', '.join(map(repr, served))} can be served."
+            )
+        reads = served[value] if reads == "first" else reads  # type: ignore[index]
+    return reads
+
+
+def require_fields(model: PreTrainedModel) -> None:
+    """Refuse a model whose config asks for more outputs than its answers, or for chunks: UnsupportedModelError."""
+    for field, why in _REFUSED_FIELDS.items():
+        value = getattr(model.config, field, None)
+        if value:
+            raise UnsupportedModelError(
+                f"{type(model).__name__} has {field} {json.dumps(value)} in its config, {why}: set it to "
+                f"{json.dumps(type(value)())}, which changes no answer."
+            )
+
+
+def require_supported(model: PreTrainedModel) -> None:
+    name = type(model).__name__
+    config = model.config
+    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
+        raise UnsupportedModelError(f"{name} is configured as a decoder: only encoders are supported.")
+    require_fields(model)
+    if getattr(config, "quantization_config", None) is not None and not is_marked(config):
+        raise UnsupportedModelError(f"{name} is quantized already: compress the model first and quantize the result.")
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        raise UnsupportedModelError(
+            f"{name} has gradient checkpointing on: call model.gradient_checkpointing_disable() first."
+        )
+
+
+def is_marked(config: Any) -> bool:
+    """Whether a model's config says that it is compressed."""
+    marked = getattr(config, "quantization_config", None)
+    method = marked.get("quant_method") if isinstance(marked, dict) else getattr(marked, "quant_method", None)
+    return method == QUANT_METHOD

@@ -1,0 +1,147 @@
+"""What an encoder costs in time on this machine, measured once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..graph.cost import Cost, Count, Text, cost_of
+from ..graph.splice import eliminate_, restore_
+from ..retention import Retention
+
+__all__ = ["Latency", "measure_latency"]
+
+
+@dataclass(frozen=True)
+class Latency(Cost):
+    """Milliseconds of an encoder as a function of the word vectors alive; otherwise as :class:`Cost`.
+
+    Args:
+        lengths: word vectors of a text, rising, for which there are times; between them lie straight lines.
+        entering: milliseconds a text for the part of a layer that all that entered it go through: query, key, value
+            and scores.
+        leaving: for the part behind it, which those go through that stay.
+        last: for the last layer, which leaves the first token alone.
+        base: what a text takes however short it is.
+    """
+
+    lengths: tuple[int, ...] = ()
+    entering: tuple[float, ...] = ()
+    leaving: tuple[float, ...] = ()
+    last: tuple[float, ...] = ()
+    base: float = 0.0
+
+    def layer(self, layer: int, entered: Count, left: Count) -> Count:
+        """Milliseconds of one layer."""
+        if self.first_token and layer == self.layers - 1:
+            return _between(entered, self.lengths, self.last)  # type: ignore[no-any-return]
+        first, then = _between(entered, self.lengths, self.entering), _between(left, self.lengths, self.leaving)
+        return first + then  # type: ignore[no-any-return]
+
+    def entry(self, lengths: Count) -> Count:
+        """Milliseconds that a text takes however short it is."""
+        return self.base + 0.0 * lengths
+
+    def flops_ratio(self, texts: Iterable[Text], retention: Retention) -> float:
+        return Cost(self.per_token, self.width, self.first_token).ratio(texts, retention)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], cost: Cost) -> Latency:
+        """Read what :meth:`to_dict` wrote, of an encoder with these FLOPs."""
+        times = {name: tuple(data[name]) for name in ("lengths", "entering", "leaving", "last")}
+        return cls(cost.per_token, cost.width, cost.first_token, **times, base=data["base"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table as plain data, for a report."""
+        return {name: list(getattr(self, name)) for name in ("lengths", "entering", "leaving", "last")} | {
+            "base": self.base
+        }
+
+
+def _between(at: Any, lengths: Sequence[int], times: Sequence[float]) -> Any:
+    if not isinstance(at, Tensor):
+        return np.interp(at, lengths, times)
+    x, y = (torch.tensor(values, dtype=at.dtype, device=at.device) for values in (lengths, times))
+    right = torch.searchsorted(x, at.detach()).clamp(1, len(lengths) - 1)
+    slope = (y[right] - y[right - 1]) / (x[right] - x[right - 1])
+    return y[right - 1] + slope * (at - x[right - 1])
+
+
+@torch.inference_mode()
+def measure_latency(
+    model: PreTrainedModel,
+    longest: int,
+    *,
+    batch_size: int = 8,
+    rounds: int = 3,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Latency:
+    """Time a dense model's layers on the device and with the threads that it has now.
+
+    For each of some lengths three models are timed: one that drops nothing, one that drops all behind the first layer's
+    attention, and one that does so in the last layer that may; what the parts of a layer take is their difference.
+
+    Args:
+        model: dense, of two layers or more whose last one leaves the first token alone; the same after as before.
+        longest: tokens of the longest text.
+        batch_size: texts of equal length a batch.
+        rounds: how often each is timed; the fastest counts.
+    """
+    layers, training = model.config.num_hidden_layers, model.training
+    eliminate_(model.eval(), Retention.keep_all(layers))
+    try:
+        cost = cost_of(model)
+        lengths = tuple(dict.fromkeys(min(longest, 2**power) for power in range(1, 20)))
+        variants = [
+            Retention.keep_all(layers),
+            Retention((0.0,) * layers),
+            Retention((1.0,) * (layers - 2) + (0.0, 0.0)),
+        ]
+        seconds = np.full((len(lengths), len(variants)), np.inf)
+        for row, length in enumerate(lengths):
+            ids = torch.full((batch_size, length), min(5, model.config.vocab_size - 1), device=model.device)
+            for round_ in range(rounds + 1):
+                for column, retention in enumerate(variants):
+                    eliminate_(model, retention)
+                    taken = _time(model, ids)
+                    if round_:
+                        seconds[row, column] = min(seconds[row, column], taken)
+            progress((row + 1) / len(lengths))
+    finally:
+        restore_(model)
+        model.train(training)
+    milliseconds = 1000 / batch_size * seconds
+    whole, first, late = (milliseconds - milliseconds[0]).T
+    entering = _rising(first)
+    leaving = _rising((late - (layers - 1) * entering) / max(1, layers - 2))
+    last = _rising(whole - (layers - 1) * (entering + leaving))
+    times = {"entering": entering, "leaving": leaving, "last": last}
+    return Latency.from_dict(
+        {
+            "lengths": lengths,
+            "base": float(milliseconds[0, 0]),
+            **{name: values.tolist() for name, values in times.items()},
+        },
+        cost,
+    )
+
+
+def _rising(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """More word vectors can't take less time; what looks so is noise."""
+    return np.maximum.accumulate(times.clip(0))
+
+
+def _time(model: PreTrainedModel, ids: Tensor) -> float:
+    start = time.perf_counter()
+    model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return time.perf_counter() - start

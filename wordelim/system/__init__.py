@@ -1,0 +1,1 @@
+"""What the machine gives: files, device, processes, progress. It knows no model."""

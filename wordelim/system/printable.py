@@ -1,0 +1,69 @@
+"""Text and data that are safe to show: no character in them acts on a terminal, or reorders what stands around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import reprlib
+from pathlib import Path
+from typing import Any
+
+__all__ = ["bare_name", "first_line", "is_hub_name", "json_text", "one_line", "printable", "short"]
+
+_LINES = "\t\n"
+# Control characters of ASCII have pictures of their own; what else acts without being seen has none.
+_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in _LINES} | {0x7F: 0x2421}
+_UNSEEN = (
+    (0x80, 0x9F),  # control characters too: U+009B begins a terminal's sequences as ESC [ does
+    (0x200B, 0x200B),  # takes no room
+    (0x2028, 0x202E),  # separators of lines and paragraphs, and what turns the direction of writing
+    (0x2060, 0x206F),  # the same again
+    (0xD800, 0xDFFF),  # half a character, which no file or terminal can be given
+    (0xFEFF, 0xFEFF),
+    (0xFFF9, 0xFFFB),
+    (0xFFFE, 0xFFFF),  # no characters, and not allowed in XML
+)
+_PRINTABLE = _PICTURES | {code: 0xFFFD for first, last in _UNSEEN for code in range(first, last + 1)}
+_IN_JSON = re.compile(f"[\x7f{''.join(f'{chr(first)}-{chr(last)}' for first, last in _UNSEEN)}]")
+
+
+def printable(text: str) -> str:
+    """Text with a visible character for each one that isn't: ``␛`` for ESC. Tabs and ends of lines stay."""
+    return text.translate(_PRINTABLE)
+
+
+def one_line(text: str) -> str:
+    """The same in one line, each run of white space a blank."""
+    return re.sub(r"\s+", " ", printable(text))
+
+
+def json_text(data: Any) -> str:
+    """Plain data as JSON, with every character escaped that is not printable.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON has no form for.
+    """
+    written = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    # Such characters stand in strings alone, as json escapes those of ASCII itself.
+    return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
+
+
+def is_hub_name(name: str | os.PathLike[str]) -> bool:
+    """Whether what a user named is nothing on this machine, but something on the hub."""
+    return not str(name).startswith((".", "/", "~")) and not Path(name).exists()
+
+
+def bare_name(name: str | os.PathLike[str]) -> str:
+    """What a user named, without where it stands on this machine: a hub name, or the last part of a path."""
+    return str(name) if is_hub_name(name) else Path(os.path.abspath(Path(name).expanduser())).name
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message, or the name of an error without one."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def short(value: Any) -> str:
+    """A value as it stands in a sentence."""
+    return reprlib.repr(value)

@@ -1,0 +1,82 @@
+"""Which columns hold the labels, where a text may have several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+
+from ..data.cells import whole
+from ..data.columns import Columns, find_columns
+from ..data.encode import column_values
+from ..errors import DataError
+
+__all__ = ["find_label_columns"]
+
+# Columns of these names hold all labels of a text, whatever other columns there are.
+_ALL = ("label", "labels")
+
+
+def find_label_columns(data: datasets.Dataset, config: Any, kind: str, names: Mapping[str, Any]) -> Columns:
+    """The columns of texts and labels, where a text may have several labels or can't.
+
+    Args:
+        config: of the model, whose label names decide.
+        kind: the problem type.
+        names: as in :func:`wordelim.data.columns.find_columns`.
+
+    Raises:
+        DataError: there are several label columns where a text has one label, they don't stand for the labels of the
+            model, or one of them stands alone.
+    """
+    labels = [str(name) for _, name in sorted((config.id2label or {}).items())]
+    several = kind == "multi_label_classification" and len(labels) > 1
+    if several and names.get("label") is None:
+        names = {**names, "label": _by_themselves(data, labels)}
+    found = find_columns(data, **names)
+    if isinstance(found.label, tuple):
+        if not several:
+            raise DataError(
+                f"The columns {', '.join(found.label)} can't all be the label, for a text has no more than one here: "
+                "name one column with --label."
+            )
+        return Columns(found.text, found.text_pair, _in_order(found.label, labels), found.choices)
+    alone = several and found.label is not None and found.label.strip().casefold() in _folded(labels)
+    if alone and all(whole(value) in (0, 1) for value in column_values(data, str(found.label))):
+        raise DataError(
+            f"The column {found.label!r} holds one of the model's {len(labels)} labels, as 0 and 1: name a column for "
+            f"each of them, as in --label {','.join(labels[:3])}{',...' if len(labels) > 3 else ''}."
+        )
+    return found
+
+
+def _folded(names: Sequence[str]) -> list[str]:
+    return [name.strip().casefold() for name in names]
+
+
+def _by_themselves(data: datasets.Dataset, labels: Sequence[str]) -> tuple[str, ...] | None:
+    existing = {name.strip().casefold(): name for name in reversed(data.column_names)}
+    if any(name in existing for name in _ALL) or not all(name in existing for name in _folded(labels)):
+        return None
+    return tuple(existing[name] for name in _folded(labels))
+
+
+def _in_order(columns: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
+    """Label columns in the order of the model's labels: by their names, else as they are given."""
+    by_name = {name.strip().casefold(): name for name in columns}
+    known = [by_name.get(label) for label in _folded(labels)]
+    if len(columns) == len(labels) and not any(known):
+        return tuple(columns)
+    missing = next((label for label, column in zip(labels, known, strict=True) if column is None), None)
+    if missing is not None:
+        raise DataError(
+            f"None of the label columns {', '.join(columns)} is of the model's label {missing!r}: name a column for "
+            f"each of its {len(labels)} labels with --label."
+        )
+    other = next((name for name in columns if name.strip().casefold() not in _folded(labels)), None)
+    if other is not None:
+        raise DataError(
+            f"The label column {other!r} is none of the model's labels ({', '.join(labels)}): leave it out."
+        )
+    return tuple(name for name in known if name is not None)

@@ -1,0 +1,1 @@
+"""One file a verb: what stands behind the public names."""

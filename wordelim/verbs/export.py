@@ -1,0 +1,232 @@
+"""Export a model to a runtime that serves it without PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..checkpoint.directory import is_compressed, load, load_dense, staged, write_files
+from ..checkpoint.sentence_transformers import companions
+from ..data.columns import find_columns
+from ..data.read import Data, open_data
+from ..data.usable import Skipped
+from ..errors import ExportError
+from ..evaluation.examples import check_tokenizer, check_vocabulary, encode_usable
+from ..evaluation.inference import batches
+from ..evaluation.timing import Forward, interleave
+from ..exporting.formats import RETENTION_KEY, Format, format_named
+from ..exporting.parity import compare, require_numbers
+from ..exporting.program import OPSET, write_program
+from ..exporting.runtime import EXPORT_FILE, ExportedModel
+from ..graph.splice import restore_, retention_of
+from ..graph.support import require_fields
+from ..system.machine import environment
+from ..system.outputs import refuse_existing
+from ..system.printable import bare_name, json_text
+from ..system.progress import Progress, expect
+from ..tasks import Task
+from .opening import open_tokenizer
+
+__all__ = ["export"]
+
+_OPSETS = range(18, 24)
+# Texts that go through model and program.
+_SAMPLE = 16
+_ROUNDS = 5
+_TEXTS = (
+    "It works.",
+    "A short sentence says little, and there is little in it to leave out.",
+    "The second half of the film is better than the first, though not by much, and the ending is worth the wait.",
+    "Not good.",
+    "We ordered two of them in May; one came broken, the other never came, and nobody answered our letters until we "
+    "wrote that we would go to court. Then the money was back within three days, with an apology that we did not ask "
+    "for and a voucher that we will not use. I can't recommend this shop to anybody who needs what he pays for.",
+    "Is the protein expressed in the liver, and if so, does its level change with age?",
+    "The committee met on Tuesday to discuss the budget for the coming year, and after four hours it agreed to meet "
+    "again on Thursday.",
+    "Three men in a boat, to say nothing of the dog.",
+)
+
+
+def export(
+    model_dir: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    format: str = "onnx",
+    int8: bool = False,
+    data: Data | None = None,
+    text: str | None = None,
+    text_pair: str | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    skip_bad_rows: bool = False,
+    max_length: int | None = None,
+    opset: int = OPSET,
+    speed: float | None = None,
+    measure: bool = False,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress = lambda stage, share: None,
+) -> dict[str, Any]:
+    """Export a model directory to ONNX Runtime or OpenVINO, and prove that it answers as before.
+
+    The program takes any batch and length; its inputs are ``input_ids``, ``attention_mask`` and, where the model has
+    them, ``token_type_ids``, its outputs ``logits`` (or ``start_logits`` and ``end_logits``). Config and tokenizer are
+    written beside it. A model that isn't compressed is exported dense.
+
+    Args:
+        model_dir: a compressed directory, or a dense one or its hub name.
+        output: directory to write, whole or not at all.
+        format: ``onnx`` or ``openvino``.
+        int8: quantize the weights to eight bits.
+        data: texts that go through model and program, of which the first 16 are taken; built-in ones where None.
+        text, text_pair: names of the columns, where they aren't the usual ones.
+        delimiter, encoding: of a data file, where they aren't the usual ones; see :func:`wordelim.data.read.read`.
+        skip_bad_rows: leave out rows that can't be used, and list them in the report, instead of refusing them.
+        max_length: cut the texts at this many tokens.
+        opset: ONNX operator set, 18 to 23.
+        speed: one of those that the model was compressed for; None for the one that its config names.
+        measure: time it against the dense model exported in the same way, which takes as long again.
+        threads: threads of the runtime while it is timed; None for its own choice.
+        force: replace ``output`` when it is a model and nothing else, and none of what is read here.
+
+    Returns:
+        The report that is written beside the program, as plain data.
+
+    Raises:
+        AnswersError: the model answers with NaN or infinity.
+        ExportError: a package is missing, the model can't be exported, or the program answers otherwise.
+        WordelimError: the model, the data or the output can't be used.
+    """
+    form = format_named(format)
+    form.require((*form.makes, *(form.quantizes if int8 else ())))
+    if opset not in _OPSETS:
+        raise ExportError(f"ONNX opset {opset} isn't served: use {_OPSETS.start} to {_OPSETS.stop - 1}.")
+    inputs = {"model": model_dir, "data": data}
+    refuse_existing(output, force=force, inputs=inputs)
+    stages = {"load": 1.0, "export": 4.0, "compare with the model": 2.0}
+    expect(progress, stages | ({"measure the speed": 8.0} if measure else {}))
+    progress("load", 0.0)
+    compressed = Path(model_dir).expanduser().is_dir() and is_compressed(model_dir)
+    if speed is not None and not compressed:
+        raise ExportError(f"{model_dir} isn't compressed, so it has no speed {speed:g}: leave the speed out.")
+    given = (
+        load(model_dir, dtype=torch.float32, speed=speed) if compressed else load_dense(model_dir, dtype=torch.float32)
+    )
+    model = given.eval()
+    require_fields(model)
+    if type(model).__name__.endswith("ForMultipleChoice"):
+        raise ExportError(f"{model_dir} holds a {type(model).__name__}: programs for choices aren't served yet.")
+    tokenizer = open_tokenizer(model_dir)
+    check_tokenizer(tokenizer)
+    beside_model = companions(model_dir)
+    skipped = Skipped() if skip_bad_rows else None
+    own = None if data is None else open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
+    texts, padded = _sample(model, tokenizer, own, text, text_pair, max_length, skipped)
+    require_numbers(model, padded)
+    retention = retention_of(model).to_dict() if compressed else None
+    metadata = {} if retention is None else {RETENTION_KEY: json.dumps(retention)}
+    with staged(output, force=force, inputs=inputs) as stage:
+        progress("export", 0.0)
+        write_program(model, padded[0], stage, form, int8=int8, opset=opset, metadata=metadata)
+        model.config.save_pretrained(stage)
+        tokenizer.save_pretrained(stage)
+        write_files(beside_model, stage)
+        progress("compare with the model", 0.0)
+        parity = compare(model, stage, texts, padded)
+        parity.require(int8=int8)
+        report = {
+            "wordelim_export": 1,
+            "model": bare_name(model_dir),
+            "class": type(model).__name__,
+            "format": form.name,
+            "int8": int8,
+            "opset": opset,
+            "retention": retention,
+            "megabytes": round(sum(path.stat().st_size for path in stage.glob("*model*.*")) / 1e6, 1),
+            "parity": parity.to_dict(),
+            **({} if skipped is None else skipped.to_dict()),
+            **_environment(form),
+        }
+        if measure and compressed:
+            progress("measure the speed", 0.0)
+            report["speed"] = _speed(model, stage, form, texts, padded, int8=int8, opset=opset, threads=threads)
+        (stage / EXPORT_FILE).write_text(json_text(report) + "\n", encoding="utf-8")
+    progress("measure the speed" if "speed" in report else "compare with the model", 1.0)
+    return report
+
+
+def _sample(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    data: datasets.Dataset | None,
+    text: str | None,
+    text_pair: str | None,
+    max_length: int | None,
+    skipped: Skipped | None,
+) -> tuple[list[Mapping[str, Tensor]], list[Mapping[str, Tensor]]]:
+    """Texts one by one, and the same in padded batches."""
+    given = datasets.Dataset.from_dict({"text": list(_TEXTS)}) if data is None else data
+    given = given.select(range(min(len(given), _SAMPLE)))
+    columns = find_columns(given, text=text, text_pair=text_pair, need_label=False)
+    columns = type(columns)(columns.text, columns.text_pair)  # labels have no part in this
+    task = Task(model.config, tokenizer)
+    encoded = encode_usable(task, given, columns, max_length=max_length, skipped=skipped)[1].dataset
+    check_vocabulary(encoded, model)
+    order = list(range(len(encoded)))
+    return list(batches(encoded, tokenizer, order, 1)), list(batches(encoded, tokenizer, order * 2, 8))
+
+
+def _environment(form: Format) -> dict[str, Any]:
+    found = environment("cpu")
+    names = dict.fromkeys((*form.makes, *form.runs))
+    return {**found, "versions": {**found["versions"], **{name: version(name) for name in names}}}
+
+
+def _speed(
+    model: PreTrainedModel,
+    directory: Path,
+    form: Format,
+    texts: Sequence[Mapping[str, Tensor]],
+    padded: Sequence[Mapping[str, Tensor]],
+    *,
+    int8: bool,
+    opset: int,
+    threads: int | None,
+) -> dict[str, Any]:
+    """How many times faster than the dense model, exported in the same way, in the same runtime; interleaved."""
+    dense = restore_(copy.deepcopy(model))
+    with tempfile.TemporaryDirectory() as scratch:
+        programs = {"compressed": ExportedModel(directory, threads=threads)}
+        for precision in ("fp32", "int8") if int8 else ("fp32",):
+            place = Path(scratch) / precision
+            place.mkdir()
+            write_program(dense, padded[0], place, form, int8=precision == "int8", opset=opset)
+            dense.config.save_pretrained(place)
+            programs[precision] = ExportedModel(place, threads=threads)
+        result: dict[str, Any] = {"rounds": _ROUNDS, "threads": threads}
+        for part, given in (("latency", texts), ("batches_of_8", padded)):
+            seconds = interleave({name: (_forward(run), given) for name, run in programs.items()}, _ROUNDS)
+            totals = {name: of.sum(1) for name, of in seconds.items()}
+            result[part] = {
+                f"over_dense_{name}": round(float(np.median(totals[name] / totals["compressed"])), 3)
+                for name in programs
+                if name != "compressed"
+            }
+    return result
+
+
+def _forward(program: ExportedModel) -> Forward:
+    return lambda batch: program(**batch)
