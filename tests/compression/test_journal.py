@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -62,11 +63,13 @@ def killed(dense, sets, output, stage, share, **settings):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
-def assert_same(output, whole):
+def assert_same(output, whole, *, alone=True):
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (output, whole))
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
     configs = [json.loads((folder / "config.json").read_text()) for folder in (output, whole)]
     assert configs[0] == configs[1]
+    if not alone:
+        return
     assert not output.with_name("out.wordelim-work").exists()
     assert [path.name for path in output.parent.iterdir()] == ["out"]
 
@@ -98,17 +101,29 @@ def assert_others_are_refused(dense, sets, output):
         compress(dense, **turned, output=output, resume=True, **RUN)
 
 
-def test_a_run_killed_while_it_writes_the_model_goes_on(dense, sets, whole, tmp_path, monkeypatch):
-    output = tmp_path / "out"
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_run_killed_while_it_writes_the_model_goes_on(dense, sets, whole, tmp_path, monkeypatch, moved):
+    output, rename = tmp_path / "out", Path.rename
+
+    def kill(path, target):
+        if moved:
+            rename(path, target)
+        os.kill(os.getpid(), signal.SIGKILL)
+
     child = os.fork()
     if child == 0:
-        monkeypatch.setattr("pathlib.Path.rename", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        monkeypatch.setattr("pathlib.Path.rename", kill)
         compress(dense, **sets, output=output, **RUN)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert [path.name for path in tmp_path.iterdir()] == ["out.wordelim-work"]
-    # As if it had come one step further, and not been able to clean up.
-    shutil.copytree(whole, output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"] * moved + ["out.wordelim-work"]
+    if not moved:
+        # What somebody else put there meanwhile isn't the run's own, though it be the same.
+        shutil.copytree(whole, output)
+        with pytest.raises(CheckpointError, match="exists"):
+            compress(dense, **sets, output=output, resume=True, **RUN)
+        assert_same(output, whole, alone=False)
+        shutil.rmtree(output)
     compress(dense, **sets, output=output, resume=True, **RUN)
     assert_same(output, whole)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,7 @@ def save(
     force: bool = False,
     scratch: Path | None = None,
     inputs: Inputs | None = None,
+    made: Callable[[Path], object] = lambda directory: None,
 ) -> Path:
     """Write a compressed model with its tokenizer, whole or not at all.
 
@@ -146,6 +147,7 @@ def save(
         companions: more files, by their path in the directory.
         force: replace ``output`` when it exists and is a model.
         scratch, inputs: see :func:`staged`.
+        made: called with the finished directory before it becomes ``output``.
 
     Raises:
         CheckpointError: ``output`` may not be written, the model isn't compressed, or the disk refuses.
@@ -160,6 +162,7 @@ def save(
             (stage / REPORT_FILE).write_text(json_text(report) + "\n", encoding="utf-8")
         if card is not None:
             (stage / "README.md").write_text(card, encoding="utf-8")
+        made(stage)
     return Path(output).expanduser()
 
 

@@ -22,7 +22,7 @@ from ..system.lock import LOCK
 from ..system.processes import from_main, is_main, wait
 from ..training.fit import last_checkpoint
 
-__all__ = ["Work", "digest", "identity", "is_saving", "refuse_foreign"]
+__all__ = ["Work", "digest", "has_written", "identity", "refuse_foreign"]
 
 _RUN = "run.json"
 _SAVING = "saving"
@@ -84,9 +84,18 @@ def refuse_foreign(folder: Path) -> None:
     raise CheckpointError(f"{folder} is no folder of an unfinished run: move it away, or name another output.")
 
 
-def is_saving(folder: Path) -> bool:
-    """Whether the run that a folder is of had come to writing its output."""
-    return (folder / _SAVING).exists()
+def has_written(folder: Path, output: Path) -> bool:
+    """Whether what stands at ``output`` is the very directory that the run which a folder is of put there."""
+    try:
+        return bool((folder / _SAVING).read_text(encoding="utf-8") == _place_of(output))
+    except (OSError, ValueError):
+        return False
+
+
+def _place_of(directory: Path) -> str:
+    """What a directory is known by on its disk, whatever it is called."""
+    status = directory.lstat()
+    return f"{status.st_dev} {status.st_ino}"
 
 
 class Work:
@@ -206,11 +215,11 @@ class Work:
             self._begin()
         return self.folder / stage
 
-    def begin_saving(self) -> None:
-        """Note that what stands at the output from now on is this run's own."""
+    def begin_saving(self, made: Path) -> None:
+        """Note that a finished directory, which is about to become the output, is this run's own."""
         if self.folder is not None and is_main():
             self._begin()
-            self._write(_SAVING, "", lambda path: path.touch())
+            self._write(_SAVING, "", lambda path: path.write_text(_place_of(made), encoding="utf-8"))
 
     def holds(self) -> bool:
         """Whether there is anything to go on from."""

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from ..checkpoint.directory import REPORT_FILE, load_dense, save, write_report
 from ..checkpoint.sentence_transformers import companions, embedding_of
-from ..compression.journal import Work, is_saving, refuse_foreign
+from ..compression.journal import Work, has_written, refuse_foreign
 from ..compression.run import CompressionResult, prepare, run, told
 from ..compression.settings import Settings
 from ..data.read import Data, open_data
@@ -91,7 +91,7 @@ def compress(
 
     def may_replace() -> bool:
         # Killed between the last two things that it does, a run leaves a model that is its own.
-        return force or (resume and folder is not None and is_saving(folder))
+        return force or (resume and target is not None and folder is not None and has_written(folder, target))
 
     sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
     skipped = {name: Skipped() for name in sets} if skip_bad_rows else {}
@@ -129,7 +129,6 @@ def compress(
         if target is not None and beside is not None and is_main():
             if result.met:
                 card = model_card({**report, "model": str(model_dir)}, result.model)
-                kept[-1].begin_saving()
                 name, page = readable(report)
                 save(
                     result.model,
@@ -141,6 +140,7 @@ def compress(
                     force=replaceable,
                     scratch=folder,
                     inputs=inputs,
+                    made=kept[-1].begin_saving,
                 )
             else:
                 _write_beside(target, report)
