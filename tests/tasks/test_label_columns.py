@@ -10,6 +10,7 @@ from wordelim.data.labels import encode_labels
 from wordelim.errors import DataError, RowError, UnsupportedModelError
 from wordelim.tasks import task_for
 from wordelim.verbs.compress import plan
+from wordelim.verbs.inspect import inspect_model
 
 NAMES = ("toxic", "severe_toxic", "obscene")
 MULTI = {"problem_type": "multi_label_classification"}
@@ -61,7 +62,10 @@ def test_label_columns_are_found_only_where_all_are_there():
 @pytest.mark.parametrize(
     ("columns", "label", "message"),
     [
-        (NAMES, "toxic", "'toxic' holds one of the model's 3 labels, as 0 and 1: .*--label toxic,severe_toxic,obscene"),
+        *(
+            (columns, label, f"'{label or 'label'}' holds 0 and 1 alone.* has 3: .*--label toxic,severe_toxic,obscene")
+            for columns, label in ((NAMES, "toxic"), (("is_toxic",), "is_toxic"), (("label",), None))
+        ),
         (NAMES, ["TOXIC"], "no column 'TOXIC' for --label"),
         (NAMES, "toxic,obscene", "None of the label columns toxic, obscene is of the model's label 'severe_toxic'"),
         ("ab", "a,b", "None of the label columns a, b is of the model's label 'toxic'"),
@@ -137,6 +141,7 @@ MAPS = {
     "negative": ({"a": 0, "b": -1}, {0: "a", 1: "b"}, "label2id has the id -1"),
     "twice": ({"a": 0}, {0: "a", 1: "a"}, "gives the outputs 0 and 1 one name, 'a'"),
     "no id": ({"a": 0, "b": "x"}, {0: "a", 1: "b"}, "label2id says 'b' is 'x'"),
+    "no object": (["a", "b"], {0: "a", 1: "b"}, "label2id is .'a', 'b'.: give an object"),
     "no text": ({"a": 0, "b": 1}, {0: "a", 1: "\ud800"}, r"half a character in the name '\\ud800'"),
 }
 
@@ -176,7 +181,7 @@ def test_label_names_that_only_differ_are_all_known(by_name, by_id):
     assert encode_labels(["pos", "neg"], made) == [1, 0]
 
 
-@pytest.mark.parametrize("command", ["compress", "plan", "probe", "check", "bench"])
+@pytest.mark.parametrize("command", ["compress", "plan", "probe", "check", "bench", "inspect"])
 def test_every_command_refuses_names_that_contradict_each_other(command, make_model_dir, make_texts, edit_json):
     directory, data = make_model_dir(labels=2), make_texts(8)
     edit_json(
@@ -188,6 +193,14 @@ def test_every_command_refuses_names_that_contradict_each_other(command, make_mo
         "probe": lambda: wordelim.probe(directory, validation=data),
         "check": lambda: wordelim.check(directory, directory, data=data),
         "bench": lambda: wordelim.bench(directory, data=data),
+        "inspect": lambda: inspect_model(directory),
     }
     with pytest.raises(UnsupportedModelError, match="label2id says 'a' is 1, but its id2label says 0"):
         run[command]()
+
+
+@pytest.mark.parametrize("cells", [[0, 1, 1], ["0", "1", "1"], [False, True, True]])
+def test_of_a_single_label_the_column_says_whether_a_text_has_it(cells, make_tokenizer):
+    task = task_of(("toxic",), tokenizer=make_tokenizer("bert"))
+    data = columns_of(("toxic",), toxic=cells)
+    assert task.encode(data, task.find_columns(data, label="toxic")).dataset["labels"][:] == [[0.0], [1.0], [1.0]]

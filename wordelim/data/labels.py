@@ -7,7 +7,7 @@ column of "1".."5" for a model whose names are "1".."5" can't be half names and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,6 +63,10 @@ def names_of(config: PreTrainedConfig) -> dict[str, int]:
 
 def _label2id(config: PreTrainedConfig) -> dict[str, int]:
     given = getattr(config, "label2id", None) or {}
+    if not isinstance(given, Mapping):
+        raise UnsupportedModelError(
+            f"The model's label2id is {shown(given)}: give an object of names and their ids in config.json."
+        )
     for name, index in given.items():
         if whole(index) is None:
             raise UnsupportedModelError(
@@ -318,6 +322,8 @@ def _vectors(values: Sequence[Any], config: PreTrainedConfig, feature: Any) -> l
     """0/1 vectors of `num_labels` floats from lists of names or ids, or from such vectors."""
     count = outputs_of(config)
     lists = each_row(_labels_in, values)
+    if count == 1 and all(len(items) == 1 and whole(items[0]) in (0, 1) for items in lists):
+        return [[float(whole(items[0]) or 0)] for items in lists]
     if all(len(items) == count and all(_is_bit(item) for item in items) for items in lists):
         require_names(config)
         return [[float(item) for item in items] for items in lists]

@@ -28,7 +28,7 @@ def find_label_columns(data: datasets.Dataset, config: Any, kind: str, names: Ma
 
     Raises:
         DataError: there are several label columns where a text has one label, they don't stand for the labels of the
-            model, or one of them stands alone.
+            model, or a column of 0 and 1 stands alone.
     """
     labels = [str(name) for _, name in sorted((config.id2label or {}).items())]
     several = kind == "multi_label_classification" and len(labels) > 1
@@ -42,11 +42,11 @@ def find_label_columns(data: datasets.Dataset, config: Any, kind: str, names: Ma
                 "name one column with --label."
             )
         return Columns(found.text, found.text_pair, _in_order(found.label, labels), found.choices)
-    alone = several and found.label is not None and found.label.strip().casefold() in _folded(labels)
-    if alone and all(whole(value) in (0, 1) for value in column_values(data, str(found.label))):
+    if several and found.label and all(whole(value) in (0, 1) for value in column_values(data, found.label)):
         raise DataError(
-            f"The column {found.label!r} holds one of the model's {len(labels)} labels, as 0 and 1: name a column for "
-            f"each of them, as in --label {','.join(labels[:3])}{',...' if len(labels) > 3 else ''}."
+            f"The column {found.label!r} holds 0 and 1 alone, which says of one label at most whether a text has it, "
+            f"but the model has {len(labels)}: name a column for each of them, as in --label "
+            f"{','.join(labels[:3])}{',...' if len(labels) > 3 else ''}, or give lists of names or ids."
         )
     return found
 

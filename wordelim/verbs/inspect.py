@@ -9,10 +9,12 @@ from typing import Any
 from ..checkpoint.directory import is_compressed, load, load_dense
 from ..checkpoint.sentence_transformers import companions, embedding_of
 from ..data.encode import usable_positions
+from ..data.labels import require_names
 from ..graph.cost import cost_of
 from ..graph.passes import extraction_nodes
 from ..graph.splice import eliminate_, eliminating_encoder, retention_of
 from ..retention import Retention
+from ..tasks import task_for
 
 __all__ = ["inspect_model"]
 
@@ -33,6 +35,8 @@ def inspect_model(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
     embedding_of(companions(model_dir), type(model).__name__)  # one that isn't served is refused
     if not compressed:
         eliminate_(model, Retention.keep_all(getattr(model.config, "num_hidden_layers", 1)))
+    if task_for(type(model).__name__, model.config, None).names:
+        require_names(model.config)
     encoder = eliminating_encoder(model)
     cost = cost_of(model)
     retention = retention_of(model)
