@@ -69,6 +69,7 @@ EMBEDDERS = {
     "dot": ((), {}, {"similarity_fn_name": "dot"}),
     "euclidean": ((dense_layer(),), {"pooling_mode": "cls"}, {"similarity_fn_name": "euclidean"}),
     "manhattan": ((), {}, {"similarity_fn_name": "manhattan"}),
+    "cut": ((dense_layer(),), {}, {"truncate_dim": 2}),
     "short": ((), {}, {"max_seq_length": 6}),
     "long": ((), {}, {"max_seq_length": 64}),
     "lower case": ((), {}, {"do_lower_case": True}),

@@ -120,6 +120,29 @@ def test_weights_under_the_names_of_a_wrapper_are_named_as_such(own, prefix):
         load_dense(own)
 
 
+def test_weights_from_inside_a_module_of_the_users_are_named_as_such(own):
+    weights = load_file(own / "model.safetensors")
+    named = {f"model.{name}": weight for name, weight in weights.items()}
+    save_file(named, own / "model.safetensors", {"format": "pt"})
+        {f"model.{name}": weight for name, weight in weights.items()}, own / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(CheckpointError, match=r"names begin with model\.\): save the model alone"):
+        load_dense(own)
+
+
+@pytest.mark.parametrize("how", ["beside", "in place"])
+def test_weights_of_an_adapter_among_a_models_are_named_as_such(own, how):
+    weights = load_file(own / "model.safetensors")
+    name = "bert.encoder.layer.0.attention.self.query"
+    if how == "in place":
+        weights[f"{name}.base_layer.weight"] = weights.pop(f"{name}.weight")
+    else:
+        weights[f"{name}.lora_A.default.weight"] = torch.ones(2, 32)
+    save_file(weights, own / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"hold those of an adapter \(such as .*merge_and_unload"):
+        load_dense(own)
+
+
 def test_shards_are_held_to_the_same(dense, make_tokenizer, tmp_path):
     directory = tmp_path / "shards"
     load_dense(dense).save_pretrained(directory, max_shard_size="20KB")
@@ -161,6 +184,9 @@ def test_an_adapter_is_named_whether_or_not_peft_is_here(own, left, load):
     (own / "adapter_config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"holds an adapter .*merge_and_unload"):
         load(own)
+    (own / "adapter_config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors\): merge it"):
+        load(own)
 
 
 @pytest.mark.parametrize("load", [load_dense, wordelim.load, is_compressed])
@@ -169,6 +195,12 @@ def test_a_model_in_a_folder_is_named_with_the_folder(dense, tmp_path, load):
     shutil.copytree(dense, directory / "0_Transformer")
     with pytest.raises(CheckpointError, match=r"in a folder \(0_Transformer\): give .*old/0_Transformer\.$"):
         load(directory)
+    for number in (90, 200):
+        shutil.copytree(dense, directory / f"checkpoint-{number}")
+    with pytest.raises(CheckpointError, match=r"give .*old/checkpoint-200\.$"):
+        load(directory)
+    for number in (90, 200):
+        shutil.rmtree(directory / f"checkpoint-{number}")
     (directory / "modules.json").write_text("[]")
     with pytest.raises(CheckpointError, match="write the directory anew with SentenceTransformer"):
         load(directory)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from ..errors import CheckpointError, UnsupportedModelError
 from ..system.printable import short
 
-__all__ = ["layer_of"]
+__all__ = ["first_of", "layer_of"]
 
 _NAMED = "sentence_embedding"
 _ACTIVATION = re.compile(r"torch\.nn\.(?:modules\.(?:activation|linear)\.)?(\w+)")
@@ -53,6 +53,20 @@ class _Normalize(nn.Module):
         return functional.normalize(vectors, dim=-1)
 
 
+class _First(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return vectors[..., : self.size]
+
+
+def first_of(size: Any, name: str) -> nn.Module:
+    """What cuts vectors [sequences, size] to their first numbers; CheckpointError where a file asks for no number."""
+    return _First(_size(name, {"truncate_dim": size}, "truncate_dim"))
+
+
 def layer_of(kind: str, path: str, config: Mapping[str, Any], files: Mapping[str, bytes]) -> nn.Module | None:
     """A module as it works in inference, from vectors [sequences, size] to the same of another size; None if it's idle.
 
@@ -76,9 +90,9 @@ def layer_of(kind: str, path: str, config: Mapping[str, Any], files: Mapping[str
     if kind == "Normalize":
         return _Normalize()
     if kind == "LayerNorm":
-        return _filled(_LayerNorm(_size(path, config, "dimension")), path, files)
+        return _filled(_LayerNorm(_size(f"{path}/config.json", config, "dimension")), path, files)
     if kind == "Dense":
-        wide, out = (_size(path, config, name) for name in ("in_features", "out_features"))
+        wide, out = (_size(f"{path}/config.json", config, name) for name in ("in_features", "out_features"))
         dense = _Dense(
             wide,
             out,
@@ -96,9 +110,7 @@ def layer_of(kind: str, path: str, config: Mapping[str, Any], files: Mapping[str
 def _size(path: str, config: Mapping[str, Any], name: str) -> int:
     value = config.get(name)
     if not (isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 1 << 20):
-        raise CheckpointError(
-            f"{path}/config.json sets {name} to {short(value)}: give the size that it was saved with."
-        )
+        raise CheckpointError(f"{path} sets {name} to {short(value)}: give the size that it was saved with.")
     return value
 
 

@@ -17,15 +17,8 @@ from transformers.utils.hub import cached_file
 from ..errors import CheckpointError, RetentionError, UnsupportedModelError
 from ..system.inputs import UnreadableError, read_json
 from ..system.printable import first_line, short
-from .vetting import (
-    field_at_fault,
-    refuse_adapter,
-    refuse_config,
-    refuse_irregular,
-    refuse_other_layout,
-    refuse_shapes,
-    shapes_in,
-)
+from .layout import refuse_adapter, refuse_irregular, refuse_other_layout
+from .vetting import field_at_fault, refuse_config, refuse_shapes, shapes_in
 
 __all__ = ["existing", "hub_config", "load_config", "load_model", "load_tokenizer", "read_config"]
 

@@ -15,12 +15,17 @@ from ..errors import CheckpointError, UnsupportedModelError
 from ..system.inputs import UnreadableError, irregular, parse_json
 from ..system.printable import short
 from ..tasks.embedding import SIMILARITIES, Embedding, Pooling
-from .embedding_layers import layer_of
+from .embedding_layers import first_of, layer_of
 
 __all__ = ["companions", "embedding_of"]
 
 _MODULES, _SETTINGS = "modules.json", "config_sentence_transformers.json"
 _PATTERNS = (_MODULES, _SETTINGS, "sentence_*_config.json", "[0-9]*_*/*.json", "[0-9]*_*/*.safetensors")
+# Where it is said how texts are read: the first that is there and says something.
+_READINGS = tuple(
+    f"sentence_{family}_config.json"
+    for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
 # Modes of pooling by their older names.
 _FLAGS: Mapping[str, str] = {
     "pooling_mode_cls_token": "cls",
@@ -157,6 +162,9 @@ def embedding_of(files: Mapping[str, bytes], name: str, pooling: Pooling | None 
             f"{_SETTINGS} sets similarity_fn_name to {short(similarity)}, which isn't served: use one of "
             f"{', '.join(SIMILARITIES)}."
         )
+    size = settings.get("truncate_dim")
+    if size is not None:
+        layers, whole = (*layers, first_of(size, _SETTINGS)), [*whole, str(size).encode()]
     digest = hashlib.sha256(b"".join(whole)).hexdigest() if layers else ""
     return Embedding(stated, layers, similarity, prompt, digest=digest, **reading)
 
@@ -173,7 +181,7 @@ def _kind(module: Mapping[str, Any]) -> str:
 
 def _reading(files: Mapping[str, bytes], *, embeds: bool) -> dict[str, Any]:
     """How texts are read: ``lower_case`` and ``max_length``."""
-    name = next((name for name in sorted(files) if "/" not in name and name.endswith("_config.json")), "")
+    name = next((name for name in _READINGS if _json(files, name, dict)), "")
     config = _json(files, name, dict)
     for key, plain in _PLAIN.items():
         if config.get(key) not in plain:

@@ -16,19 +16,10 @@ from transformers.activations import ACT2FN
 
 from ..errors import CheckpointError, UnsupportedModelError
 from ..retention import QUANT_METHOD
-from ..system.inputs import UnreadableError, irregular, read_json
+from ..system.inputs import UnreadableError, read_json
 from ..system.printable import short
 
-__all__ = [
-    "Shapes",
-    "field_at_fault",
-    "refuse_adapter",
-    "refuse_config",
-    "refuse_irregular",
-    "refuse_other_layout",
-    "refuse_shapes",
-    "shapes_in",
-]
+__all__ = ["Shapes", "field_at_fault", "refuse_config", "refuse_shapes", "shapes_in"]
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 """Of weights, by their names."""
@@ -128,7 +119,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_dtype(value: Any) -> bool:
-    found = getattr(torch, value.removeprefix("torch."), None) if isinstance(value, str) else None
+    found = getattr(torch, value, None) if isinstance(value, str) else None
     return isinstance(found, torch.dtype) and found.is_floating_point
 
 
@@ -163,63 +154,6 @@ def shapes_in(directory: Path) -> Shapes | None:
     return shapes
 
 
-def refuse_other_layout(directory: Path) -> None:
-    """Refuse a directory that holds something else than one model in files that may be read.
-
-    Raises:
-        CheckpointError: a file is no regular one, the directory holds an adapter, or its model is in a folder of it.
-    """
-    refuse_irregular(directory)
-    refuse_adapter(directory / "adapter_config.json", str(directory))
-    if (directory / "config.json").is_file():
-        return
-    below = [path.parent.name for path in sorted(directory.glob("*/config.json")) if _has_model(path.parent)]
-    if not below:
-        raise CheckpointError(f"{directory} has no config.json: it isn't a model directory.")
-    anew = ""
-    if (directory / "modules.json").is_file():
-        anew = (
-            ", or, so that the other modules of sentence-transformers aren't lost, write the directory anew with "
-            "SentenceTransformer(...).save_pretrained"
-        )
-    raise CheckpointError(
-        f"{directory} has its model in a folder ({', '.join(below)}): give {directory / below[0]}{anew}."
-    )
-
-
-def refuse_irregular(directory: Path) -> None:
-    """Refuse a directory with a FIFO or a device in it, which may be read for ever: CheckpointError."""
-    for path in sorted(directory.iterdir()):
-        if path.exists() and not path.is_dir() and irregular(path):
-            raise CheckpointError(f"{path} {irregular(path)}: copy the directory again.")
-
-
-def _has_model(directory: Path) -> bool:
-    names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-    return any((directory / name).exists() for name in names)
-
-
-def refuse_adapter(path: Path, source: str) -> None:
-    """Refuse a model that comes with an adapter, whether or not peft is there to apply it.
-
-    Raises:
-        CheckpointError: the file adapter_config.json exists.
-    """
-    if not path.exists():
-        return
-    try:
-        adapter = read_json(path)
-    except UnreadableError:
-        adapter = {}
-    adapter = adapter if isinstance(adapter, dict) else {}
-    base = adapter.get("base_model_name_or_path")
-    of = f" of {short(base)}" if isinstance(base, str) else ""
-    raise CheckpointError(
-        f"{source} holds an adapter ({short(adapter.get('peft_type', 'unknown'))}, adapter_config.json){of}: merge it "
-        "into the model with peft's merge_and_unload(), and save that with save_pretrained in a directory of its own."
-    )
-
-
 def refuse_shapes(model_class: type[PreTrainedModel], config: Mapping[str, Any], shapes: Shapes, source: str) -> None:
     """Refuse weights of other shapes, or under other names, than a config makes them; what can't be built passes.
 
@@ -232,10 +166,23 @@ def refuse_shapes(model_class: type[PreTrainedModel], config: Mapping[str, Any],
                 f"The weights in {source} were saved from {what} (their names begin with {prefix}): save "
                 f"{repair} with save_pretrained."
             )
+    of_adapter = next((name for name in shapes if ".lora_" in name or ".base_layer." in name), None)
+    if of_adapter is not None:
+        raise CheckpointError(
+            f"The weights in {source} hold those of an adapter (such as {of_adapter}): merge it into the model with "
+            "peft's merge_and_unload(), and save that with save_pretrained."
+        )
     model = _empty(model_class, config)
     if model is None:  # whoever asks has an error that says more
         return
     built, made = model.config, {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    prefix = next(iter(shapes), "").partition(".")[0] + "."
+    inside = {name.removeprefix(prefix) for name in shapes}
+    if all(name.startswith(prefix) for name in shapes) and not made.keys() & shapes.keys() and made.keys() & inside:
+        raise CheckpointError(
+            f"The weights in {source} were saved from inside another module (their names begin with {prefix}): save "
+            "the model alone, with its own save_pretrained."
+        )
     layers = getattr(built, "num_hidden_layers", None)
     for name, deep in _depths(made).items():
         held_layers = _depths(shapes).get(name, deep)

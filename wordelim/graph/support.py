@@ -79,7 +79,8 @@ def require_supported(model: PreTrainedModel) -> None:
         raise UnsupportedModelError(f"{name} is quantized already: compress the model first and quantize the result.")
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         raise UnsupportedModelError(
-            f"{name} has gradient checkpointing on: call model.gradient_checkpointing_disable() first."
+            f"{name} has gradient checkpointing on: call model.gradient_checkpointing_disable() first, "
+            "or set gradient_checkpointing to false in its config.json."
         )
 
 
