@@ -72,7 +72,7 @@ _PANELS = {
 for _panel, _modules in _PANELS.items():
     for _module in _modules:
         _name = _module.__name__.rpartition(".")[2]
-        app.command(_name, rich_help_panel=_panel)(guarded(_module.command))
+        app.command(_name, rich_help_panel=_panel)(guarded(_module.command, together=_module is compress))
 
 
 def _version(asked: bool) -> None:

@@ -7,6 +7,7 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
@@ -15,7 +16,7 @@ from rich.text import Text
 from wordelim.errors import NotMetError, WordelimError
 from wordelim.report.console import PlainConsole
 from wordelim.system.printable import json_text, one_line
-from wordelim.system.processes import is_main
+from wordelim.system.processes import as_one, is_main
 
 from .shared import Config, Debug, Delimiter, Encoding, Json, LabelColumn, SkipBadRows, with_shared_options
 
@@ -54,18 +55,25 @@ errors = _Sentences(stderr=True, soft_wrap=True)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def guarded(command: Command) -> Command:
-    """Turn an error into one sentence on stderr and an exit code, and give a command the options that all have."""
+def guarded(command: Command, *, together: bool = False) -> Command:
+    """Turn an error into one sentence on stderr and an exit code, and give a command the options that all have.
+
+    Args:
+        together: whether the processes of a launcher run it together, of which the first speaks for all.
+    """
     own = inspect.signature(command).parameters
 
     @functools.wraps(command)
     def run(*, quiet: bool, verbose: bool, debug: bool, **options: Any) -> Any:
         given = {**options, "quiet": quiet, "verbose": verbose, "debug": debug}
-        errors.quiet = quiet or not _speaks()
+        errors.quiet = quiet or (together and not _speaks())
         if not (verbose or debug):
             _silence()
+        alone = ExitStack()
         try:
             is_main()  # refuses what is left of a launcher in the environment and can't be, whatever the command
+            if not together:
+                alone.enter_context(as_one(always=True))
             return command(**{name: value for name, value in given.items() if name in own})
         except KeyboardInterrupt as error:
             insist(f"Interrupted: {str(error) or 'nothing was written'}.")
@@ -81,6 +89,7 @@ def guarded(command: Command) -> Command:
                 raise
             _fail(_unexpected(error), FAILED)
         finally:
+            alone.close()
             errors.quiet = False
 
     # In a terminal a paragraph is as wide as the terminal is.

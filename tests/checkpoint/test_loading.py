@@ -124,8 +124,6 @@ def test_weights_from_inside_a_module_of_the_users_are_named_as_such(own):
     weights = load_file(own / "model.safetensors")
     named = {f"model.{name}": weight for name, weight in weights.items()}
     save_file(named, own / "model.safetensors", {"format": "pt"})
-        {f"model.{name}": weight for name, weight in weights.items()}, own / "model.safetensors", {"format": "pt"}
-    )
     with pytest.raises(CheckpointError, match=r"names begin with model\.\): save the model alone"):
         load_dense(own)
 

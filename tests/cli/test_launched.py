@@ -14,7 +14,8 @@ COMMANDS = {
     "push": ("dense", "me/dense"),
     "demo": ("-o", "out"),
 }
-NO_LAUNCH = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
+NO_LAUNCH = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+OTHERS = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29511"}
 
 
 @pytest.fixture
@@ -36,10 +37,11 @@ LEFT = {"RANK": "3", "LOCAL_RANK": "3"}
     [
         *((command, LEFT) for command in ("compress", "probe", "check", "bench", "inspect")),
         ("compress", {"RANK": "1", "WORLD_SIZE": "1"}),
+        *((command, OTHERS) for command in ("probe", "check", "bench", "inspect")),
     ],
 )
-def test_a_rank_without_others_is_no_launch(wordelim, here, launched, command, left):
-    """A single process does the same as ever, writes and prints."""
+def test_what_no_others_are_needed_for_is_done_as_ever(wordelim, here, launched, command, left):
+    """A rank without others is no launch; and but for compress, each process does all by itself, writes and prints."""
     launched(**left)
     done = wordelim(command, *COMMANDS[command])
     assert done.exit_code == 0, done.stderr
@@ -55,9 +57,10 @@ WRONG = {
     "none at all": ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0'"),
     "fraction": ({"LOCAL_RANK": "1.5"}, "LOCAL_RANK is '1.5'"),
     "negative": ({"RANK": "-2", "WORLD_SIZE": "2"}, "RANK is '-2'"),
-    "too high": ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}, "RANK is 2, but WORLD_SIZE is 2"),
+    "too high": ({**OTHERS, "RANK": "2"}, "RANK is 2, but WORLD_SIZE is 2"),
     "size alone": ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but RANK isn't set"),
     "nowhere to meet": ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE is 2, but MASTER_ADDR isn't set"),
+    "no door": ({**OTHERS, "MASTER_PORT": ""}, "WORLD_SIZE is 2, but MASTER_PORT isn't set"),
 }
 
 

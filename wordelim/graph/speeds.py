@@ -33,6 +33,8 @@ def set_speed_(model: Model, speed: float) -> Model:
         UnsupportedModelError: the model isn't compressed.
     """
     known = speeds_of(model)
+    if isinstance(speed, bool) or not isinstance(speed, (int, float)):
+        raise RetentionError(f"Speed {short(speed)} is no number: give one such as 2.")
     if float(speed) not in known:
         offered = ", ".join(f"{name:g}" for name in known)
         raise RetentionError(

@@ -249,7 +249,7 @@ def _stranger(folder: Path, *, own: bool = False, free: bool = False) -> str | N
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False):
             known = free or _fits(entry.name, _FOLDERS)
-            inner = _stranger(Path(entry.path), free=free or entry.name in _FREE) if known else ""
+            inner = _stranger(Path(entry.path), own=own, free=free or entry.name in _FREE) if known else ""
             if inner is not None:
                 return f"{entry.name}/{inner}"
         else:

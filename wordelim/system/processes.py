@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ _LAUNCHED = (
     *("PMI_SIZE", "PMI_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
     *("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_LOCAL_RANK"),
 )
+
+# Seconds of waiting for other processes after which that is said.
+_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ def _launch() -> _Launch:
     if size == 1:
         return _Launch()
     repair = "start with torchrun or accelerate launch, or unset WORLD_SIZE"
-    for name in ("RANK", "MASTER_ADDR"):
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         if not os.environ.get(name):
             raise WordelimError(f"WORLD_SIZE is {size}, but {name} isn't set: {repair}.")
     if rank >= size:
@@ -76,9 +81,14 @@ def local_rank() -> int:
 
 
 @contextmanager
-def as_one() -> Iterator[None]:
-    """Hide what is left of a launcher from libraries while this process is the only one, lest they wait for others."""
-    left = {name: os.environ[name] for name in _LAUNCHED if name in os.environ} if processes() == 1 else {}
+def as_one(*, always: bool = False) -> Iterator[None]:
+    """Hide what is left of a launcher from libraries, lest they wait for others.
+
+    Args:
+        always: also where there are others, for what each process does by itself.
+    """
+    hide = always or processes() == 1
+    left = {name: os.environ[name] for name in _LAUNCHED if name in os.environ} if hide else {}
     for name in left:
         del os.environ[name]
     try:
@@ -88,11 +98,20 @@ def as_one() -> Iterator[None]:
 
 
 def join(*, cpu: bool) -> None:
-    """Meet the other processes, if there are any."""
-    if processes() > 1:
-        from accelerate import PartialState
+    """Meet the other processes, if there are any; after a while of waiting that is logged."""
+    if processes() == 1:
+        return
+    from accelerate import PartialState
 
+    launch, place = _launch(), f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    who = f"Process {launch.rank} of {launch.size} waits for the others at {place}"
+    said = threading.Timer(_PATIENCE, lambda: logging.getLogger(__name__).warning("%s; else unset WORLD_SIZE.", who))
+    said.daemon = True
+    said.start()
+    try:
         PartialState(cpu=cpu)
+    finally:
+        said.cancel()
 
 
 def wait() -> None:

@@ -67,15 +67,18 @@ class Baseline:
                 f"The baseline report {self.path} is of a model that answered with NaN or infinity: give the report of "
                 "one that passed."
             )
-        try:
-            stored = np.asarray(self.report["answers"]["compressed"], dtype=like.dtype)
-        except (OverflowError, TypeError, ValueError):
-            stored = np.empty(0)
         whole = np.issubdtype(like.dtype, np.integer)  # logits, where the metric takes those
+        try:
+            given = np.asarray(self.report["answers"]["compressed"])
+            stored = given.astype(like.dtype)
+            rounded = whole and not np.issubdtype(given.dtype, np.integer)
+        except (OverflowError, TypeError, ValueError):
+            stored, rounded = np.empty(0), False
         classes = whole and task.kind == "single_label_classification" and bool(task.names)
         numbers = np.issubdtype(like.dtype, np.number)
         if (
             stored.shape != like.shape
+            or rounded
             or (not np.isfinite(stored).all() if numbers else any(not isinstance(said, str) for said in stored))
             or (classes and not np.isin(stored, np.arange(len(task.names))).all())
         ):
