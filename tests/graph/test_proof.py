@@ -145,6 +145,31 @@ def test_a_class_of_somebodys_own_is_served_where_it_reads_what_its_name_says(ma
         model(**batch)
 
 
+class Marked(Own):
+    """Heads that look at the tokens themselves, or at segments."""
+
+    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None):
+        states = self.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)[0]
+        looks = {
+            "separators": (input_ids == 3).float(),
+            "second segment": (token_type_ids == 1).float(),
+            "a later place": (torch.arange(input_ids.shape[1]) == min(10, input_ids.shape[1] - 1)).float()[None],
+        }[self.read]
+        return SequenceClassifierOutput(logits=self.classifier((states * looks[..., None]).sum(1)))
+
+
+class MarkedForSequenceClassification(Marked):
+    pass
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("read", ["separators", "second segment", "a later place"])
+def test_so_is_one_that_looks_for_tokens_or_segments(make_own, read, dtype):
+    model = make_own(MarkedForSequenceClassification, read).to(dtype)
+    with pytest.raises(UnsupportedModelError, match="reads more than the first token"):
+        wordelim.eliminate_(model, SOME)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("of", "read"), REFUSED)
 def test_a_class_of_somebodys_own_that_reads_more_is_refused_and_left_as_it_was(make_own, of, read, dtype):
@@ -237,9 +262,7 @@ class OtherArgumentsForSequenceClassification(OtherArguments):
 
 
 def test_what_cant_be_proven_is_refused_with_the_reason(make_own):
-    with pytest.raises(
-        UnsupportedModelError, match=r"doesn't run when given input_ids and attention_mask alone .*feat"
-    ):
+    with pytest.raises(UnsupportedModelError, match=r"doesn't run when given input_ids and attention_mask .*feat"):
         wordelim.eliminate_(make_own(OtherArgumentsForSequenceClassification), SOME)
     silent = make_own(OwnForSequenceClassification, mean_of_all)
     nn.init.zeros_(silent.classifier.weight)

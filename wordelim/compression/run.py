@@ -18,6 +18,7 @@ from ..data.split import fingerprint
 from ..data.usable import Skipped
 from ..errors import DataError, UnsupportedModelError, WordelimError
 from ..evaluation.examples import check_tokenizer, check_vocabulary, encode_usable
+from ..evaluation.proven import require_proven
 from ..graph.cost import Cost, cost_of
 from ..graph.protect import bare_rules, protect_rules
 from ..graph.splice import eliminate_, restore_, retention_of
@@ -238,6 +239,7 @@ def prepare(
         except DataError as error:
             raise DataError(f"In the {name} data: {error}") from error
     assert columns is not None
+    require_proven(model, task, encoded["validation"].dataset)
     fixed = None if settings.keep is None else template
     return Ready(task, columns, usable, encoded, task.metric(settings.metric), cost, template, fixed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +17,7 @@ from ..elimination.rows import refuse_tracing
 from ..errors import UnsupportedModelError
 from ..retention import QUANT_METHOD, Retention
 from .encoder import EliminatingEncoder, _refuse_extras, rebuild
-from .proof import Proof
+from .proof import Proof, is_known
 from .support import reads_of, require_supported
 from .trace import ATTENTION
 
@@ -82,6 +83,10 @@ def splice_(model: Model, retention: Retention, *, prove: bool) -> Model:
     retention = replace(
         retention, restore=("mean" if retention.restore == "mean" else True) if reads == "all" else False
     )
+    if prove and model.dtype in (torch.float16, torch.bfloat16) and not is_known(model, encoder):
+        # Rounded so far, the answers of what is somebody's own prove little.
+        splice_(copy.deepcopy(model).float(), retention, prove=True)
+        prove = False
     proof = Proof(model, encoder, reads) if prove else None
     config = model.config
     before = config._attn_implementation

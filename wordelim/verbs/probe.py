@@ -24,6 +24,7 @@ from ..data.usable import Skipped
 from ..errors import WordelimError
 from ..evaluation.examples import check_tokenizer, check_vocabulary, encode_usable
 from ..evaluation.inference import logits_of
+from ..evaluation.proven import require_proven
 from ..evaluation.statistics import paired_bootstrap
 from ..evaluation.timing import Batch, Forward, forward_of, interleave, workload
 from ..graph.cost import cost_of
@@ -189,6 +190,7 @@ def probe_model(
         task, validation, found, max_length=chosen.max_length, part="test", skipped=skipped
     )
     check_vocabulary(encoded.dataset, model)
+    require_proven(model, task, encoded.dataset)
     metric = task.metric(chosen.metric)
     model.float().eval()
     fast = eliminate_(copy.deepcopy(model), template_for(model, task))
