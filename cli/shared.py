@@ -43,11 +43,13 @@ def _read_config(context: typer.Context, value: Path | None) -> Path | None:
         parameter_name = known.get(name.replace("-", "_"))
         if parameter_name is None:
             raise typer.BadParameter(f"{value} sets {name!r}, which is no option of this command.")
-        flag = next(bool(getattr(p, "is_flag", False)) for p in context.command.params if p.name == parameter_name)
-        if isinstance(setting, bool) and not flag:
+        parameter = next(p for p in context.command.params if p.name == parameter_name)
+        if isinstance(setting, bool) and not getattr(parameter, "is_flag", False):
             raise typer.BadParameter(f"{value} sets {name!r} to {str(setting).lower()}, but it takes a value.")
-        # A list is one value to an option, as in --keep 0.9,0.5
-        defaults[parameter_name] = ",".join(map(str, setting)) if isinstance(setting, list) else setting
+        if getattr(parameter, "multiple", False):
+            defaults[parameter_name] = setting if isinstance(setting, list) else [setting]
+        else:  # a list is one value, as in --keep 0.9,0.5
+            defaults[parameter_name] = ",".join(map(str, setting)) if isinstance(setting, list) else setting
     context.default_map = {**(context.default_map or {}), **defaults}
     return value
 

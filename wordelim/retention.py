@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from reprlib import repr as short
 from typing import Any, Literal
 
-from ._version import NAME
 from .errors import RetentionError
 
 __all__ = ["QUANT_METHOD", "VERSION", "Retention"]
 
-QUANT_METHOD = NAME
+QUANT_METHOD = "wordelim"
 """``quant_method`` of a compressed model's config, which holds its retention."""
 VERSION = 1
 _RULE = re.compile(r"first(:0*[1-9]\d*)?|(separators|query):\d+|tokens:\d+(-\d+)*(,\d+(-\d+)*)*", re.ASCII)

@@ -127,7 +127,7 @@ DAMAGES = {
     "too few layers": (retention(keep=[0.5, 0.1]), RetentionError, "keep has 2 values, but the model has 3 layers"),
     "counts that grow": (retention(keep=[0.1, 0.5, 0.6]), RetentionError, r"keep\[1\] = 0.5 is more than"),
     "no number": (retention(keep=[0.5, "x", 0]), RetentionError, r"keep\[1\] = 'x'"),
-    "no weights": (no_weights, CheckpointError, "can't be loaded"),
+    "no weights": (no_weights, CheckpointError, "has no weights"),
     "truncated": (truncated, CheckpointError, "weights in .* are damaged"),
     "empty weights": (write("model.safetensors", b""), CheckpointError, "weights in .* are damaged"),
     "pickle only": (pickle_only, CheckpointError, "as pickle only"),

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import time
 from contextlib import nullcontext, suppress
 from importlib import import_module
 
@@ -76,11 +75,9 @@ def test_a_field_that_no_model_can_have_is_named_with_its_value(own, field):
     before = (own / "config.json").read_text()
     for value in WRONG[field]:
         config_of(own, **{field: value})
-        started = time.perf_counter()
         with pytest.raises(WordelimError) as caught:
             load_dense(own)
         message = str(caught.value)
-        assert time.perf_counter() - started < 5, value
         assert field in message or (field, "quantized" in message) == ("quantization_config", True), (value, message)
         assert "\n" not in message
         assert len(message) < 400 + 2 * len(str(own)), message

@@ -245,13 +245,38 @@ def test_a_list_is_read_as_it_was_printed(items):
 @pytest.mark.parametrize(
     "text",
     [
-        *("[ good ] film", "[1] is cited", "[", "[]]", "['a' 'b', 'c']", "['a''b']", "[0 1 ... 8 9]", "[1, 2", "{'a'}"),
+        *("[ good ] film", "[1] is cited", "[", "[]]", "[0 1 ... 8 9]", "[1, 2", "{'a'}", "[ good , film ]", "[good]"),
         *("[__import__('os')]", "array(", "array([1]", "[" * 100_000, "[" * 17 + "]" * 17, "[" + "9" * 5000 + "]"),
+        *("(good) film", "( it is )", "(good)"),
     ],
 )
 def test_a_text_is_no_list(text):
     assert items_of(text) is None
     assert words_of(text) == text.split()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "['a' 'b', 'c']",
+            "['a''b']",
+            "['good', x]",
+            "[good, film]",
+            "['good' ... 'film']",
+            "('a', 'b'",
+            "['a'; 'b']",
+        ),
+        *("['good', None]", "['good', nan]", "['good', [1]]", "['good', 1.5]", "('good', True)"),
+    ],
+)
+def test_what_is_written_as_a_list_of_something_else_has_no_words(text):
+    assert words_of(text) is None
+
+
+def test_words_may_be_numbers_and_stand_in_any_brackets():
+    for text in ("['good', 3]", "('good', 3)", "['good', 3,]", "['good' 3]"):
+        assert words_of(text) == ["good", "3"]
 
 
 def test_json_has_bounds():

@@ -97,8 +97,9 @@ def test_several_labels():
         [[0, 2], [], [1]],
         [[1, 0, 1], [0, 0, 0], [0, 1, 0]],
         [[True, False, True], [False] * 3, [False, True, False]],
-        ['["joy", "fear"]', "", "anger"],
+        ['["joy", "fear"]', "[]", "anger"],
         ["[1, 0, 1]", "[0, 0, 0]", "[0, 1, 0]"],
+        [["1", "0", "1"], ["0", "0", "0"], '["0", "1", "0"]'],
         expected,
     ]
     for values in forms:
@@ -107,5 +108,6 @@ def test_several_labels():
     assert encode_labels([[0, 2], [], [1]], model, feature=feature) == expected
     with pytest.raises(DataError, match="Row 2 has the label 'hope'"):
         encode_labels([["joy", "fear"], ["hope"]], model)
-    with pytest.raises(DataError, match="Row 2 has no label"):
-        encode_labels([["joy", "fear"], None], model)
+    for nothing in (None, "", " "):
+        with pytest.raises(DataError, match="Row 2 has no label"):
+            encode_labels([["joy", "fear"], nothing], model)

@@ -379,7 +379,7 @@ def test_what_is_protected_is_kept_and_counted(make_model_dir, make_tokenizer, t
     assert found.report["validation"]["flops_ratio"] < 0.95 * plain.report["validation"]["flops_ratio"]
     model = wordelim.load(tmp_path / "2")
     alive = []
-    wordelim.graph.model.eliminating_encoder(model).extract_1.register_forward_hook(
+    wordelim.graph.splice.eliminating_encoder(model).extract_1.register_forward_hook(
         lambda module, args, out: alive.append(sum(run.examples * run.alive for run in out.tokens.runs))
     )
     counts = []

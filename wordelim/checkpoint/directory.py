@@ -20,7 +20,8 @@ from ..retention import QUANT_METHOD
 from ..system.files import parents, unwritable, write_whole
 from ..system.outputs import Inputs, refuse_existing
 from ..system.printable import json_text
-from .loading import existing, hub_config, load_model, read_config
+from .layout import refuse_without_weights
+from .loading import existing, hub_config, is_there, load_model, read_config
 
 __all__ = ["REPORT_FILE", "is_compressed", "load", "load_dense", "save", "staged", "write_files", "write_report"]
 
@@ -33,6 +34,7 @@ def load(
     """Load a compressed model, as ``from_pretrained`` of its own class does, and refuse anything else.
 
     Args:
+        directory: where it is, or its hub name.
         speed: one of those that the model was compressed for; None for the one that its config names.
 
     Raises:
@@ -40,14 +42,13 @@ def load(
         RetentionError: its retention is damaged, or doesn't fit the model's layers, or it has no such speed.
         UnsupportedModelError: its model isn't supported.
     """
-    directory = existing(directory)
-    config = read_config(directory)
+    source, config = _read(directory)
     if not _names_wordelim(config):
         raise CheckpointError(
             f"{directory} holds no compressed model (its config.json has no quantization_config of wordelim): "
             "load it with from_pretrained, or compress it first."
         )
-    model = load_model(str(directory), config, dtype)
+    model = load_model(source, config, dtype)
     return model if speed is None else set_speed_(model, speed)
 
 
@@ -58,21 +59,34 @@ def load_dense(name: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto
         CheckpointError: the directory is missing or damaged, or its model is compressed already.
         UnsupportedModelError: the model names no class of transformers.
     """
-    if Path(name).exists() or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1:
-        directory = existing(name)
-        config: Mapping[str, Any] = read_config(directory)
-        source = str(directory)
-    else:
-        source = str(name)
-        config = hub_config(source)
+    source, config = _read(name)
     if _names_wordelim(config):
         raise CheckpointError(f"{name} is compressed already: give the dense model that it was made from.")
     return load_model(source, config, dtype)
 
 
-def is_compressed(directory: str | os.PathLike[str]) -> bool:
-    """Whether a directory's config.json says that its model is compressed; CheckpointError when it has none."""
-    return _names_wordelim(read_config(existing(directory)))
+def is_compressed(name: str | os.PathLike[str]) -> bool:
+    """Whether the config.json of a directory or hub name says that its model is compressed.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    return _names_wordelim(hub_config(str(name)) if _is_on_hub(name) else read_config(existing(name)))
+
+
+def _read(name: str | os.PathLike[str]) -> tuple[str, Mapping[str, Any]]:
+    """What transformers is to load a model from, and its config; CheckpointError where that can't be."""
+    if _is_on_hub(name):
+        return str(name), hub_config(str(name))
+    directory = existing(name)
+    config = read_config(directory)
+    refuse_without_weights(directory)
+    return str(directory), config
+
+
+def _is_on_hub(name: str | os.PathLike[str]) -> bool:
+    text = str(name)
+    return not (text.startswith((".", "/", "~")) or text.count("/") > 1 or is_there(Path(name)))
 
 
 def _names_wordelim(config: Mapping[str, Any]) -> bool:

@@ -71,3 +71,18 @@ def refuse_adapter(path: Path, source: str) -> None:
         f"{source} holds an adapter ({short(adapter.get('peft_type', 'unknown'))}, {path.name}){of}: merge it "
         "into the model with peft's merge_and_unload(), and save that with save_pretrained in a directory of its own."
     )
+
+
+def refuse_without_weights(directory: Path) -> None:
+    """Refuse a directory without weights in safetensors: CheckpointError says what it holds instead."""
+    names = {path.name for path in directory.iterdir()}
+    if any(name.endswith(".safetensors") for name in names):
+        return
+    if any(name.endswith((".onnx", "_model.xml")) for name in names):
+        raise CheckpointError(f"{directory} holds an exported program and no weights: give the model that it is of.")
+    if any(name.endswith(".bin") for name in names):
+        raise CheckpointError(
+            f"{directory} has its weights as pickle only, which can run code when read: load it in transformers once "
+            "and save_pretrained it as safetensors."
+        )
+    raise CheckpointError(f"{directory} has no weights (model.safetensors): give the directory that holds them.")

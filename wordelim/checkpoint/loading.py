@@ -31,11 +31,19 @@ _EXPECTED = re.compile(r"expected (?P<type>.+?), got ", re.DOTALL)
 def existing(directory: str | os.PathLike[str]) -> Path:
     """A directory that is there; CheckpointError otherwise."""
     path = Path(directory).expanduser()
-    if not path.exists():
+    if not is_there(path):
         raise CheckpointError(f"Model directory {str(directory)!r} doesn't exist.")
     if not path.is_dir():
         raise CheckpointError(f"{str(directory)!r} is a file: give the directory that holds config.json and weights.")
     return path
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything stands at a path, which may be longer than the system allows."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -134,7 +142,7 @@ def load_model(source: str, config: Mapping[str, Any], dtype: torch.dtype | str)
         RetentionError: its retention is damaged, or doesn't fit the model.
         UnsupportedModelError: transformers has no such class, or the model is of a kind that isn't served.
     """
-    model_class = _class_of(source, config.get("architectures"))
+    model_class = _class_of(source, config)
     aliases = dict(getattr(model_class.config_class, "attribute_map", {}))
     refuse_config(config, str(Path(source) / "config.json") if Path(source).is_dir() else source, aliases)
     shapes = shapes_in(Path(source)) if Path(source).is_dir() else None
@@ -149,11 +157,6 @@ def load_model(source: str, config: Mapping[str, Any], dtype: torch.dtype | str)
     except Exception as error:  # a damaged config.json fails anywhere in the model's own code, in any way
         if isinstance(error, CheckpointError):
             raise
-        if isinstance(error, OSError) and _has_pickle_only(source):
-            raise CheckpointError(
-                f"{source} has its weights as pickle only, which can run code when read: load it in transformers once "
-                "and save_pretrained it as safetensors."
-            ) from error
         if shapes is not None:
             refuse_shapes(model_class, config, shapes, source)
         raise CheckpointError(_refusal(error, config, source, field_at_fault(model_class, config))) from error
@@ -173,7 +176,8 @@ def load_model(source: str, config: Mapping[str, Any], dtype: torch.dtype | str)
     return model
 
 
-def _class_of(source: str, architectures: Any) -> type[PreTrainedModel]:
+def _class_of(source: str, config: Mapping[str, Any]) -> type[PreTrainedModel]:
+    architectures = config.get("architectures")
     if not (isinstance(architectures, list) and architectures and isinstance(architectures[0], str)):
         raise UnsupportedModelError(
             f"The config.json of {source} names no class (architectures): write the model with save_pretrained of its "
@@ -184,6 +188,12 @@ def _class_of(source: str, architectures: Any) -> type[PreTrainedModel]:
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel) and found.config_class is not None):
         raise UnsupportedModelError(
             f"{source} names the class {name!r}, which transformers doesn't have: remote code is not run."
+        )
+    stated, own = config.get("model_type"), found.config_class.model_type
+    if isinstance(stated, str) and own and stated != own:
+        raise CheckpointError(
+            f"The config.json of {source} sets model_type to {stated!r}, but names the class {name}, which is of "
+            f"{own!r}: correct one of them."
         )
     return found
 
@@ -212,11 +222,6 @@ def _refusal(error: BaseException, config: Mapping[str, Any], source: str, field
 
 def _needs_code(source: str, name: str) -> str:
     return f"{source} needs code of its own (auto_map in {name}), which is never run: save it by one of transformers."
-
-
-def _has_pickle_only(source: str) -> bool:
-    path = Path(source)
-    return path.is_dir() and any(path.glob("*.bin")) and not any(path.glob("*.safetensors"))
 
 
 def _flat(error: object) -> str:

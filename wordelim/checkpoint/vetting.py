@@ -33,6 +33,10 @@ _SIZES = (
     "num_labels",
 )
 _ACTIVATIONS = ("hidden_act", "hidden_activation", "activation", "classifier_activation", "pooler_hidden_act")
+# Lists of modules in a model whose lengths aren't those of its layers, and the fields that say these.
+_DEPTHS = {"albert_layer_groups": "num_hidden_groups", "albert_layers": "inner_group_num"}
+_PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
+_SWITCHES = ("output_hidden_states", "output_attentions", "return_dict", "is_decoder", "gradient_checkpointing")
 _DIMENSIONS = (
     *("num_labels", "vocab_size", "max_position_embeddings", "type_vocab_size", "embedding_size", "hidden_size"),
     "intermediate_size",
@@ -68,6 +72,14 @@ def refuse_config(config: Mapping[str, Any], path: str, aliases: Mapping[str, st
                 f"{path} sets {name} to {short(config[name])}, which is code from the hub and is not run: leave the "
                 "field out."
             )
+    problem = config.get("problem_type")
+    if problem is not None and problem not in _PROBLEMS:
+        raise CheckpointError(
+            f"{path} sets problem_type to {short(problem)}: give one of {', '.join(_PROBLEMS)}, or leave it out."
+        )
+    for name in _SWITCHES:
+        if not isinstance(config.get(name, False), (bool, type(None))):
+            raise CheckpointError(f"{path} sets {name} to {short(config[name])}: give true or false.")
     if not isinstance(config.get("model_type", ""), str):
         raise CheckpointError(f"{path} sets model_type to {short(config['model_type'])}, which is no name: {_KEPT}.")
 
@@ -83,6 +95,10 @@ def refuse_config(config: Mapping[str, Any], path: str, aliases: Mapping[str, st
             f"divide: {_KEPT}."
         )
     padding, words = config.get("pad_token_id"), config.get(field("vocab_size"))
+    if "pad_token_id" in config and padding is not None and not (_is_whole(padding) and padding >= 0):
+        raise CheckpointError(
+            f"{path} sets pad_token_id to {short(padding)}, but it must be the id of a token: {_KEPT}."
+        )
     if _is_whole(padding) and _is_whole(words) and padding >= words:
         raise CheckpointError(
             f"{path} sets pad_token_id to {padding}, but vocab_size = {words} has no such token: {_KEPT}."
@@ -186,10 +202,11 @@ def refuse_shapes(model_class: type[PreTrainedModel], config: Mapping[str, Any],
     layers = getattr(built, "num_hidden_layers", None)
     for name, deep in _depths(made).items():
         held_layers = _depths(shapes).get(name, deep)
-        if held_layers != deep == layers:
+        field = _DEPTHS.get(name, "num_hidden_layers" if deep == layers else "")
+        if field and held_layers != deep:
             raise CheckpointError(
-                f"The config.json of {source} says num_hidden_layers = {deep}, but the weights hold {held_layers} "
-                "layers: correct it, or copy the directory again."
+                f"The config.json of {source} says {field} = {deep}, but the weights hold {held_layers} "
+                "of them: correct it, or copy the directory again."
             )
     for name, shape in made.items():
         held = shapes.get(name, shape)

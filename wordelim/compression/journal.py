@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -26,6 +27,8 @@ __all__ = ["Work", "digest", "has_written", "identity", "refuse_foreign"]
 
 _RUN = "run.json"
 _SAVING = "saving"
+# Files that a run leaves in its folder.
+_OWN = re.compile(rf"{_SAVING}|{LOCK}|\.?[\w-]+\.(json|safetensors)(\.part)?")
 # Of a config, what says where a model was and who wrote it, not what it computes.
 _ELSEWHERE = ("_name_or_path", "transformers_version")
 _TOKENIZER = (
@@ -79,7 +82,8 @@ def refuse_foreign(folder: Path) -> None:
         return
     if folder.is_dir() and not folder.is_symlink():
         names = set(os.listdir(folder))
-        if not names or names & {_RUN, LOCK}:
+        strangers = sorted(name for name in names if (folder / name).is_file() and not _OWN.fullmatch(name))
+        if not names or (names & {_RUN, LOCK} and not strangers):
             return
     raise CheckpointError(f"{folder} is no folder of an unfinished run: move it away, or name another output.")
 

@@ -35,9 +35,11 @@ __all__ = [
 
 # Lists within lists that a cell may have, and characters of a number.
 _DEEPEST, _LONGEST_NUMBER = 16, 400
-_STARTS = ("[", "{", "array(")
+_STARTS = ("[", "(", "{", "array(")
 _NOTHING = object()
 
+# As a list is written, of texts in quotes or with commas: a text in brackets has blanks inside these.
+_LISTED = re.compile(r"[\[(](?=\S)(?:['\"].*|.*,.*)(?<=\S)[\])]", re.DOTALL)
 _SPACE = re.compile(r"\s*")
 _STRING = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])", re.ASCII)
@@ -91,11 +93,16 @@ def items_of(value: Any) -> list[Any] | None:
 
 
 def words_of(value: Any) -> list[str] | None:
-    """The words that a cell holds: a list of texts, or a text that is split at its spaces; None where it has none."""
+    """The words that a cell holds: a list of texts and numbers, or a text that is split at its spaces.
+
+    None where it has none, and where it is written as a list is, but holds something else or can't be read.
+    """
     items = items_of(value)
-    if items and all(isinstance(item, str) for item in items):
-        return items
-    return (value.split() or None) if isinstance(value, str) else None
+    if items is None and isinstance(value, str):
+        return None if _LISTED.fullmatch(value.strip()) else value.split() or None
+    if not items or not all(isinstance(item, (str, int)) and not isinstance(item, bool) for item in items):
+        return None
+    return [str(item) for item in items]
 
 
 def mapping_of(value: Any) -> dict[str, Any] | None:
@@ -213,8 +220,9 @@ class _Literal:
     def _value(self, depth: int) -> Any:
         if depth >= _DEEPEST:
             raise ValueError(self.text)
-        if self._take("["):
-            return self._list(depth)
+        for opening, closing in ("[]", "()"):
+            if self._take(opening):
+                return self._list(depth, closing)
         if self._take("{"):
             return self._dictionary(depth)
         if self._match(_CALL) is not None:
@@ -234,14 +242,16 @@ class _Literal:
             raise ValueError(self.text)
         return found
 
-    def _list(self, depth: int) -> list[Any]:
+    def _list(self, depth: int, closing: str) -> list[Any]:
         """Up to the bracket; between its items stand either commas everywhere, or blanks everywhere."""
         items: list[Any] = []
         commas = None
-        while not self._take("]"):
+        while not self._take(closing):
             if items:
                 before = self.at
                 comma = self._take(",")
+                if comma and self._take(closing):  # as Python allows behind the last
+                    break
                 if commas not in (None, comma) or not (comma or self.text[before - 1].isspace()):
                     raise ValueError(self.text)
                 commas = comma

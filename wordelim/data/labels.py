@@ -324,22 +324,20 @@ def _vectors(values: Sequence[Any], config: PreTrainedConfig, feature: Any) -> l
     lists = each_row(_labels_in, values)
     if count == 1 and all(len(items) == 1 and whole(items[0]) in (0, 1) for items in lists):
         return [[float(whole(items[0]) or 0)] for items in lists]
-    if all(len(items) == count and all(_is_bit(item) for item in items) for items in lists):
+    if all(len(items) == count and all(whole(item) in (0, 1) for item in items) for items in lists) and not (
+        {"0", "1"} & {*names_of(config)}
+    ):
         require_names(config)
-        return [[float(item) for item in items] for items in lists]
+        return [[float(whole(item) or 0) for item in items] for items in lists]
     chosen = encode_names(lists, config, feature=getattr(feature, "feature", None))
     return [[float(index in ids) for index in range(count)] for ids in chosen]
 
 
 def _labels_in(value: Any) -> list[Any]:
     items = items_of(value)
-    if items is None:
-        return [] if isinstance(value, str) and not value.strip() else [value]
-    return items
-
-
-def _is_bit(item: Any) -> bool:
-    return isinstance(item, (int, float)) and item in (0, 1)
+    if items is None and isinstance(value, str) and not value.strip():
+        raise Unusable("has no label: write [] where a text has none.")
+    return [value] if items is None else items
 
 
 def _known(config: PreTrainedConfig) -> str:

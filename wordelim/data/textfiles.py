@@ -168,7 +168,9 @@ def _lines(path: Path, form: Form, broken: set[int] | None = None) -> Iterator[s
         for number, line in enumerate(file, 1):
             begins = "utf-8-sig" if number == 1 and encoding == "utf-8" else encoding
             try:
-                yield line.decode(begins)
+                text = line.decode(begins)
+                # Without any line feed, lines may end in carriage returns alone.
+                yield from io.StringIO(text, newline="") if number == 1 and not text.endswith("\n") else (text,)
             except UnicodeError as error:
                 if broken is None:
                     raise DataError(f"{path}, line {number}, {_no_text(form)}") from error
@@ -185,9 +187,9 @@ def _read_delimited(path: Path, suffix: str, form: Form) -> _Parsed:
 
     GLUE's own TSV files have bare quotes in their texts, so that a TSV file may have no quoting; pandas quotes.
     """
-    delimiter = form.delimiter or _separator(path, suffix, form)
     limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
+        delimiter = form.delimiter or _separator(path, suffix, form)
         try:
             found = _parse_delimited(path, delimiter, form, csv.QUOTE_MINIMAL)
         except DataError:

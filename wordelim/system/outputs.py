@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 
 import datasets
 
-from .._version import NAME
 from ..errors import CheckpointError
 
 __all__ = ["Inputs", "refuse_existing", "refuse_file", "refuse_files", "refuse_inputs"]
@@ -40,17 +39,19 @@ _FILES = (
     *("README.md", "LICENSE*", "NOTICE*", "USE_POLICY.md", ".gitattributes", ".DS_Store"),
     *("all_results.json", "*_results.json", "trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt"),
     *("scaler.pt", "rng_state*.pth", "events.out.tfevents.*"),
+    *("wordelim_report.json", "wordelim_export.json", "report.html", "report.md"),
 )
 _FOLDERS = ("checkpoint-[0-9]*", "[0-9]_[A-Z]*", "onnx", "openvino", "runs", ".cache", "additional_chat_templates")
-_FREE = ("runs", ".cache")  # folders in them have names of any kind
-_OWN_FILES = ("wordelim_report.json", "wordelim_export.json")
-_CACHED = (".gitignore", "CACHEDIR.TAG", "*.metadata", "*.lock")
+# Folders in which folders have names of any kind, and the files that these may hold.
+_FREE = {"runs": ("events.out.tfevents.*",), ".cache": (".gitignore", "CACHEDIR.TAG", "*.metadata", "*.lock")}
 
+# What marks a report in JSON, with its version.
+_MARKS = tuple(f"wordelim_{kind}" for kind in ("report", "check", "bench", "probe", "export"))
 # How the reports begin that are no JSON: a page, JUnit XML, Markdown of a check and of a compression.
 _REPORT = re.compile(
     r'<!doctype html>.*<meta name="generator" content="wordelim '
     r'|<\?xml[^>]*>\s*<testsuites>\s*<testsuite name="wordelim '
-    r"|### wordelim check: |# [^\n]*, (not )?compressed\n",
+    r"|### wordelim check: |# [^\n]*, (not )?compressed\n\n\*\*",
     re.DOTALL,
 )
 _HEAD, _MOST = 1 << 14, 1 << 28  # bytes that are read of a text, and of JSON
@@ -170,8 +171,18 @@ def _paths(inputs: Inputs) -> Iterator[tuple[str, Path]]:
             # Directories of data may have a configuration and a split behind them.
             found = next((part for part in (name, name.partition(":")[0]) if part and _exists(part)), None)
             if found is not None:
-                for path in dict.fromkeys((os.path.abspath(found), os.path.realpath(found))):
+                ways = [os.path.abspath(found), os.path.realpath(found), *_led_to(found)]
+                for path in dict.fromkeys(ways):
                     yield what, Path(path)
+
+
+def _led_to(folder: str) -> Iterator[str]:
+    """Where the links in a folder lead, such as those of a cached model to its files."""
+    for above, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = os.path.join(above, name)
+            if os.path.islink(path):
+                yield os.path.realpath(path)
 
 
 def _exists(path: str) -> bool:
@@ -230,30 +241,38 @@ def _stranger_in(folder: Path) -> str | None:
     config = _read_object(folder / "config.json") if "config.json" in names else None
     if config is None:
         return next(name for name in names if name != "config.json") if len(names) > 1 else names[0]
-    entry = config.get("quantization_config")
-    own = isinstance(entry, dict) and entry.get("quant_method") == NAME
-    own = own or any(name in names for name in _OWN_FILES)
-    named = not config or "model_type" in config or "architectures" in config
-    if not (own or named or any(_fits(name, _WEIGHTS) for name in names)):
-        return "config.json"
-    return _stranger(folder, own=own)
+    if not any(_fits(name, _WEIGHTS) for name in names):
+        return "config.json"  # of something else, for there are no weights beside it
+    return _stranger(folder, modules=_module_folders(folder))
 
 
-def _stranger(folder: Path, *, own: bool = False, free: bool = False) -> str | None:
+def _module_folders(folder: Path) -> tuple[str, ...]:
+    """The folders that modules.json of sentence-transformers names, which may hold any file."""
+    try:
+        modules = json.loads((folder / "modules.json").read_bytes())
+        return tuple(str(module["path"]) for module in modules if module["path"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ()
+
+
+def _stranger(folder: Path, *, modules: tuple[str, ...] = (), inside: tuple[str, ...] | None = None) -> str | None:
     """The first file or folder that no model's directory has.
 
     Args:
-        own: wordelim wrote it; then what else its owner put there, file by file, goes with it.
-        free: its folders may have any name.
+        modules: names of folders in it that may hold any file, but no folder.
+        inside: the kinds of files that it may hold, where folders in it may have any name; None for a model's.
     """
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False):
-            known = free or _fits(entry.name, _FOLDERS)
-            inner = _stranger(Path(entry.path), own=own, free=free or entry.name in _FREE) if known else ""
+            inner: str | None = ""
+            if entry.name in modules:
+                inner = _stranger(Path(entry.path), inside=("*",))
+            elif inside is not None or _fits(entry.name, _FOLDERS):
+                inner = _stranger(Path(entry.path), inside=_FREE.get(entry.name, inside))
             if inner is not None:
                 return f"{entry.name}/{inner}"
         else:
-            known = own or _fits(entry.name, (*_WEIGHTS, *_FILES, *(_CACHED if free else ())))
+            known = _fits(entry.name, (*_WEIGHTS, *_FILES) if inside is None else inside)
             if not known or not (entry.is_file() or entry.is_symlink()):
                 return entry.name
     return None
@@ -282,5 +301,5 @@ def _is_report(path: Path, size: int) -> bool:
         return False
     if head.lstrip()[:1] == b"{":
         found = _read_object(path) if size <= _MOST else None
-        return found is not None and any(name.startswith("wordelim_") for name in found)
+        return found is not None and any(found.get(mark) == 1 for mark in _MARKS)
     return _REPORT.match(head.decode("utf-8", errors="replace")) is not None

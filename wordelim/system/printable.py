@@ -23,6 +23,7 @@ _UNSEEN = (
     (0xFEFF, 0xFEFF),
     (0xFFF9, 0xFFFB),
     (0xFFFE, 0xFFFF),  # no characters, and not allowed in XML
+    (0xE0000, 0xE007F),  # tags, which nobody sees
 )
 _PRINTABLE = _PICTURES | {code: 0xFFFD for first, last in _UNSEEN for code in range(first, last + 1)}
 _IN_JSON = re.compile(f"[\x7f{''.join(f'{chr(first)}-{chr(last)}' for first, last in _UNSEEN)}]")
@@ -46,7 +47,7 @@ def json_text(data: Any) -> str:
     """
     written = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     # Such characters stand in strings alone, as json escapes those of ASCII itself.
-    return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
+    return _IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1], written)
 
 
 def is_hub_name(name: str | os.PathLike[str]) -> bool:

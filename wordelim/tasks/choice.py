@@ -117,6 +117,9 @@ class Choice(Task):
         rows |= {"lengths": lengths, "length": [sum(row) for row in lengths]}
         return Encoded(datasets.Dataset.from_dict(rows), encoded.truncated, encoded.lengths)
 
+    def require(self, encoded: datasets.Dataset, part: str) -> None:
+        """Refuse nothing: the right answer may stand at the same place throughout."""
+
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         flat = self.pad(flatten_rows(rows))
         batch = {name: values.unflatten(0, (len(rows), -1)) for name, values in flat.items()}

@@ -119,7 +119,7 @@ def export(
     stages = {"load": 1.0, "export": 4.0, "compare with the model": 2.0}
     expect(progress, stages | ({"measure the speed": 8.0} if measure else {}))
     progress("load", 0.0)
-    compressed = Path(model_dir).expanduser().is_dir() and is_compressed(model_dir)
+    compressed = is_compressed(model_dir)
     if speed is not None and not compressed:
         raise ExportError(f"{model_dir} isn't compressed, so it has no speed {speed:g}: leave the speed out.")
     given = (

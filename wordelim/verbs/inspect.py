@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from ..checkpoint.directory import is_compressed, load, load_dense
@@ -30,7 +29,7 @@ def inspect_model(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         WordelimError: the model can't be loaded or isn't supported; the message says why.
     """
-    compressed = Path(model_dir).exists() and is_compressed(model_dir)
+    compressed = is_compressed(model_dir)
     model = load(model_dir) if compressed else load_dense(model_dir)
     embedding_of(companions(model_dir), type(model).__name__)  # one that isn't served is refused
     if not compressed:

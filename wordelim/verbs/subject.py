@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import datasets
@@ -82,7 +81,7 @@ def open_subject(directory: str | os.PathLike[str], *, device: Any = None, batch
             _answering(program, directory, batch_size),
             embedding_of(companions(directory), head),
         )
-    compressed = Path(directory).expanduser().exists() and is_compressed(directory)
+    compressed = is_compressed(directory)
     model = load(directory) if compressed else load_dense(directory)
     tokenizer = open_tokenizer(directory)
     check_tokenizer(tokenizer)
