@@ -22,7 +22,7 @@ from wordelim.checkpoint.directory import save
 
 # What the suite runs of each of the parts below, and what the long run does: 2,000 inputs in all.
 FEW, MANY = 18, 334
-LIMIT = 10  # seconds
+LIMIT = 30  # seconds
 DELETED, DEEP, DIGITS = "@deleted@", "@deep@", "@digits@"
 VALUES = (
     *(DELETED, DEEP, DIGITS, None, True, False, 0, 1, -1, 2, 7, 10**9, 2**63, 10**400, 0.5, -0.5, 1e-320, 1e308),

@@ -165,11 +165,11 @@ def test_no_two_options_name_one_file(wordelim, scratch, second):
 NO_FOLDERS = {
     "models/dense/out": "is in the model",
     "models/fast/out": "is in the model",
-    "models": "holds something else than a model",
+    "models": "holds the model, ",
     "data": "which would be deleted: name another",
     "run": "which would be deleted: name another",
     "words": "which would be deleted: name another",
-    "app": "holds something else than a model (.git/",
+    "app": "holds something else than a model (config.json)",
     "config": "holds something else than a model (config.json)",
     "git": "holds something else than a model (.git/",
     "letters": "holds something else than a model (letter.txt)",
@@ -188,7 +188,7 @@ NO_FOLDERS = {
 OTHERS = {
     "compress": ("models/fast/out",),
     "export": ("models/dense/out", "words"),
-    "demo": ("models/dense/out", "models/fast/out", "data", "words"),
+    "demo": ("models/dense/out", "models/fast/out", "models", "data", "words"),
 }
 
 

@@ -264,7 +264,6 @@ def test_a_text_is_no_list(text):
             "['good', x]",
             "[good, film]",
             "['good' ... 'film']",
-            "('a', 'b'",
             "['a'; 'b']",
         ),
         *("['good', None]", "['good', nan]", "['good', [1]]", "['good', 1.5]", "('good', True)"),

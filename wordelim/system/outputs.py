@@ -208,13 +208,13 @@ def _refuse_holding(target: Path, name: str, inputs: Inputs) -> None:
 
 def _refuse_replacing(target: Path, output: str | os.PathLike[str], inputs: Inputs) -> None:
     """Refuse a directory that isn't a model and nothing else, or without which something else would be lost."""
+    _refuse_holding(target, f"Output directory {str(output)!r}", inputs)
     stranger = _stranger_in(target)
     if stranger is not None:
         raise CheckpointError(
             f"Output directory {str(output)!r} holds something else than a model ({stranger}), which --force doesn't "
             "replace: name another."
         )
-    _refuse_holding(target, f"Output directory {str(output)!r}", inputs)
     for what, place in (("working directory", Path(os.path.abspath("."))), ("home directory", Path("~").expanduser())):
         if _same(target, place) or _is_in(place, target):
             raise CheckpointError(f"Output directory {str(output)!r} holds the {what}: name another.")
