@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .attention import Attention, merge_heads
 from .extract import Extracted
 from .keep import never_dropped, ranking
+from .kernels.positional import turned
 from .rows import Padded
 
 __all__ = ["Form", "SoftExtract", "SoftRetention"]
@@ -124,15 +125,19 @@ class SoftExtract(nn.Module):
         self.layer = layer
         self.attention = attention
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, tokens: Padded) -> Extracted:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, tokens: Padded, *extras: Tensor) -> Extracted:
         """All three: [batch, heads, tokens, head size]. The padded layout alone is served.
+
+        ``extras`` go to the attention's ``position``.
 
         The mask of ``tokens`` is bool behind the encoder's entry; behind the first of these it is what is added to the
         scores: the logarithm of each word vector's weight, [batch, tokens] fp32.
         """
         retention = self._retention[0]
         logarithms = self._logarithms(tokens, query)
+        query, key, bias = turned(query, key, tokens, self.attention, extras)
         scores = query @ key.transpose(-1, -2) * self.attention.scaling
+        scores = scores if bias is None else scores + bias
         probabilities = (scores + logarithms[:, None, None, :]).softmax(-1)  # the logarithms make them fp32
         with torch.no_grad():
             significance = (logarithms.exp()[:, None, :, None] * probabilities).sum((1, 2))

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..attention import Attention, merge_heads
 from ..rows import Padded, Traced, gather
 
-__all__ = ["extract", "first"]
+__all__ = ["extract", "first", "turned"]
 
 
 def extract(
@@ -27,8 +27,8 @@ def extract(
     *extras: Tensor,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """From the same probabilities that score; ``extras`` go to the attention's ``position``."""
-    positions, rows, alive = tokens.positions(), None, None
-    query, key, bias = _turned(query, key, positions, positions, attention, extras)
+    rows = alive = None
+    query, key, bias = turned(query, key, tokens, attention, extras)
     probabilities = _probabilities(query, key, bias, tokens.mask, attention.scaling)
     if left is not None:
         if tokens.entered.by_attention:
@@ -47,16 +47,28 @@ def first(
     query: Tensor, key: Tensor, value: Tensor, tokens: Padded | Traced, attention: Attention, *extras: Tensor
 ) -> Tensor:
     """As :func:`extract`."""
-    positions = tokens.positions()
-    query, key, bias = _turned(query, key, positions[:, :1], positions, attention, extras)
+    query, key, bias = turned(query, key, tokens, attention, extras, first=True)
     return _context(_probabilities(query, key, bias, tokens.mask, attention.scaling), value, attention.dropout)
 
 
-def _turned(
-    query: Tensor, key: Tensor, rows: Tensor, columns: Tensor, attention: Attention, extras: tuple[Tensor, ...]
+def turned(
+    query: Tensor,
+    key: Tensor,
+    tokens: Padded | Traced,
+    attention: Attention,
+    extras: tuple[Tensor, ...],
+    *,
+    first: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    assert attention.position is not None
-    return attention.position(query, key, rows, columns, *extras)
+    """Query and key turned by their positions, and what is added to the scaled scores; as they are without positions.
+
+    Args:
+        first: whether ``query`` has each text's first row alone.
+    """
+    if attention.position is None:
+        return query, key, None
+    positions = tokens.positions()
+    return attention.position(query, key, positions[:, :1] if first else positions, positions, *extras)
 
 
 def _probabilities(query: Tensor, key: Tensor, bias: Tensor | None, mask: Tensor | None, scaling: float) -> Tensor:
@@ -64,7 +76,8 @@ def _probabilities(query: Tensor, key: Tensor, bias: Tensor | None, mask: Tensor
     if bias is not None:
         scores = scores + bias
     if mask is not None:
-        scores = scores.masked_fill(~mask[:, None, None, :], float("-inf"))
+        mask = mask[:, None, None, :]
+        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
     return scores.softmax(-1, dtype=torch.float32)
 
 
