@@ -27,7 +27,7 @@ from results import RESULTS
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import wordelim
-from wordelim.elimination.rows import Layout
+from wordelim.elimination.enter import Layout
 from wordelim.evaluation.inference import batches
 from wordelim.evaluation.speedups import speedups
 from wordelim.evaluation.timing import forward_of, workload

@@ -7,10 +7,9 @@ import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import datasets
 import numpy as np
@@ -19,12 +18,16 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 
 import wordelim
 from wordelim import Retention
+from wordelim.adapters import family_of
 from wordelim.data.columns import find_columns
 from wordelim.data.encode import encode
 from wordelim.data.read import read
 from wordelim.elimination.extract import HardExtract
+from wordelim.elimination.significance import received_attention
 from wordelim.evaluation.timing import Batch, Forward, Workload, forward_of, interleave
 from wordelim.graph.cost import cost_of
+from wordelim.graph.encoder import rebuild
+from wordelim.graph.splice import eliminating_encoder
 
 RTE = tuple(count / 256 for count in (153, 125, 111, 105, 85, 80, 72, 48, 35, 27, 22, 5))
 """What the paper keeps on RTE, of 256 tokens."""
@@ -86,7 +89,13 @@ class Cells:
     def rewritten(self, dense: PreTrainedModel, retention: Retention) -> PreTrainedModel:
         """A rewritten model that shares the dense one's weights."""
         shared = {id(parameter): parameter for parameter in dense.parameters()}
-        return wordelim.eliminate_(copy.deepcopy(dense, shared), retention)  # type: ignore[arg-type]
+        model = copy.deepcopy(dense, shared)  # type: ignore[arg-type]
+        wordelim.eliminate_(model, retention)
+        if retention.restore:  # which this head doesn't ask for: the last layer stays whole
+            encoder, base = eliminating_encoder(model), model.base_model
+            options = (model.config, family_of(model), encoder.implementation, retention)
+            base.encoder = rebuild(False, "auto", received_attention, encoder.dense, *options)
+        return model
 
     def models(self, shape: str, dtype: str, keep: Mapping[str, float | Sequence[float]]) -> dict[str, PreTrainedModel]:
         """A dense model with random weights, and rewritten ones that share them; ``uncut`` has a whole last layer."""
@@ -97,10 +106,8 @@ class Cells:
         for name, kept in keep.items():
             retention = self.retention(config.num_hidden_layers, kept)
             if name == "uncut":
-                with mock.patch("wordelim.graph.model.CutToFirstToken"):
-                    models[name] = self.rewritten(dense, retention)
-            else:
-                models[name] = self.rewritten(dense, retention)
+                retention = replace(retention, restore=True)
+            models[name] = self.rewritten(dense, retention)
         return models
 
     def even(self, models: Mapping[str, PreTrainedModel], batch: int, tokens: int) -> dict[str, Any]:

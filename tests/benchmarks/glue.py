@@ -23,12 +23,10 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import datasets
 import torch
@@ -44,10 +42,11 @@ from transformers import (
 
 import wordelim
 from wordelim import Retention, restore_
+from wordelim.adapters import family_of
 from wordelim.data.read import read
 from wordelim.data.split import carve
-from wordelim.elimination.attention import attend, merge_heads
-from wordelim.elimination.rows import gather
+from wordelim.elimination.significance import Selector
+from wordelim.graph.encoder import EliminatingEncoder
 from wordelim.system.machine import environment, has_fast_bf16
 from wordelim.tasks import Task, task_for
 from wordelim.training.retrain import Retraining, retrain_
@@ -163,25 +162,26 @@ def run(
                 print(part, result["speed"], flush=True)
             continue
         keep = None if given is None else _keep(place.with_name(f"{named}-{given}.json"), given)
-        with deciding(part):
-            found = wordelim.compress(
-                dense,
-                **sets,
-                output=output,
-                force=True,
-                metric=task.metric,
-                max_length=task.max_length,
-                max_drop=arguments.max_drop,
-                epochs=arguments.epochs,
-                search_epochs=arguments.search_epochs,
-                method="learned" if part == "learned" else "calibrated",
-                keep=keep,
-                seed=arguments.seed,
-                **{"learning_rate": rate, **task.more} | ({"target_speedup": speed} if speed and not keep else {}),
-            )
-        if not found.met:
-            found.model.save_pretrained(output)
-            AutoTokenizer.from_pretrained(dense).save_pretrained(output)
+        whole = task.head.from_pretrained(dense).to("cuda" if torch.cuda.is_available() else "cpu")
+        tokenizer = AutoTokenizer.from_pretrained(dense)
+        if part in SELECTORS:
+            decide_(whole, SELECTORS[part])
+        found = wordelim.compress_model(
+            whole,
+            tokenizer,
+            **sets,
+            metric=task.metric,
+            max_length=task.max_length,
+            max_drop=arguments.max_drop,
+            epochs=arguments.epochs,
+            search_epochs=arguments.search_epochs,
+            method="learned" if part == "learned" else "calibrated",
+            keep=keep,
+            seed=arguments.seed,
+            **{"learning_rate": rate, **task.more} | ({"target_speedup": speed} if speed and not keep else {}),
+        )
+        found.model.save_pretrained(output)
+        tokenizer.save_pretrained(output)
         names = ("retention", "metric", "validation", "test", "speed", "seconds")
         names += ("settings", "machine", "versions", "warnings")
         script = f"tests/benchmarks/{Path(sys.argv[0]).name}"
@@ -309,38 +309,28 @@ def _keep(place: Path, part: str) -> list[float]:
     return list(json.loads(place.read_text())["retention"]["keep"])
 
 
-@contextmanager
-def deciding(part: str) -> Iterator[None]:
-    """Let something else than attention decide which word vectors stay, in every layout, for the time of the block."""
-    rule = _RULES.get(part)
-    if rule is None:
-        yield
-        return
+def decide_(model: Any, selector: Selector) -> None:
+    """Let something else than attention decide which word vectors stay, in whatever encoder is put in a model."""
 
-    def scored(query: Any, key: Any, value: Any, scaling: float, choose: Any) -> Any:
-        rows = choose(rule(query, key, None, scaling))
-        kept = gather(query.transpose(1, 2), rows).transpose(1, 2)
-        return merge_heads(attend(kept, key, value, None, scaling, 0.0)).flatten(0, 1), rows
+    def tell(base: Any, inputs: Any) -> None:
+        encoder = getattr(base, family_of(base).encoder)
+        if isinstance(encoder, EliminatingEncoder):
+            encoder.selector = selector
 
-    with (
-        mock.patch("wordelim.elimination.extract.received_attention", rule),
-        mock.patch("wordelim.elimination.extract.scored_attention", scored),
-        mock.patch("wordelim.elimination.kernels.varlen.serves", return_value=False),
-    ):
-        yield
+    model.base_model.register_forward_pre_hook(tell)
 
 
-def _by_chance(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scaling: float) -> torch.Tensor:
+def by_chance(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scaling: float) -> torch.Tensor:
     """Random significance, the same for the same word vector whatever else is in the batch."""
     return (query.float().sum((1, 3)) * 12.9898).sin() * 43758.5453 % 1
 
 
-def _by_place(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scaling: float) -> torch.Tensor:
+def by_place(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scaling: float) -> torch.Tensor:
     """The earlier in the text, the more significant."""
     return -torch.arange(key.shape[2], device=key.device, dtype=torch.float32).expand(key.shape[0], -1)
 
 
-_RULES = {"random": _by_chance, "first": _by_place}
+SELECTORS = {"random": by_chance, "first": by_place}
 
 
 if __name__ == "__main__":

@@ -3,31 +3,30 @@
 import pytest
 import torch
 
-from wordelim import Retention, eliminate_
+from wordelim import Retention, eliminate_, restore_
 from wordelim.graph.splice import eliminating_encoder
 
 
 @pytest.fixture
-def deciding(script):
-    return script("glue").deciding
+def glue(script):
+    return script("glue")
 
 
 @pytest.mark.parametrize("layout", ["padded", "packed"])
-def test_the_rule_decides(make_model, make_batch, deciding, layout):
-    model = eliminate_(make_model("bert"), Retention.fractions([0.5, 0.25, 0.0]))
-    encoder = eliminating_encoder(model)
-    encoder.layout = layout
-    kept = {}
-
-    def note(module, args, out) -> None:
-        kept[part] = out.rows.flatten()
-
-    encoder.extract_0.register_forward_hook(note)
-    batch = make_batch(model, (20, 20))
-    for part in ("attention", "first", "random"):
-        with torch.no_grad(), deciding(part):
-            model(**batch)
+def test_the_rule_decides(make_model, make_batch, glue, layout):
+    found, kept = {}, []
     starts = torch.tensor([0, 0 if layout == "padded" else 20])
-    assert kept["first"].tolist() == (starts[:, None] + torch.arange(10)).flatten().tolist()
-    assert kept["random"].tolist() != kept["first"].tolist()
-    assert kept["random"].tolist() != kept["attention"].tolist()
+    for part in ("attention", *glue.SELECTORS):
+        model = make_model("bert")
+        if part in glue.SELECTORS:
+            glue.decide_(model, glue.SELECTORS[part])
+        for _ in range(2):  # a compression splices more than once
+            encoder = eliminating_encoder(eliminate_(model, Retention.fractions([0.5, 0.25, 0.0])))
+            encoder.layout = layout
+            encoder.extract_0.register_forward_hook(lambda module, args, out: kept.append(out.rows.flatten()))
+            with torch.no_grad():
+                model(**make_batch(model, (20, 20)))
+            restore_(model)
+        found[part] = kept[-1].tolist()
+    assert found["first"] == (starts[:, None] + torch.arange(10)).flatten().tolist()
+    assert found["random"] not in (found["first"], found["attention"])

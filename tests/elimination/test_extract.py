@@ -8,12 +8,18 @@ from torch import nn
 
 import wordelim
 from wordelim import Retention
-from wordelim.elimination.attention import attend, merge_heads, split_heads
+from wordelim.elimination.attention import Attention, attend, merge_heads, split_heads
+from wordelim.elimination.enter import Enter
 from wordelim.elimination.extract import FirstToken, HardExtract
-from wordelim.elimination.rows import Enter, Run, Tokens, gather
-from wordelim.elimination.significance import keep_highest, received_attention
+from wordelim.elimination.rows import Entered, Padded, gather
+from wordelim.elimination.significance import received_attention
 
 SCALING = 0.35
+PLAIN = Attention(SCALING, 0.0)
+
+
+def padded(mask, lengths, retention=None):
+    return Padded(mask, lengths, lengths, Entered(len(lengths), max(lengths) if mask is None else 9, retention))
 
 
 def vectors(batch, heads, tokens, size, seed=0, dtype=torch.float32):
@@ -41,8 +47,8 @@ MASKS = {
 def test_hard_extract_gives_the_context_of_the_kept_rows(case, keep):
     mask, lengths = MASKS[case]
     query, key, value = vectors(2, 3, 9, 4)
-    tokens = Tokens(mask, lengths, lengths, retention=Retention.fractions([keep]))
-    extract = HardExtract(0, SCALING, 0.0)
+    tokens = padded(mask, lengths, Retention.fractions([keep]))
+    extract = HardExtract(0, PLAIN)
     context, rows, alive = extract(query, key, value, tokens)
     expected = naive(query, key, value, mask)
     if keep == 1.0:
@@ -52,9 +58,9 @@ def test_hard_extract_gives_the_context_of_the_kept_rows(case, keep):
         counts = tuple(max(1, math.ceil(keep * n)) for n in lengths)
         assert alive.counts == counts
         significance = received_attention(query, key, mask, SCALING)
-        index, after = keep_highest(significance, tokens, counts, 1)
+        index, real = tokens.keep(significance, counts)
         assert torch.equal(rows, index)
-        assert (alive.mask is None) == (after.mask is None)
+        assert alive.mask is None if real is None else torch.equal(alive.mask, real)
         expected = gather(expected, rows)
         assert context.shape[1] == max(counts)
     real = torch.ones(2, context.shape[1], dtype=torch.bool) if alive.mask is None else alive.mask
@@ -67,47 +73,17 @@ def test_hard_extract_gives_the_context_of_the_kept_rows(case, keep):
 def test_first_token_gives_the_context_of_the_first_row(case):
     mask, lengths = MASKS[case]
     query, key, value = vectors(2, 3, 9, 4)
-    tokens = Tokens(mask, lengths, lengths)
-    context, index, alive = FirstToken(SCALING, 0.0)(query[:, :, :1], key, value, tokens)
+    tokens = padded(mask, lengths)
+    context, index, alive = FirstToken(PLAIN)(query[:, :, :1], key, value, tokens)
     assert index.tolist() == [[0], [0]]
-    assert alive == Tokens(None, lengths, (1, 1))
+    assert alive == Padded(None, lengths, (1, 1), tokens.entered)
     torch.testing.assert_close(context.double(), naive(query, key, value, mask)[:, :1], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("keep", [1.0, 0.6, 0.0])
-def test_packed_rows_give_what_padded_ones_do(keep):
-    # Two examples of 5 rows, then one of 3: as they lie when padded, and one behind the other.
-    lengths = (5, 5, 3)
-    mask = torch.arange(5) < torch.tensor(lengths)[:, None]
-    padded = vectors(3, 2, 5, 4)
-    packed = [tensor.transpose(1, 2)[mask].transpose(0, 1)[None] for tensor in padded]
-    retention = Retention.fractions([keep])
-    tokens = Tokens(None, (), (), (Run(2, 5, 5), Run(1, 3, 3)), torch.arange(3), retention=retention)
-    extract = HardExtract(0, SCALING, 0.0)
-    context, rows, alive = extract(*padded, Tokens(mask, lengths, lengths, retention=retention))
-    packed_context, packed_rows, packed_alive = extract(*packed, tokens)
-    assert [run.alive for run in packed_alive.runs] == [alive.counts[0], alive.counts[2]]
-    real = torch.ones(context.shape[:2], dtype=torch.bool) if alive.mask is None else alive.mask
-    torch.testing.assert_close(packed_context[0], context[real], rtol=1e-5, atol=1e-6)
-    if rows is None:
-        assert packed_rows is None
-    else:
-        assert packed_rows.tolist() == (rows + torch.tensor([[0], [5], [10]]))[real].tolist()
-        kept = gather(padded[0].transpose(1, 2), rows)[real]
-        assert torch.equal(gather(packed[0].transpose(1, 2), packed_rows)[0], kept)
-    starts = torch.tensor([0, 5, 10])
-    first = FirstToken(SCALING, 0.0)
-    one, _, _ = first(padded[0][:, :, :1], *padded[1:], Tokens(mask, lengths, lengths))
-    packed_one, firsts, after = first(packed[0][:, :, starts], *packed[1:], tokens)
-    assert torch.equal(firsts, starts)
-    assert [run.alive for run in after.runs] == [1, 1]
-    torch.testing.assert_close(packed_one[0], one[:, 0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_text_short_enough_to_be_kept_whole_is_dropped_from_by_nobody():
     query, key, value = vectors(2, 3, 9, 4)
-    tokens = Tokens(MASKS["padding"][0], (9, 4), (9, 4), retention=Retention.counts([5]))
-    extract = HardExtract(0, SCALING, 0.0)
+    tokens = padded(*MASKS["padding"], Retention.counts([5]))
+    extract = HardExtract(0, PLAIN)
     context, rows, alive = extract(query, key, value, tokens)
     assert alive.counts == (5, 4)
     assert rows[1, :4].tolist() == [0, 1, 2, 3]
@@ -118,8 +94,8 @@ def test_a_text_short_enough_to_be_kept_whole_is_dropped_from_by_nobody():
 def test_dropout_is_for_training():
     query, key, value = vectors(1, 2, 6, 4)
     for keep in (1.0, 0.5):
-        tokens = Tokens(None, (6,), (6,), retention=Retention.fractions([keep]))
-        extract = HardExtract(0, SCALING, 0.5).eval()
+        tokens = padded(None, (6,), Retention.fractions([keep]))
+        extract = HardExtract(0, Attention(SCALING, 0.5)).eval()
         first = extract(query, key, value, tokens)
         assert torch.equal(extract(query, key, value, tokens).context, first.context)
         extract.train()
@@ -131,8 +107,8 @@ def test_dropout_is_for_training():
 
 def test_what_is_dropped_gets_no_gradient_as_a_query_but_does_as_a_key():
     query, key, value = (tensor.requires_grad_() for tensor in vectors(1, 2, 6, 4))
-    extract = HardExtract(0, SCALING, 0.0)
-    context, rows, _ = extract(query, key, value, Tokens(None, (6,), (6,), retention=Retention.fractions([0.5])))
+    extract = HardExtract(0, PLAIN)
+    context, rows, _ = extract(query, key, value, padded(None, (6,), Retention.fractions([0.5])))
     context.square().sum().backward()
     kept = torch.zeros(6, dtype=torch.bool)
     kept[rows[0]] = True
@@ -186,7 +162,7 @@ def test_attention_keeps_the_dtype(dtype):
 
 
 def test_modules_have_no_parameters_and_say_what_they_keep():
-    modules = HardExtract(1, SCALING, 0.0), Enter(retention=Retention.fractions([0.5, 0.25]))
+    modules = HardExtract(1, PLAIN), Enter(retention=Retention.fractions([0.5, 0.25]))
     for module, said in zip(modules, ("layer=1", "keep=(0.5, 0.25)"), strict=True):
         assert isinstance(module, nn.Module)
         assert not module.state_dict()

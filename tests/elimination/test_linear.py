@@ -8,11 +8,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import wordelim
 from wordelim import Retention
 from wordelim.elimination.linear import linear
-from wordelim.elimination.rows import Run, Tokens
+from wordelim.elimination.packed import Packed, Run
+from wordelim.elimination.rows import Entered, Padded
 from wordelim.graph.splice import eliminating_encoder
 
-PACKED = Tokens(None, (), (), (Run(1, 5, 5),), torch.zeros(1, dtype=torch.long))
-PADDED = Tokens(None, (5,), (5,))
+PACKED = Packed((Run(1, 5, 5),), torch.zeros(1, dtype=torch.long), Entered(1, 5))
+PADDED = Padded(None, (5,), (5,), Entered(1, 5))
 
 
 class Operations(TorchDispatchMode):

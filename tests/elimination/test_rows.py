@@ -5,7 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordelim.elimination.rows import Enter, Run, Tokens, first_rows, leave
+from wordelim.elimination.enter import Enter
+from wordelim.elimination.packed import Packed, Run
+from wordelim.elimination.rows import Entered, Padded, first_rows, leave
 from wordelim.errors import UnsupportedModelError
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6)
@@ -23,7 +25,7 @@ def test_padded_is_what_came_and_the_mask_says_what_is_real():
     for mask in (None, torch.ones(2, 4)):
         rows, tokens = Enter("padded")(hidden, mask)
         assert rows is hidden
-        assert tokens == Tokens(None, (4, 4), (4, 4))
+        assert tokens == Padded(None, (4, 4), (4, 4), Entered(2, 4))
     _, tokens = Enter("padded")(hidden, torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]]))
     assert tokens.counts == tokens.lengths == (2, 3)
     assert tokens.mask.tolist() == [[True, True, False, False], [True, True, True, False]]
@@ -48,8 +50,7 @@ def test_what_is_packed_comes_out_where_it_came_in(lengths, padding):
     assert out.shape == (len(lengths), max(lengths), 2)
     assert torch.equal(out, (hidden * mask[..., None])[:, : max(lengths)])
     first = first_rows(rows, tokens)
-    alone = tokens._replace(runs=tuple(run._replace(alive=1) for run in tokens.runs))
-    assert torch.equal(leave(first, alone), hidden[:, :1])
+    assert torch.equal(leave(first, tokens.cut()), hidden[:, :1])
 
 
 def test_without_a_mask_all_is_packed():
@@ -68,10 +69,10 @@ def test_padded_rows_leave_as_they_are():
 
 def test_auto_is_packed_on_a_cpu_and_padded_elsewhere():
     hidden, mask = batch([3, 2])
-    with torch.inference_mode():
-        assert Enter("auto")(hidden, mask)[1].runs is not None
-    assert Enter("auto")(hidden, mask)[1].runs is not None
-    assert not Enter("auto")._packs(hidden.to("meta"))
+    for inference in (True, False):
+        with torch.inference_mode(inference):
+            assert isinstance(Enter("auto")(hidden, mask)[1], Packed)
+    assert isinstance(Enter("auto")(hidden.to("meta"), None)[1], Padded)
 
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])

@@ -1,4 +1,4 @@
-"""Significance against a naive reference in float64, and the choice of what is kept."""
+"""Significance against a naive reference in float64."""
 
 import pytest
 import torch
@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from wordelim.elimination import significance as module
-from wordelim.elimination.rows import Enter, Tokens
-from wordelim.elimination.significance import keep_highest, received_attention
+from wordelim.elimination.significance import received_attention
 
 HEADS, SIZE = 3, 8
 
@@ -115,72 +114,3 @@ def test_a_card_takes_many_examples_at_a_time():
 def test_no_gradient_flows_through_the_choice():
     query, key, _ = vectors([5], 5, seed=6)
     assert not received_attention(query.requires_grad_(), key, None, 0.3).requires_grad
-
-
-# --- what is kept ----------------------------------------------------------------------------------------------
-
-
-def tokens_of(lengths, width):
-    mask = torch.arange(width) < torch.tensor(lengths)[:, None]
-    return Tokens(None if bool(mask.all()) else mask, tuple(lengths), tuple(lengths))
-
-
-def naive_keep(significance, length, count, protected):
-    ranked = sorted(range(length), key=lambda i: (i >= protected, -significance[i], i))
-    return sorted(ranked[:count])
-
-
-@given(data=st.data(), lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4), padding=st.integers(0, 5))
-def test_the_highest_are_kept_in_text_order(data, lengths, padding):
-    width = max(lengths) + padding
-    protected = data.draw(st.integers(1, 3))
-    counts = tuple(data.draw(st.integers(min(n, protected), n)) for n in lengths)
-    # Few different values, so that there are ties.
-    values = st.lists(st.integers(0, 4), min_size=width, max_size=width)
-    significance = torch.tensor([data.draw(values) for _ in lengths], dtype=torch.float32)
-    index, alive = keep_highest(significance, tokens_of(lengths, width), counts, protected)
-    assert index.shape == (len(lengths), max(counts))
-    assert alive.counts == counts
-    assert alive.lengths == tuple(lengths)
-    assert (alive.mask is None) == (len(set(counts)) == 1)
-    for row, (length, count) in enumerate(zip(lengths, counts, strict=True)):
-        kept = index[row, :count].tolist()
-        assert kept == naive_keep(significance[row].tolist(), length, count, protected)
-        assert kept[: min(protected, count)] == list(range(min(protected, count)))
-        assert not index[row, count:].any()
-        if alive.mask is not None:
-            assert alive.mask[row].tolist() == [True] * count + [False] * (max(counts) - count)
-
-
-def test_ties_go_to_the_earlier():
-    index, _ = keep_highest(torch.ones(1, 6), tokens_of([6], 6), (3,), 1)
-    assert index.tolist() == [[0, 1, 2]]
-    index, _ = keep_highest(torch.tensor([[0.0, 1.0, 3.0, 2.0, 2.0, 2.0]]), tokens_of([6], 6), (4,), 1)
-    assert index.tolist() == [[0, 2, 3, 4]]
-
-
-def test_the_first_is_kept_whatever_its_significance():
-    index, _ = keep_highest(torch.tensor([[0.0, 1.0, 3.0, 2.0]]), tokens_of([4], 4), (1,), 1)
-    assert index.tolist() == [[0]]
-    index, _ = keep_highest(torch.tensor([[0.0, 1.0, 3.0, 2.0]]), tokens_of([4], 4), (3,), 2)
-    assert index.tolist() == [[0, 1, 2]]
-
-
-def test_the_significance_given_is_not_changed():
-    significance = torch.rand(2, 6)
-    before = significance.clone()
-    for lengths in ([6, 6], [6, 3]):
-        keep_highest(significance, tokens_of(lengths, 6), (3, 2), 1)
-    assert torch.equal(significance, before)
-
-
-# --- what enters -----------------------------------------------------------------------------------------------
-
-
-def test_what_enters_is_read_off_the_mask():
-    hidden = torch.zeros(2, 4, 8)
-    assert Enter("padded")(hidden, None)[1] == Tokens(None, (4, 4), (4, 4))
-    assert Enter("padded")(hidden, torch.ones(2, 4))[1] == Tokens(None, (4, 4), (4, 4))
-    tokens = Enter("padded")(hidden, torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]]))[1]
-    assert tokens.counts == tokens.lengths == (2, 3)
-    assert tokens.mask.tolist() == [[True, True, False, False], [True, True, True, False]]

@@ -44,6 +44,19 @@ def test_a_sharp_step_is_hard_extraction(dense, make_batch, logits):
     torch.testing.assert_close(logits(dense, batch), logits(hard, batch), rtol=1e-2, atol=5e-3)
 
 
+@pytest.mark.parametrize("name", ["deberta-v2", "modernbert", "mpnet"])
+def test_families_whose_scores_depend_on_positions_are_served(make_model, make_batch, logits, name):
+    dense = make_model(name)
+    soft, hard = copy.deepcopy(dense), eliminate_(copy.deepcopy(dense), Retention.counts([8, 4, 1]))
+    parameters = soften_(soft, "count", ranks=21)
+    batch = make_batch(dense, LENGTHS, width=25)
+    torch.testing.assert_close(logits(soft, batch), logits(dense, batch), rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        for row, kept in zip(parameters.share, (8, 4), strict=True):
+            row[kept:] = 0
+    torch.testing.assert_close(logits(soft, batch), logits(hard, batch), rtol=1e-2, atol=5e-3)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_reach_every_parameter(dense, make_batch, form):
     """Of the ranks that are not protected and that a text has: rank 0 is the first token's."""

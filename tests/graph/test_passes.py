@@ -111,8 +111,8 @@ def test_what_is_spliced_knows_the_layers_attention_dropout_and_scaling(make_mod
     model = make_model(family, attention_probs_dropout_prob=dropout)
     wordelim.eliminate_(model, SOME)
     modules = [module for module in encoder_of(model).children() if isinstance(module, (HardExtract, FirstToken))]
-    assert [module.dropout for module in modules] == [dropout] * LAYERS
-    assert [module.scaling for module in modules] == [pytest.approx(8**-0.5)] * LAYERS
+    assert [module.attention.dropout for module in modules] == [dropout] * LAYERS
+    assert [module.attention.scaling for module in modules] == [pytest.approx(8**-0.5)] * LAYERS
 
 
 def test_dropout_is_active_in_training_alone(make_model, family, make_batch, logits):

@@ -1,4 +1,4 @@
-"""How many word vectors leave a layer, for compilers and exporters."""
+"""Which word vectors are kept, and how many, for compilers and exporters."""
 
 from __future__ import annotations
 
@@ -11,10 +11,73 @@ from torch import Tensor
 
 from ..retention import Retention
 
-__all__ = ["LONGEST", "CountRule"]
+__all__ = ["LONGEST", "CountRule", "highest", "never_dropped", "ranking"]
 
 LONGEST = 8192
 """Tokens of a text up to which :class:`CountRule` counts as :meth:`Retention.count` does."""
+
+
+def highest(
+    significance: Tensor,
+    most: int,
+    protected_first: int,
+    *,
+    limit: Tensor | None = None,
+    mask: Tensor | None = None,
+    protected: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Choose each text's most significant word vectors, in text order; of equals the earlier.
+
+    Args:
+        significance: [batch, tokens].
+        most: how many a text keeps at most.
+        protected_first: how many of the first real rows are kept whatever their significance.
+        limit: [batch], how many each text keeps, none more than ``most`` or than it has; None when all keep ``most``.
+        mask: [batch, tokens] bool, true on real rows, or None when all are.
+        protected: [batch, tokens] bool, true on further rows that are kept whatever their significance, or None.
+
+    Returns:
+        The kept rows [batch, most], and with ``limit`` which of them count, [batch, most] bool: those beyond a text's
+        own count point at its row 0.
+    """
+    ranked = ranking(significance, never_dropped(significance, protected_first, mask, protected), mask, most)
+    if limit is None:
+        return ranked.sort(dim=1).values, None
+    alive = torch.arange(most, device=ranked.device) < limit[:, None]
+    rows = ranked.masked_fill(~alive, significance.shape[1]).sort(dim=1).values
+    return rows.masked_fill(~alive, 0), alive
+
+
+def ranking(significance: Tensor, first: Tensor, mask: Tensor | None, most: int) -> Tensor:
+    """The ``most`` first rows, from the one to keep first to the one to drop first; of equals the earlier first.
+
+    Args:
+        significance: [batch, tokens].
+        first: [batch, tokens] bool or what broadcasts to it, true on rows that precede all others.
+        mask: [batch, tokens] bool, false on rows that come last, or None.
+    """
+    order = significance.masked_fill(first, float("inf"))
+    if mask is not None:
+        order = order.masked_fill(~mask, float("-inf"))
+    if torch.compiler.is_exporting():
+        # ONNX's TopK puts the earlier of two equals first; torch's own promises nothing.
+        return order.topk(most).indices
+    return order.sort(dim=1, descending=True, stable=True).indices[:, :most]
+
+
+def never_dropped(significance: Tensor, first: int, mask: Tensor | None, protected: Tensor | None) -> Tensor:
+    """Which rows are kept whatever their significance, [batch, tokens] bool or [tokens] for every text alike.
+
+    Args:
+        significance: [batch, tokens].
+        first: how many of the first real rows are kept.
+        mask, protected: as in :func:`highest`.
+    """
+    if mask is None or first == 1:  # position 0 is always real
+        found = torch.arange(significance.shape[1], device=significance.device) < first
+    else:
+        found = mask & (mask.cumsum(1) <= first)
+    return found if protected is None else found | protected
 
 
 class CountRule(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .packed import Packed
 from .rows import Tokens
 
 __all__ = ["linear"]
@@ -27,7 +28,7 @@ def linear(module: nn.Module, rows: Tensor, tokens: Tokens) -> Tensor:
         tokens: what is alive; padded rows always go through the module.
     """
     if (
-        tokens.runs is None
+        not isinstance(tokens, Packed)
         or rows.dtype != torch.float32
         or rows.numel() // rows.shape[-1] > _FEW_ROWS
         or rows.device.type != "cpu"

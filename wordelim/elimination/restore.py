@@ -32,8 +32,7 @@ def put_back(aside: Tensor | None, hidden_states: Tensor, tokens: Tokens) -> Ten
 
     What is alive has its last value, what was dropped the value that it had when it was dropped.
     """
-    assert tokens.entered is not None
-    return _write(aside, hidden_states, tokens)[:-1].view(*tokens.entered, -1)
+    return _write(aside, hidden_states, tokens)[:-1].view(*tokens.entered[:2], -1)
 
 
 def fill_with_mean(hidden_states: Tensor, tokens: Tokens) -> Tensor:
@@ -41,25 +40,15 @@ def fill_with_mean(hidden_states: Tensor, tokens: Tokens) -> Tensor:
 
     Where a word vector was dropped, and where there is padding, the mean of those that are alive stands.
     """
-    assert tokens.entered is not None
-    if tokens.runs is not None and tokens.places is not None:
-        parts = hidden_states[0].split([run.examples * run.alive for run in tokens.runs])
-        by_run = [part.view(run.examples, run.alive, -1).mean(1) for part, run in zip(parts, tokens.runs, strict=True)]
-        mean = torch.cat(by_run).index_select(0, tokens.places)
-    elif tokens.mask is None:
-        mean = hidden_states.mean(1)
-    else:
-        real = tokens.mask[..., None].to(hidden_states.dtype)
-        mean = (hidden_states * real).sum(1) / real.sum(1)
-    batch, width = tokens.entered
+    mean, (batch, width) = tokens.mean(hidden_states), tokens.entered[:2]
     filled = mean[:, None].expand(batch, width, mean.shape[-1]).flatten(0, 1)
     return _write(torch.cat([filled, mean[:1]]), hidden_states, tokens)[:-1].view(batch, width, -1)
 
 
 def _write(aside: Tensor | None, values: Tensor, tokens: Tokens) -> Tensor:
-    assert tokens.origin is not None and tokens.entered is not None
+    assert tokens.origin is not None
     values = values.flatten(0, 1)
     if aside is None:
-        batch, width = tokens.entered
+        batch, width = tokens.entered[:2]
         aside = values.new_zeros(batch * width + 1, values.shape[-1])
     return aside.index_copy_(0, tokens.origin.flatten(), values.to(aside.dtype))

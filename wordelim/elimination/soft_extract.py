@@ -7,9 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .attention import merge_heads
+from .attention import Attention, merge_heads
 from .extract import Extracted
-from .rows import Tokens
+from .keep import never_dropped, ranking
+from .kernels.positional import turned
+from .rows import Padded
 
 __all__ = ["Form", "SoftExtract", "SoftRetention"]
 
@@ -114,37 +116,39 @@ class SoftExtract(nn.Module):
     Args:
         retention: the parameters of all layers; registered once elsewhere, not here.
         layer: the layer that this is.
-        scaling: factor of the scores before the softmax.
-        dropout: attention dropout of the layer, used in training.
+        attention: how it attends.
     """
 
-    def __init__(self, retention: SoftRetention, layer: int, scaling: float, dropout: float) -> None:
+    def __init__(self, retention: SoftRetention, layer: int, attention: Attention) -> None:
         super().__init__()
         self._retention = (retention,)  # in a tuple, so that it isn't registered
         self.layer = layer
-        self.scaling = scaling
-        self.dropout = dropout
+        self.attention = attention
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens) -> Extracted:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, tokens: Padded, *extras: Tensor) -> Extracted:
         """All three: [batch, heads, tokens, head size]. The padded layout alone is served.
+
+        ``extras`` go to the attention's ``position``.
 
         The mask of ``tokens`` is bool behind the encoder's entry; behind the first of these it is what is added to the
         scores: the logarithm of each word vector's weight, [batch, tokens] fp32.
         """
         retention = self._retention[0]
         logarithms = self._logarithms(tokens, query)
-        scores = query @ key.transpose(-1, -2) * self.scaling
+        query, key, bias = turned(query, key, tokens, self.attention, extras)
+        scores = query @ key.transpose(-1, -2) * self.attention.scaling
+        scores = scores if bias is None else scores + bias
         probabilities = (scores + logarithms[:, None, None, :]).softmax(-1)  # the logarithms make them fp32
         with torch.no_grad():
             significance = (logarithms.exp()[:, None, :, None] * probabilities).sum((1, 2))
             rank, protected = self._rank(significance, logarithms, tokens.protected)
-        dropped = nn.functional.dropout(probabilities.to(value.dtype), self.dropout, self.training)
+        dropped = nn.functional.dropout(probabilities.to(value.dtype), self.attention.dropout, self.training)
         lengths = torch.tensor(tokens.lengths, device=query.device)
         factor = retention.factor(self.layer, rank, lengths, protected)
         weaker = (factor + (1 - factor) * _FAINT).log()
         return Extracted(merge_heads(dropped @ value), None, tokens._replace(mask=logarithms + weaker))
 
-    def _logarithms(self, tokens: Tokens, query: Tensor) -> Tensor:
+    def _logarithms(self, tokens: Padded, query: Tensor) -> Tensor:
         if tokens.mask is not None and tokens.mask.dtype != torch.bool:
             return tokens.mask
         dtype = torch.promote_types(query.dtype, torch.float32)
@@ -157,9 +161,7 @@ class SoftExtract(nn.Module):
         And how many of each text are protected, [batch].
         """
         real = logarithms != float("-inf")
-        order = significance.masked_fill(~real, float("-inf"))
-        first = real & (real.cumsum(1) <= self._retention[0].protected_first)
-        first = first if protected is None else first | (real & protected)
-        ranked = order.masked_fill(first, float("inf")).sort(dim=1, descending=True, stable=True).indices
+        first = real & never_dropped(significance, self._retention[0].protected_first, real, protected)
+        ranked = ranking(significance, first, real, real.shape[1])
         places = torch.arange(ranked.shape[1], device=ranked.device).expand_as(ranked)
         return torch.empty_like(ranked).scatter_(1, ranked, places), first.sum(1)

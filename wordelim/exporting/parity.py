@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..elimination.enter import Enter
 from ..elimination.extract import Extracted, HardExtract
-from ..elimination.rows import Enter
 from ..errors import AnswersError, ExportError
 from ..evaluation.inference import has_numbers
 from ..graph.splice import eliminating_encoder

@@ -5,21 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import fx, nn
 
 from wordelim.adapters import Family
 
-from ..elimination.rows import Enter, Layout, refuse_scripting
+from ..elimination.enter import Enter, Layout, refuse_scripting
+from ..elimination.significance import Selector
 from ..errors import UnsupportedModelError
 from ..retention import Retention
 from .linear import call_linears
 from .passes import CutToFirstToken, RestoreAtExit, SpliceElimination, attention_nodes
 from .trace import ATTENTION, attention, trace
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["EliminatingEncoder", "rebuild"]
 
@@ -90,6 +88,19 @@ class EliminatingEncoder(fx.GraphModule):
         self._enter.layout = layout
 
     @property
+    def selector(self) -> Selector:
+        """What decides which word vectors stay, :func:`.significance.received_attention` unless another is set.
+
+        Another is slower, can't be compiled or exported, and isn't saved. A call takes the one that holds when it
+        begins.
+        """
+        return self._enter.selector
+
+    @selector.setter
+    def selector(self, selector: Selector) -> None:
+        self._enter.selector = selector
+
+    @property
     def _enter(self) -> Enter:
         return cast(Enter, self.get_submodule("enter"))
 
@@ -110,13 +121,13 @@ class EliminatingEncoder(fx.GraphModule):
         refuse_scripting()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EliminatingEncoder:
-        return rebuild(self.training, self.layout, *copy.deepcopy(self._source, memo), self.retention)
+        return rebuild(self.training, self.layout, self.selector, *copy.deepcopy(self._source, memo), self.retention)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return rebuild, (self.training, self.layout, *self._source, self.retention)
+        return rebuild, (self.training, self.layout, self.selector, *self._source, self.retention)
 
 
-def rebuild(training: bool, layout: Layout, *source: Any) -> EliminatingEncoder:
+def rebuild(training: bool, layout: Layout, selector: Selector, *source: Any) -> EliminatingEncoder:
     """Make an encoder for a config that may have another attention implementation now."""
     dense, config = source[:2]
     # Of itself alone: the modules in it are shared, and a frozen one has a mode of its own.
@@ -127,7 +138,7 @@ def rebuild(training: bool, layout: Layout, *source: Any) -> EliminatingEncoder:
     config._attn_implementation, config.return_dict = ATTENTION, True
     try:
         encoder = EliminatingEncoder(*source)
-        encoder.layout = layout
+        encoder.layout, encoder.selector = layout, selector
         return encoder
     finally:
         config._attn_implementation, config.return_dict = before, named

@@ -11,11 +11,11 @@ from typing import Any, cast
 
 from torch import fx, nn
 
-from ..elimination.attention import split_heads
+from ..elimination.attention import Attention, split_heads
+from ..elimination.enter import Enter
 from ..elimination.extract import Extracted, FirstToken, HardExtract
-from ..elimination.kernels.positional import PositionalExtract, PositionalFirstToken
 from ..elimination.restore import fill_with_mean, put_aside, put_back
-from ..elimination.rows import Enter, first_rows, follow, gather, leave
+from ..elimination.rows import first_rows, gather, leave
 from ..errors import UnsupportedModelError
 from ..retention import Retention
 from .tokenwise import SHAPE_METHODS, descendants, first_queries, has_token_rows, refuse_mixing, refuse_stale_rows
@@ -74,12 +74,7 @@ class SpliceElimination(Pass):
 
     def apply(self, module: fx.GraphModule) -> None:
         for layer, node in enumerate(attention_nodes(module.graph)):
-            position = node.meta["position"]
-            extract = (
-                HardExtract(layer, **node.kwargs)  # type: ignore[arg-type]
-                if position is None
-                else PositionalExtract(layer, **node.kwargs, position=position)  # type: ignore[arg-type]
-            )
+            extract = HardExtract(layer, _attention_of(node))
             _replace_attention(module, node, f"extract_{layer}", extract, query=node.args[0])
         cast(Enter, module.get_submodule("enter")).retention = self.retention
 
@@ -107,13 +102,7 @@ class CutToFirstToken(Pass):
                 row.meta["first_row"] = True
             with module.graph.inserting_before(node):
                 query = module.graph.call_function(split_heads, (row, key))
-        position = node.meta["position"]
-        first_token = (
-            FirstToken(**node.kwargs)  # type: ignore[arg-type]
-            if position is None
-            else PositionalFirstToken(**node.kwargs, position=position)  # type: ignore[arg-type]
-        )
-        _replace_attention(module, node, "first_token", first_token, query)
+        _replace_attention(module, node, "first_token", FirstToken(_attention_of(node)), query)
 
 
 class RestoreAtExit(Pass):
@@ -143,9 +132,8 @@ class RestoreAtExit(Pass):
         exit_node = next(node for node in graph.nodes if node.target is leave)
         rows, tokens = exit_node.args
         assert isinstance(rows, fx.Node) and isinstance(tokens, fx.Node)
+        _note_origins(module)
         if self.mean:
-            for node in nodes:
-                _carry_origins(module, node)
             with graph.inserting_before(exit_node):
                 filled = graph.call_function(fill_with_mean, exit_node.args)
             exit_node.replace_all_uses_with(filled)
@@ -154,7 +142,6 @@ class RestoreAtExit(Pass):
         streams = [_stream(node, rows) for node in nodes]
         aside: fx.Node | None = None
         for node, stream in zip(nodes, streams, strict=True):
-            _carry_origins(module, node)
             with graph.inserting_after(node.meta["alive"]):
                 aside = graph.call_function(put_aside, (aside, stream, node.args[3], node.meta["index"]))
         end = _before_last_normalisation(module, rows) if _normalises_first(module, nodes[0], streams[0]) else rows
@@ -202,6 +189,10 @@ def extraction_nodes(graph: fx.Graph) -> list[fx.Node]:
     return [node for node in graph.nodes if "context" in node.meta]
 
 
+def _attention_of(node: fx.Node) -> Attention:
+    return Attention(**node.kwargs, position=node.meta["position"])  # type: ignore[arg-type]
+
+
 def _replace_attention(module: fx.GraphModule, node: fx.Node, name: str, extract: nn.Module, query: Any) -> None:
     graph = module.graph
     tokens = _tokens(module, node)
@@ -221,20 +212,12 @@ def _replace_attention(module: fx.GraphModule, node: fx.Node, name: str, extract
         branches = _gather_branches(module, context, index)
     extracted.meta.update(alive=alive, branches=branches)
     if node.meta["position"] is not None:
-        _carry_origins(module, extracted)
+        _note_origins(module)
 
 
-def _carry_origins(module: fx.GraphModule, extracted: fx.Node) -> None:
-    """Let what is alive behind an elimination know where it stood, if it doesn't already."""
+def _note_origins(module: fx.GraphModule) -> None:
+    """Let what is alive know where it stood."""
     cast(Enter, module.get_submodule("enter")).origins = True
-    index, alive = extracted.meta["index"], extracted.meta["alive"]
-    if alive.target is follow:
-        return
-    with module.graph.inserting_after(alive):
-        followed = module.graph.call_function(follow, (alive, extracted.args[3], index))
-    alive.replace_all_uses_with(followed, delete_user_cb=lambda user: user is not followed)
-    followed.meta["tokens"] = True
-    extracted.meta["alive"] = followed
 
 
 def _tokens(module: fx.GraphModule, attention_node: fx.Node) -> fx.Node:

@@ -50,6 +50,6 @@ def soften_(
     soft = SoftRetention(len(hard), form, ranks=ranks, protected_first=first).to(model.device, model.dtype)
     encoder.add_module(SOFT, soft)
     for name, module in hard.items():
-        extract = SoftExtract(soft, module.layer, module.scaling, module.dropout)
+        extract = SoftExtract(soft, module.layer, module.attention)
         encoder.add_module(name, extract.train(module.training))
     return soft

@@ -12,8 +12,9 @@ from torch import Tensor, fx
 
 from wordelim.adapters import family_of
 
+from ..elimination.enter import refuse_tracing
 from ..elimination.protect import announce, protected_rows
-from ..elimination.rows import refuse_tracing
+from ..elimination.significance import received_attention
 from ..errors import UnsupportedModelError
 from ..retention import QUANT_METHOD, Retention
 from .encoder import EliminatingEncoder, _refuse_extras, rebuild
@@ -90,7 +91,7 @@ def splice_(model: Model, retention: Retention, *, prove: bool) -> Model:
     proof = Proof(model, encoder, reads) if prove else None
     config = model.config
     before = config._attn_implementation
-    spliced = rebuild(encoder.training, "auto", encoder, config, family, before, retention)
+    spliced = rebuild(encoder.training, "auto", received_attention, encoder, config, family, before, retention)
     setattr(base, family.encoder, spliced)
     config._attn_implementation = ATTENTION
     base.register_forward_pre_hook(_guard, with_kwargs=True)

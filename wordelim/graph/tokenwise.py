@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from ..elimination.attention import split_heads
 from ..elimination.extract import FirstToken, HardExtract
-from ..elimination.rows import Tokens, first_rows, follow, gather, leave
+from ..elimination.rows import Tokens, first_rows, gather, leave
 from ..errors import UnsupportedModelError
 from .trace import SAMPLE_TOKENS, attention, is_rms_norm
 
@@ -34,7 +34,7 @@ SHAPE_METHODS = {"view", "reshape", "contiguous", "transpose", "permute", "flatt
 
 def first_queries(query: torch.Tensor, tokens: Tokens) -> torch.Tensor:
     """First rows of queries that stand as [batch, heads, tokens, head size]."""
-    return first_rows(query.transpose(1, 2), tokens).transpose(1, 2)
+    return tokens.first(query.transpose(1, 2)).transpose(1, 2)
 
 
 def descendants(node: fx.Node) -> set[fx.Node]:
@@ -57,7 +57,7 @@ def is_token_count(node: fx.Node) -> bool:
     return isinstance(value, int) and value == SAMPLE_TOKENS
 
 
-_OURS = {attention, first_rows, first_queries, follow, gather, leave, split_heads}
+_OURS = {attention, first_rows, first_queries, gather, leave, split_heads}
 
 
 def refuse_mixing(module: fx.GraphModule, node: fx.Node) -> None:

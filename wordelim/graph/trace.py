@@ -10,8 +10,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from ..elimination.attention import attend
-from ..elimination.kernels.positional import Position
+from ..elimination.attention import Position, attend
 from ..errors import UnsupportedModelError
 
 __all__ = ["ATTENTION", "SAMPLE_TOKENS", "attention", "is_rms_norm", "record", "trace"]

@@ -51,7 +51,7 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
     def note(module: Any, args: Any, output: Extracted) -> None:
         kept[module] = output.rows
         query, key = args[:2]
-        received[module] = received_attention(query, key, None, module.scaling)[0].float().cpu()
+        received[module] = received_attention(query, key, None, module.attention.scaling)[0].float().cpu()
 
     hooks = [module.register_forward_hook(note) for module in stages]
     training = model.training

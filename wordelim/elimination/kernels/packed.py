@@ -1,56 +1,58 @@
-"""Attention of the kept rows alone, from the very probabilities that decide which rows are kept."""
+"""On a CPU, attention of the kept rows alone, from the very probabilities that decide which rows are kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from ...system.machine import has_fast_bf16
+from ..attention import Attention
+from ..keep import highest
+from ..rows import Padded
+from .padded import first
 
-__all__ = ["scored_attention"]
+__all__ = ["extract", "first"]
+
+Choose: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 # So many probabilities are made at a time: they are still in a core's own cache when they are summed.
 _BLOCK = 3 << 17
 
 
-def scored_attention(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Score examples of equal length, keep rows, and attend from these: the scores are made once.
+def extract(
+    query: Tensor, key: Tensor, value: Tensor, tokens: Padded, left: tuple[int, ...] | None, attention: Attention
+) -> tuple[Tensor, Tensor | None, None]:
+    """Score texts of equal length, keep rows, and attend from these: the scores are made once.
 
-    A few examples at a time, so that probabilities never exist for more than one long example or some short ones. For
+    A few texts at a time, so that probabilities never exist for more than one long text or some short ones. For
     inference on a CPU: no gradient flows, and there is no dropout. In fp16, and in bf16 where the CPU has no units for
-    it, it computes in fp32.
-
-    Args:
-        query, key, value: [examples, heads, tokens, head size]; views into packed rows are taken as they lie.
-        scaling: factor of the scores before the softmax.
-        choose: from significance [examples, tokens] fp32, as :func:`.significance.received_attention` gives it, to the
-            rows to keep [examples, kept].
-
-    Returns:
-        Context of the kept rows [examples * kept, heads * head size], and these rows [examples, kept].
+    it, it computes in fp32. Views into packed rows are taken as they lie.
     """
-    examples, heads, tokens, _ = query.shape
-    step = max(1, _BLOCK // (heads * tokens * tokens))
+    if left is None:
+        return first(query, key, value, tokens, attention), None, None
+    examples, heads, length, _ = query.shape
+    protected, protected_first = tokens.protected, tokens.entered.kept.protected_first
+    step = max(1, _BLOCK // (heads * length * length))
     blocks = []
-    for first in range(0, examples, step):
-        if min(step, examples - first) == 1:
-            blocks.append(_one(query[first], key[first], value[first], scaling, choose))
+    for start in range(0, examples, step):
+        part = slice(start, start + step)
+        fixed = None if protected is None else protected[part]
+        choose = partial(highest, most=left[0], protected_first=protected_first, protected=fixed)
+        if min(step, examples - start) == 1:
+            blocks.append(_one(query[start], key[start], value[start], attention.scaling, choose))
         else:
-            part = slice(first, first + step)
-            blocks.append(_several(query[part], key[part], value[part], scaling, choose))
+            blocks.append(_several(query[part], key[part], value[part], attention.scaling, choose))
     if len(blocks) == 1:
-        return blocks[0]
+        return *blocks[0], None
     contexts, rows = zip(*blocks, strict=True)
-    return torch.cat(contexts), torch.cat(rows)
+    return torch.cat(contexts), torch.cat(rows), None
 
 
-def _one(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
+def _one(query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: Choose) -> tuple[Tensor, Tensor]:
     """One example, [heads, tokens, head size] each; a few heads at a time."""
     dtype = query.dtype
     query, key, value = (_computable(part) for part in (query, key, value))
@@ -58,35 +60,33 @@ def _one(
     probabilities = query.new_empty(heads, tokens, tokens, dtype=_summable(query.dtype))
     step = max(1, _BLOCK // (tokens * tokens))
     significance = None
-    for first in range(0, heads, step):
-        part = slice(first, first + step)
+    for start in range(0, heads, step):
+        part = slice(start, start + step)
         _probabilities(query[part], key[part], scaling, out=probabilities[part])
         received = probabilities[part].sum((0, 1))
         significance = received if significance is None else significance.add_(received)
     assert significance is not None
-    rows = choose(significance[None].float())
+    rows, _ = choose(significance[None].float())
     context = value.new_empty(rows.shape[1], heads, size)
-    for first in range(0, heads, step):
-        part = slice(first, first + step)
+    for start in range(0, heads, step):
+        part = slice(start, start + step)
         kept = probabilities[part].index_select(1, rows[0]).to(value.dtype)
         torch.bmm(kept, value[part], out=context.transpose(0, 1)[part])
-    return context.flatten(1).to(dtype), rows
+    return context.flatten(1).to(dtype)[None], rows
 
 
-def _several(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
+def _several(query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: Choose) -> tuple[Tensor, Tensor]:
     """Several short examples at once, [examples, heads, tokens, head size] each."""
     dtype = query.dtype
     examples, heads, tokens, size = query.shape
     query, key, value = (_computable(part).flatten(0, 1) for part in (query, key, value))
     probabilities = query.new_empty(examples * heads, tokens, tokens, dtype=_summable(query.dtype))
     _probabilities(query, key, scaling, out=probabilities)
-    rows = choose(probabilities.view(examples, heads * tokens, tokens).sum(1).float())
-    first = torch.arange(0, examples * heads * tokens, tokens).view(examples, heads, 1)
-    kept = probabilities.flatten(0, 1).index_select(0, (first + rows[:, None]).flatten())
+    rows, _ = choose(probabilities.view(examples, heads * tokens, tokens).sum(1).float())
+    starts = torch.arange(0, examples * heads * tokens, tokens).view(examples, heads, 1)
+    kept = probabilities.flatten(0, 1).index_select(0, (starts + rows[:, None]).flatten())
     context = torch.bmm(kept.view(examples * heads, -1, tokens).to(value.dtype), value)
-    context = context.view(examples, heads, -1, size).transpose(1, 2).flatten(2).flatten(0, 1)
+    context = context.view(examples, heads, -1, size).transpose(1, 2).flatten(2)
     return context.to(dtype), rows
 
 

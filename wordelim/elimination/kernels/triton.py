@@ -1,22 +1,46 @@
-"""Scored attention on a GPU over packed rows, in Triton: no matrix of probabilities is ever in memory.
+"""The packed layout on a GPU, in Triton: no matrix of probabilities is in memory, and no layer waits for the device.
 
 Significance takes two passes over the scores: one for the logarithm of each row's softmax denominator, one that adds up
-each column. Context of the kept rows alone is made as in FlashAttention (Dao et al., 2022). Both take examples of any
-lengths in one launch, and read nothing from the device. This module can only be imported where Triton can.
+each column. Context of the kept rows alone is made as in FlashAttention (Dao et al., 2022). Both take texts of any
+lengths in one launch. For inference. This module can only be imported where Triton can.
 """
 
 from __future__ import annotations
+
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["context_of", "received_attention"]
+from ..attention import Attention
+from ..keep import highest
+from ..packed import Packed
+from ..rows import on_device
+
+__all__ = ["Segments", "context_of", "extract", "first", "received_attention"]
 
 _ROWS = 64
 # Triton's interpreter can load and store bf16 but not multiply it. In fp32 the products are the same.
 _WIDEN = tl.constexpr(triton.knobs.runtime.interpret)
+
+
+class Segments(NamedTuple):
+    """Where each packed text lies, on the device, and what of it the host must know."""
+
+    starts: Tensor
+    counts: Tensor
+    longest: int
+    rows: int
+
+    @classmethod
+    def of(cls, tokens: Packed, device: torch.device) -> Segments:
+        counts = [run.alive for run in tokens.runs for _ in range(run.examples)]
+        ends = list(accumulate(counts))
+        starts, numbers = on_device([[0, *ends[:-1]], counts], device).to(torch.int32)
+        return cls(starts, numbers, max(counts), ends[-1])
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -114,58 +138,89 @@ def _contexts(  # type: ignore[no-untyped-def]
         tl.store(out + size_index[None, :], (mixed / total[:, None]).to(context.dtype.element_ty), mask=real)
 
 
-def received_attention(
-    query: Tensor, key: Tensor, starts: Tensor, counts: Tensor, longest: int, scaling: float
-) -> Tensor:
+def received_attention(query: Tensor, key: Tensor, texts: Segments, scaling: float) -> Tensor:
     """Significance of each packed word vector, as :func:`.significance.received_attention` gives it: [rows] fp32.
 
     Args:
         query, key: [rows, heads, head size], one laid out as the other.
-        starts, counts: [examples] int32, where each example begins and how many rows it has.
-        longest: the largest of ``counts``.
+        texts: where each lies.
         scaling: factor of the scores before the softmax.
     """
     query, key = _alike(query, key)
     rows, heads, size = query.shape
-    grid = (triton.cdiv(longest, _ROWS), heads, len(starts))
+    grid = (triton.cdiv(texts.longest, _ROWS), heads, len(texts.starts))
     denominators, received = (query.new_empty(heads, rows, dtype=torch.float32) for _ in range(2))
-    rest = (starts, counts, rows, scaling, query.stride(0), query.stride(1), size, _width(size), _ROWS)
+    rest = (texts.starts, texts.counts, rows, scaling, query.stride(0), query.stride(1), size, _width(size), _ROWS)
     _denominators[grid](query, key, denominators, *rest)
     _columns[grid](query, key, denominators, received, *rest)
     return received.sum(0)
 
 
 def context_of(
-    asked: Tensor,
-    asked_starts: Tensor,
-    asked_counts: Tensor,
-    most: int,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    starts: Tensor,
-    counts: Tensor,
-    scaling: float,
+    rows: Tensor, asked: Segments, query: Tensor, key: Tensor, value: Tensor, texts: Segments, scaling: float
 ) -> Tensor:
-    """Attention output of some packed rows over all rows of their own example, [asked rows, heads * head size].
+    """Attention output of some packed rows over all rows of their own text, [asked rows, heads * head size].
 
     Args:
-        asked: rows of ``query`` whose context is wanted, example by example.
-        asked_starts, asked_counts: [examples] int32, where each example's begin in ``asked``, and how many it has.
-        most: the largest of ``asked_counts``.
+        rows: those of ``query`` whose context is wanted, text by text.
+        asked: where each text's begin in ``rows``, and how many it has.
         query, key, value: [rows, heads, head size].
-        starts, counts: [examples] int32, where each example begins in ``key`` and ``value``, and its rows there.
+        texts: where each lies in ``key`` and ``value``.
         scaling: factor of the scores before the softmax.
     """
     query, key, value = (part if part.stride(2) == 1 else part.contiguous() for part in (query, key, value))
     _, heads, size = query.shape
-    context = query.new_empty(len(asked), heads, size)
+    context = query.new_empty(len(rows), heads, size)
     strides = [part.stride(axis) for part in (query, key, value, context) for axis in (0, 1)]
-    _contexts[triton.cdiv(most, _ROWS), heads, len(starts)](
-        query, key, value, context, asked, asked_starts, asked_counts, starts, counts, scaling, *strides,
+    _contexts[triton.cdiv(asked.longest, _ROWS), heads, len(texts.starts)](
+        query, key, value, context, rows, asked.starts, asked.counts, texts.starts, texts.counts, scaling, *strides,
         size, _width(size), _ROWS,
     )  # fmt: skip
     return context.flatten(1)
+
+
+def extract(
+    query: Tensor, key: Tensor, value: Tensor, tokens: Packed, left: tuple[int, ...] | None, attention: Attention
+) -> tuple[Tensor, Tensor | None, None]:
+    """Every text of the batch at once."""
+    texts = asked = Segments.of(tokens, query.device)
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+    rows = None
+    if left is not None:
+        asked = Segments.of(tokens.with_counts(left), query.device)
+        received = received_attention(query, key, texts, attention.scaling)
+        rows = _kept(received, tokens, texts, asked)
+    every = torch.arange(texts.rows, device=query.device) if rows is None else rows
+    return context_of(every, asked, query, key, value, texts, attention.scaling)[None], rows, None
+
+
+def first(query: Tensor, key: Tensor, value: Tensor, tokens: Packed, attention: Attention) -> Tensor:
+    """The same."""
+    asked, texts = (Segments.of(each, query.device) for each in (tokens.cut(), tokens))
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+    rows = torch.arange(asked.rows, device=query.device)
+    return context_of(rows, asked, query, key, value, texts, attention.scaling)[None]
+
+
+def _kept(received: Tensor, tokens: Packed, texts: Segments, left: Segments) -> Tensor:
+    """Rows of highest significance of each text, [kept]."""
+    device = received.device
+    column = torch.arange(texts.longest, device=device)
+    place = (texts.starts[:, None] + column).clamp_max(texts.rows - 1)
+    mask = column < texts.counts[:, None]
+    index, _ = highest(
+        received[place],
+        left.longest,
+        tokens.entered.kept.protected_first,
+        limit=left.counts,
+        mask=mask,
+        protected=None if tokens.protected is None else tokens.protected[place] & mask,
+    )
+    # The size is told, so that nobody waits for it.
+    examples = torch.arange(len(left.counts), device=device)
+    example = examples.repeat_interleave(left.counts, output_size=left.rows)
+    within = torch.arange(left.rows, device=device) - left.starts[example]
+    return index[example, within] + texts.starts[example]
 
 
 def _alike(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:

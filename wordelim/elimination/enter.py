@@ -1,0 +1,186 @@
+"""The encoder's entry: how a batch is to lie inside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Literal, NoReturn
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..errors import UnsupportedModelError
+from ..retention import Retention
+from .keep import CountRule
+from .packed import Packed, Run
+from .protect import announced
+from .rows import Entered, Padded, Tokens, Traced
+from .significance import Selector, received_attention
+
+__all__ = ["Enter", "Layout", "refuse_scripting", "refuse_tracing"]
+
+PADDED_FIRST = (
+    "An example of the batch is padded on the left or is padding alone, but position 0 is always kept: pad on the "
+    "right (tokenizer.padding_side = 'right') and leave out empty examples."
+)
+
+Layout = Literal["auto", "packed", "padded"]
+"""How a batch lies in memory inside the encoder.
+
+``packed``: [1, rows, width], the real rows of all examples one behind the other, no padding at all. ``padded``: [batch,
+tokens, width], shorter examples masked. ``auto``: packed on a CPU, padded elsewhere. Under compilers and exporters
+every layout is the padded one.
+"""
+
+
+class Enter(nn.Module):
+    """Finds the real rows, and in the packed layout leaves out all others. Has no parameters.
+
+    The retention enters here with each batch, and every layer reads it from there: one that is set while a batch is on
+    its way is for the next. So does the selector.
+
+    Args:
+        layout: how the batch is to lie.
+        origins: whether something behind asks where each row stood.
+        retention: how many word vectors each layer keeps; may be set.
+    """
+
+    def __init__(self, layout: Layout = "padded", *, origins: bool = False, retention: Retention | None = None) -> None:
+        super().__init__()
+        self.layout = layout
+        self.origins = origins
+        self.retention = retention
+        self.selector: Selector = received_attention
+
+    @property
+    def retention(self) -> Retention | None:
+        """How many word vectors each layer keeps of the batches to come."""
+        return self._kept[0]
+
+    @retention.setter
+    def retention(self, retention: Retention | None) -> None:
+        layers = 0 if retention is None else len(retention.keep)
+        # Both at once, for another thread may be reading.
+        self._kept = (retention, tuple(CountRule.of(retention, layer) for layer in range(layers)))  # type: ignore[arg-type]
+
+    @property
+    def rules(self) -> tuple[CountRule | None, ...]:
+        """The same as rules for compilers, one a layer; None where there is none."""
+        return self._kept[1]
+
+    def extra_repr(self) -> str:
+        return f"layout={self.layout}" + ("" if self.retention is None else f", keep={self.retention.keep}")
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tokens]:
+        """Find which rows are real.
+
+        Args:
+            hidden_states: [batch, tokens, width].
+            attention_mask: [batch, tokens], non-zero on real rows, or None when all are real.
+
+        Returns:
+            What the first layer gets, and which of its rows are alive.
+
+        Raises:
+            UnsupportedModelError: the mask isn't two-dimensional, or position 0 of an example is padding (left padding,
+                or an example of padding alone), where no real word vector is to be kept; or this is a trace that would
+                make constants of counts.
+        """
+        refuse_tracing(hidden_states)
+        if torch.compiler.is_compiling():
+            return hidden_states, self._traced(hidden_states, attention_mask)
+        batch, width = hidden_states.shape[:2]
+        mask, lengths = None, (width,) * batch
+        if attention_mask is not None:
+            mask = _real_rows(attention_mask)
+            lengths = tuple(_lengths(mask))
+            mask = mask if min(lengths) < width else None
+        retention, protected = announced(self) or (self.retention, None)
+        if protected is None and retention is not None and retention.protects_by_token:
+            raise UnsupportedModelError(
+                "The retention protects tokens, but the encoder isn't told which: call the model, not its encoder."
+            )
+        guarded = None if protected is None else tuple(protected.sum(1).tolist())
+        tokens = Padded(mask, lengths, lengths, Entered(batch, width, retention, self.selector), protected, guarded)
+        if self.layout == "packed" or (self.layout == "auto" and hidden_states.device.type == "cpu"):
+            return self._pack(hidden_states, tokens)
+        return hidden_states, tokens._replace(origin=self._origin(hidden_states, mask))
+
+    def _pack(self, hidden_states: Tensor, tokens: Padded) -> tuple[Tensor, Packed]:
+        (batch, width), device = hidden_states.shape[:2], hidden_states.device
+        kinds = list(zip(tokens.lengths, tokens.guarded or (0,) * batch, strict=True))
+        order = sorted(range(batch), key=kinds.__getitem__, reverse=True)
+        runs = tuple(Run(times, n, n, fixed) for (n, fixed), times in sorted(Counter(kinds).items(), reverse=True))
+        places = torch.tensor(sorted(range(batch), key=order.__getitem__), device=device)
+        values = (hidden_states, tokens.protected, self._origin(hidden_states, None))
+        packed, protected, origin = (None if each is None else each.flatten(0, 1) for each in values)
+        assert packed is not None
+        if tokens.mask is not None or len(runs) > 1:
+            rows = torch.arange(batch * width, device=device).view(batch, width)[order]
+            rows = rows.flatten() if tokens.mask is None else rows[tokens.mask[order]]
+            packed = packed.index_select(0, rows)
+            protected = None if protected is None else protected.index_select(0, rows)
+            origin = None if origin is None else rows
+        return packed[None], Packed(runs, places, tokens.entered, protected, origin)
+
+    def _traced(self, hidden_states: Tensor, attention_mask: Tensor | None) -> Traced:
+        (retention, rules), selector = self._kept, self.selector
+        if retention is not None and retention.protects_by_token:
+            raise UnsupportedModelError(
+                "A retention that protects tokens can't be compiled or exported, for the text decides how many rows "
+                "are left: leave only 'first' and 'first:N' in its protect."
+            )
+        if selector is not received_attention:
+            raise UnsupportedModelError(
+                f"The selector {getattr(selector, '__name__', selector)!r} can't be compiled or exported: set the "
+                "encoder's selector back to received_attention."
+            )
+        batch, width = hidden_states.shape[:2]
+        if attention_mask is None:
+            mask = torch.ones((batch, width), dtype=torch.bool, device=hidden_states.device)
+        else:
+            mask = _real_rows(attention_mask)
+        torch._assert_async(mask[:, 0].all(), PADDED_FIRST)
+        origin = self._origin(hidden_states, mask)
+        return Traced(mask, mask.sum(1), rules, Entered(batch, width, retention), origin)
+
+    def _origin(self, hidden_states: Tensor, mask: Tensor | None) -> Tensor | None:
+        if not self.origins:
+            return None
+        batch, width = hidden_states.shape[:2]
+        rows = torch.arange(batch * width, device=hidden_states.device).view(batch, width)
+        return rows if mask is None else torch.where(mask, rows, batch * width)
+
+
+def refuse_tracing(*values: Any) -> None:
+    """Refuse a trace, which makes constants of one batch's counts: UnsupportedModelError."""
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if tracing or any(isinstance(value, fx.Proxy) for value in values):
+        refuse_scripting()
+
+
+def refuse_scripting() -> NoReturn:
+    """Say what there is in place of a script or a trace: UnsupportedModelError."""
+    raise UnsupportedModelError(
+        "A compressed model, whose counts follow each batch, can't be scripted or traced by torch.jit, torch.fx or "
+        "torch.onnx.export(dynamo=False): write a program with wordelim export, or use torch.export."
+    )
+
+
+def _real_rows(attention_mask: Tensor) -> Tensor:
+    if attention_mask.dim() != 2:
+        raise UnsupportedModelError(
+            f"The attention mask has {attention_mask.dim()} dimensions: a compressed model takes [batch, tokens]."
+        )
+    return attention_mask.bool()
+
+
+def _lengths(mask: Tensor) -> list[int]:
+    lengths, first = torch.stack((mask.sum(1), mask[:, 0])).tolist()
+    if not all(first):
+        row = first.index(0)
+        what = "is padding alone" if lengths[row] == 0 else "is padded on the left"
+        raise UnsupportedModelError(
+            f"Example {row} of the batch {what}, but position 0 is always kept: pad on the right "
+            "(tokenizer.padding_side = 'right') and leave out empty examples."
+        )
+    return list(lengths)
