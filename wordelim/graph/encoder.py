@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import fx, nn
 
@@ -17,9 +17,6 @@ from ..retention import Retention
 from .linear import call_linears
 from .passes import CutToFirstToken, RestoreAtExit, SpliceElimination, attention_nodes
 from .trace import ATTENTION, attention, trace
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["EliminatingEncoder", "rebuild"]
 
@@ -147,6 +144,7 @@ def _take_any_arguments(graph: fx.Graph, output: Callable[..., Any]) -> None:
     result.args = (wrapped,)
 
 
+@fx.node.has_side_effect
 def _refuse_extras(extras: dict[str, Any]) -> None:
     for name in ("encoder_hidden_states", "past_key_values"):
         if extras.get(name) is not None:

@@ -29,7 +29,7 @@ __all__ = [
 # What computes each row from that row alone, so that dropping rows before it or after it is the same.
 TOKENWISE_MODULES = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Dropout, nn.Identity, nn.GELU, nn.ReLU, nn.SiLU, nn.Tanh)
 TOKENWISE_FUNCTIONS = {operator.add, operator.mul, operator.sub, operator.truediv, torch.add, torch.mul, torch.tanh}
-SHAPE_METHODS = {"view", "reshape", "contiguous", "transpose", "permute", "flatten", "size"}
+SHAPE_METHODS = {"view", "reshape", "contiguous", "transpose", "permute", "flatten", "unflatten", "size"}
 
 
 def first_queries(query: torch.Tensor, tokens: Tokens) -> torch.Tensor:
