@@ -20,8 +20,8 @@ def written_out(
 ) -> Mapping[str, Callable[..., Any]]:
     """The ``own_attention`` of a family, where its module is plain attention: softmax of scaled scores and a mask.
 
-    The head size is its ``head_dim`` or ``attention_head_size``, the dropout its ``attention_dropout``, a number, or its
-    ``dropout``, a module.
+    The head size is its ``head_dim`` or ``attention_head_size``, the dropout its ``attention_dropout`` (a number) or
+    ``dropout`` (a module).
 
     Args:
         attention: name of the module's class, which is called with the hidden states and the mask first.
