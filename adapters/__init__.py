@@ -1,7 +1,8 @@
 """Model families, as data: where a family's encoder stands and which word vectors its heads read.
 
-A family whose attention goes through transformers' attention interface needs nothing more: see ``plain.py``. Others
-come from :func:`register`, or from installed packages through the entry points of the group ``wordelim.adapters``.
+A family whose attention goes through transformers' attention interface, or is written out as the textbook has it, needs
+no more: see ``plain.py``. Others come from :func:`register`, or from installed packages through the entry points of the
+group ``wordelim.adapters``.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from wordelim.errors import UnsupportedModelError
+
 from . import deberta_v2, mpnet, plain, rotary
 from .family import HEADS, Family, Reads
+from .written_out import written_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["GROUP", "HEADS", "Family", "Reads", "families", "family_of", "register"]
+__all__ = ["GROUP", "HEADS", "Family", "Reads", "families", "family_of", "find_family", "register", "written_out"]
 
 GROUP = "wordelim.adapters"
 """Group of the entry points that are read; each names a :class:`Family`."""
@@ -40,30 +44,32 @@ def families() -> tuple[Family, ...]:
     return tuple(_FAMILIES[name] for name in sorted(_FAMILIES))
 
 
+def find_family(model_type: str | None) -> Family | None:
+    """The family of this ``config.model_type``, or None."""
+    if model_type not in _FAMILIES:
+        _read_entry_points()
+    return _FAMILIES.get(model_type or "")
+
+
 def family_of(model: PreTrainedModel) -> Family:
     """The family of a model, by ``config.model_type``.
 
     Raises:
         UnsupportedModelError: the model is of no known family; the message lists what is known.
     """
-    from wordelim.errors import UnsupportedModelError
-
     model_type = getattr(getattr(model, "config", None), "model_type", None)
-    if model_type not in _FAMILIES:
-        _read_entry_points()
-    if model_type not in _FAMILIES:
+    family = find_family(model_type)
+    if family is None:
         raise UnsupportedModelError(
             f"{type(model).__name__} (model type {model_type!r}) is not supported: the families are "
             f"{', '.join(sorted(_FAMILIES))}; add one with wordelim.adapters.register, as docs/families.md shows."
         )
-    return _FAMILIES[model_type]
+    return family
 
 
 @cache
 def _read_entry_points() -> None:
     """Take what installed packages offer, except for families that are known already."""
-    from wordelim.errors import UnsupportedModelError
-
     for entry in entry_points(group=GROUP):
         try:
             family = entry.load()

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wordelim.errors import UnsupportedModelError
+
 from .family import Family
+from .written_out import attended
 
 __all__ = ["FAMILY"]
 
@@ -67,12 +70,11 @@ def _attention(
     rel_embeddings: Any = None,
     **kwargs: Any,
 ) -> Any:
-    shape = (*hidden_states.shape[:-1], module.num_attention_heads, -1)
-    linears = (module.query_proj, module.key_proj, module.value_proj)
-    parts = tuple(linear(hidden_states).view(shape).transpose(1, 2) for linear in linears)
+    parts = (linear(hidden_states) for linear in (module.query_proj, module.key_proj, module.value_proj))
+    size = module.query_proj.out_features // module.num_attention_heads
     kinds = tuple(kind for kind in ("c2p", "p2c") if kind in module.pos_att_type)
     options: dict[str, Any] = {
-        "scaling": (module.query_proj.out_features // module.num_attention_heads * (1 + len(kinds))) ** -0.5,
+        "scaling": (size * (1 + len(kinds))) ** -0.5,
         "dropout": module.dropout.p,
     }
     extras: list[Any] = []
@@ -87,13 +89,10 @@ def _attention(
         options["position"] = _Disentangled(
             kinds, span, module.position_buckets, module.max_relative_positions, options["scaling"]
         )
-    context = record(*parts, attention_mask, *extras, **options)
-    return context.reshape(*hidden_states.shape[:-1], -1), None
+    return attended(record, parts, size, attention_mask, *extras, **options), None
 
 
 def _run(encoder: Any, hidden_states: Any, attention_mask: Any) -> Any:
-    from wordelim.errors import UnsupportedModelError
-
     if encoder.conv is not None:
         raise UnsupportedModelError(
             "This DeBERTa has a convolution over neighbouring tokens (conv_kernel_size in its config), which needs all "

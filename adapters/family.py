@@ -35,11 +35,15 @@ class Family:
         pooling: fields of the config that change what a head of the kind "first" reads, with the values that are
             served: ``{"classifier_pooling": {"cls": "first", "mean": "all"}}``.
         own_attention: for a family whose attention doesn't go through transformers' attention interface: the name of
-            its attention's class, and what stands for it while the encoder is traced. See ``mpnet.py``.
+            its attention's class, and what stands for it while the encoder is traced. Mostly
+            :func:`wordelim.adapters.written_out` makes it; else see ``mpnet.py``.
         run: called with the encoder, the embeddings and the mask in place of the encoder's forward, while it is traced.
         counts_positions: attention counts positions by itself, so that a caller's position_ids would be passed over:
             they are refused.
-        normalises_after: the base model normalises what its encoder returns, so that a mean made inside isn't its mean.
+        positions_after_padding: positions are numbered from ``pad_token_id + 1``, as RoBERTa's are, so that the first
+            rows of their table stay unused.
+        final_norm: where layers normalise what they read and not what they write: the module that normalises the last
+            layer's output, by its name in the base model.
         output: makes the encoder's output of ``last_hidden_state``, where its base model expects more.
     """
 
@@ -51,5 +55,11 @@ class Family:
     own_attention: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     run: Callable[..., Any] | None = None
     counts_positions: bool = False
-    normalises_after: bool = False
+    positions_after_padding: bool = False
+    final_norm: str | None = None
     output: Callable[..., Any] | None = None
+
+    @property
+    def normalises_after(self) -> bool:
+        """Whether the base model normalises what its encoder returns, so that a mean made inside isn't its mean."""
+        return self.final_norm is not None and not self.final_norm.startswith(f"{self.encoder}.")

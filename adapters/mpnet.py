@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .family import Family
+from .written_out import attended
 
 __all__ = ["FAMILY"]
 
@@ -27,11 +28,10 @@ def _position(
 def _attention(
     module: Any, record: Any, hidden_states: Any, attention_mask: Any, position_bias: Any, **kwargs: Any
 ) -> Any:
-    shape = (*hidden_states.shape[:-1], -1, module.attention_head_size)
-    parts = (linear(hidden_states).view(shape).transpose(1, 2) for linear in (module.q, module.k, module.v))
-    scaling, dropout = module.attention_head_size**-0.5, module.dropout.p
-    context = record(*parts, attention_mask, position_bias, scaling=scaling, dropout=dropout, position=_position)
-    return (module.o(context.reshape(*hidden_states.shape[:-1], -1)),)
+    parts = (linear(hidden_states) for linear in (module.q, module.k, module.v))
+    options = {"dropout": module.dropout.p, "position": _position}
+    context = attended(record, parts, module.attention_head_size, attention_mask, position_bias, **options)
+    return (module.o(context),)
 
 
 def _run(encoder: Any, hidden_states: Any, attention_mask: Any) -> Any:
@@ -43,4 +43,4 @@ def _run(encoder: Any, hidden_states: Any, attention_mask: Any) -> Any:
     return BaseModelOutput(last_hidden_state=hidden_states)
 
 
-FAMILY = Family("mpnet", own_attention={"MPNetSelfAttention": _attention}, run=_run)
+FAMILY = Family("mpnet", own_attention={"MPNetSelfAttention": _attention}, run=_run, positions_after_padding=True)

@@ -5,13 +5,17 @@ Their layers stand in the base model itself, which calls one after the other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from wordelim.errors import UnsupportedModelError
+
 from .family import Family
+from .written_out import attended, written_out
 
 __all__ = ["FAMILIES"]
 
@@ -48,37 +52,26 @@ class _Rotary:
 
 
 def _rotary(parameters: dict[str, Any], window: int | None = None) -> _Rotary:
-    from wordelim.errors import UnsupportedModelError
-
     kind = parameters.get("rope_type", "default")
     if kind != "default":
         raise UnsupportedModelError(f"Rotary positions of the type {kind!r} are not supported: only 'default'.")
     return _Rotary(float(parameters["rope_theta"]), window)
 
 
-def _separate_projections(module: Any, record: Any, hidden_states: Any, attention_mask: Any, **kwargs: Any) -> Any:
-    """NomicBERT and EuroBERT."""
-    shape = (*hidden_states.shape[:-1], -1, module.head_dim)
-    linears = (module.q_proj, module.k_proj, module.v_proj)
-    parts = (linear(hidden_states).view(shape).transpose(1, 2) for linear in linears)
-    position = _rotary(module.config.rope_parameters)
-    context = record(
-        *parts, attention_mask, scaling=module.scaling, dropout=module.attention_dropout, position=position
-    )
-    return module.o_proj(context.reshape(*hidden_states.shape[:-1], -1)), None
+def _one_for_all(module: Any) -> _Rotary:
+    """NomicBERT's and EuroBERT's, the same in every layer."""
+    return _rotary(module.config.rope_parameters)
 
 
-def _one_projection(module: Any, record: Any, hidden_states: Any, attention_mask: Any, **kwargs: Any) -> Any:
-    """ModernBERT."""
+def _modernbert(module: Any, record: Any, hidden_states: Any, attention_mask: Any, **kwargs: Any) -> Any:
+    """One projection makes queries, keys and values; positions and window are those of the layer's kind."""
     kind = module.config.layer_types[module.layer_idx]
-    shape = (*hidden_states.shape[:-1], -1, module.head_dim)
-    parts = (part.view(shape).transpose(1, 2) for part in module.Wqkv(hidden_states).chunk(3, dim=-1))
     window = module.config.sliding_window if kind == "sliding_attention" else None
     position = _rotary(module.config.rope_parameters[kind], window)
-    context = record(
-        *parts, attention_mask, scaling=module.head_dim**-0.5, dropout=module.attention_dropout, position=position
-    )
-    return module.out_drop(module.Wo(context.reshape(*hidden_states.shape[:-1], -1))), None
+    parts = module.Wqkv(hidden_states).chunk(3, dim=-1)
+    options = {"dropout": module.attention_dropout, "position": position}
+    context = attended(record, parts, module.head_dim, attention_mask, **options)
+    return module.out_drop(module.Wo(context)), None
 
 
 def _run(layers: Any, hidden_states: Any, attention_mask: Any) -> Any:
@@ -93,25 +86,25 @@ def _output(last_hidden_state: Any) -> Any:
     return last_hidden_state
 
 
-def _family(model_type: str, attention: str, stands_for: Any, **options: Any) -> Family:
-    own = {attention: stands_for}
-    return Family(model_type, "layers", own_attention=own, run=_run, output=_output, counts_positions=True, **options)
+def _family(model_type: str, own_attention: Mapping[str, Any], **options: Any) -> Family:
+    in_base: dict[str, Any] = {"encoder": "layers", "run": _run, "output": _output, "counts_positions": True}
+    return Family(model_type, own_attention=own_attention, **in_base, **options)
 
+
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 FAMILIES = (
     _family(
         "eurobert",
-        "EuroBertAttention",
-        _separate_projections,
+        written_out("EuroBertAttention", *_PROJECTIONS, position=_one_for_all),
         pooling={"classifier_pooling": {"bos": "first", "mean": "all", "late": "all"}},
-        normalises_after=True,
+        final_norm="norm",
     ),
     _family(
         "modernbert",
-        "ModernBertAttention",
-        _one_projection,
+        {"ModernBertAttention": _modernbert},
         pooling={"classifier_pooling": {"cls": "first", "mean": "all"}},
-        normalises_after=True,
+        final_norm="final_norm",
     ),
-    _family("nomic_bert", "NomicBertAttention", _separate_projections),
+    _family("nomic_bert", written_out("NomicBertAttention", *_PROJECTIONS, position=_one_for_all)),
 )

@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
@@ -34,6 +33,8 @@ from wordelim.adapters import family_of
 from wordelim.graph.splice import eliminating_encoder
 from wordelim.graph.trace import ATTENTION, trace
 
+from .families import FAMILIES, RELATIVES, ROBERTA, Tiny, tiny_config, tiny_of
+
 # Models this small are slower on many threads than on one.
 torch.set_num_threads(1)
 # The same examples in every run; a shared tiny model is no reason to complain.
@@ -46,24 +47,6 @@ settings.register_profile(
 )
 settings.load_profile("wordelim")
 
-# Every test runs on these,
-FAMILIES = ("bert", "roberta", "albert", "distilbert")
-# and what is marked every_family on these too, with fewer examples: their code is much like that of one above.
-RELATIVES = (
-    "camembert",
-    "data2vec-text",
-    "deberta-v2",
-    "electra",
-    "ernie",
-    "eurobert",
-    "modernbert",
-    "mpnet",
-    "nomic_bert",
-    "roberta-prelayernorm",
-    "roc_bert",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-)
 RELATIVE_EXAMPLES = 3
 LAYERS = 3
 SENTENCE = (
@@ -72,52 +55,6 @@ SENTENCE = (
     "day night end start music light sound word"
 )
 WORDS = SENTENCE.split()
-SPECIAL = {
-    "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]"),
-    "roberta": ("<s>", "<pad>", "</s>", "<unk>"),
-    "albert": ("<pad>", "<unk>", "[CLS]", "[SEP]"),
-}
-NAMED = {  # pad, unknown, first, separator
-    "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]"),
-    "roberta": ("<pad>", "<unk>", "<s>", "</s>"),
-    "albert": ("<pad>", "<unk>", "[CLS]", "[SEP]"),
-}
-LIKE_ROBERTA = (
-    "camembert",
-    "data2vec-text",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-)
-SIZES = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "type_vocab_size": 2,
-    "max_position_embeddings": 64,
-}
-OTHER_SPECIAL = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
-OF_FAMILY = {
-    **{name: {"max_position_embeddings": 66, "type_vocab_size": 1} for name in LIKE_ROBERTA},
-    "albert": {"embedding_size": 16, "classifier_dropout_prob": 0.1},
-    "deberta-v2": {  # as DeBERTa-v3 is, with distances in buckets
-        "relative_attention": True,
-        "position_buckets": 8,
-        "max_relative_positions": -1,
-        "pos_att_type": ["p2c", "c2p"],
-        "norm_rel_ebd": "layer_norm",
-        "share_att_key": True,
-        "position_biased_input": False,
-        "type_vocab_size": 0,
-    },
-    "electra": {"embedding_size": 16},
-    "eurobert": {**OTHER_SPECIAL, "num_key_value_heads": 4, "classifier_pooling": "bos"},
-    "modernbert": {**OTHER_SPECIAL, "local_attention": 6},  # a window that texts are longer than
-    "roc_bert": {"enable_pronunciation": False, "enable_shape": False},
-}
 HEADS = {
     "sequence": AutoModelForSequenceClassification,
     "choice": AutoModelForMultipleChoice,
@@ -125,13 +62,6 @@ HEADS = {
     "answer": AutoModelForQuestionAnswering,
     "none": AutoModel,
 }
-RENAMED = {"distilbert": {"intermediate_size": "hidden_dim", "attention_probs_dropout_prob": "attention_dropout"}}
-
-
-def _config(family: str, layers: int, labels: int, **changes):
-    fields = {**SIZES, "num_hidden_layers": layers, "num_labels": labels, **OF_FAMILY.get(family, {}), **changes}
-    names = RENAMED.get(family, {})
-    return AutoConfig.for_model(family, **{names.get(name, name): value for name, value in fields.items()})
 
 
 def pytest_collection_modifyitems(config, items):
@@ -185,7 +115,7 @@ def make_model(perturb) -> Callable[..., PreTrainedModel]:
         labels = 2 if head == "answer" else labels  # the start and the end
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = HEADS[head].from_config(_config(family, layers, labels, **changes))
+            model = HEADS[head].from_config(tiny_config(family, num_hidden_layers=layers, num_labels=labels, **changes))
         perturb(model, seed)
         return model.eval()
 
@@ -197,23 +127,20 @@ def make_tokenizer() -> Callable[[str], PreTrainedTokenizerFast]:
     """``make_tokenizer(family)``: one word, one token; the special tokens are the family's own."""
 
     def make(family: str) -> PreTrainedTokenizerFast:
-        kind = "roberta" if family in LIKE_ROBERTA else "albert" if family == "albert" else "bert"
-        pad, unknown, first, separator = NAMED[kind]
-        vocabulary = {word: index for index, word in enumerate((*SPECIAL[kind], *WORDS))}
-        assert len(vocabulary) <= SIZES["vocab_size"]
-        built = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
+        special, types = tiny_of(family).special, ["token_type_ids"] if tiny_of(family).token_types else []
+        vocabulary = {word: index for index, word in enumerate((*special.tokens, *WORDS))}
+        built = Tokenizer(models.WordLevel(vocabulary, unk_token=special.unknown))
         built.pre_tokenizer = pre_tokenizers.Whitespace()
-        second = 0 if kind == "roberta" else 1
+        first, separator, second = special.first, special.separator, int(special != ROBERTA)
         built.post_processor = processors.TemplateProcessing(
             single=f"{first} $A {separator}",
             pair=f"{first} $A {separator} $B:{second} {separator}:{second}",
             special_tokens=[(first, vocabulary[first]), (separator, vocabulary[separator])],
         )
-        types = [] if kind == "roberta" or family == "distilbert" else ["token_type_ids"]
         return PreTrainedTokenizerFast(
             tokenizer_object=built,
-            pad_token=pad,
-            unk_token=unknown,
+            pad_token=special.pad,
+            unk_token=special.unknown,
             cls_token=first,
             sep_token=separator,
             model_max_length=64,
@@ -223,7 +150,7 @@ def make_tokenizer() -> Callable[[str], PreTrainedTokenizerFast]:
     return make
 
 
-@pytest.fixture(scope="session", params=(*FAMILIES, *RELATIVES))
+@pytest.fixture(scope="session", params=FAMILIES)
 def family(request) -> str:
     """Every family in turn; relatives only in tests that are marked every_family."""
     return request.param
@@ -232,7 +159,13 @@ def family(request) -> str:
 @pytest.fixture(scope="session")
 def family_names() -> tuple[str, ...]:
     """Every family that the laws are tested on."""
-    return (*FAMILIES, *RELATIVES)
+    return tuple(FAMILIES)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[[str], Tiny]:
+    """``tiny(family)``: its row of the table of tiny models."""
+    return tiny_of
 
 
 @pytest.fixture

@@ -75,14 +75,13 @@ TINY = {"vocab_size": 64, "hidden_size": 32, "num_attention_heads": 4, "intermed
 PLACES = ("pad", "bos", "eos", "cls", "sep", "mask")
 
 
-def default_config(name):
+def default_config(name, renamed):
     """The config that transformers gives a family, of a tiny model."""
     fields = AutoConfig.for_model(name).to_dict()
     special = {
         f"{place}_token_id": at for at, place in enumerate(PLACES) if (fields.get(f"{place}_token_id") or 0) > 63
     }
-    sizes = {"hidden_dim": 48} if name == "distilbert" else {}
-    return AutoConfig.for_model(name, **TINY, **special, **sizes)
+    return AutoConfig.for_model(name, **{renamed.get(size, size): value for size, value in TINY.items()}, **special)
 
 
 def heads_of(config):
@@ -96,10 +95,11 @@ def heads_of(config):
 
 
 @pytest.mark.every_family
-def test_every_head_of_a_default_config_is_served_or_has_its_reason_in_the_document(family, perturb):
+def test_every_head_of_a_default_config_is_served_or_has_its_reason_in_the_document(family, tiny, perturb):
     text, served = DOCUMENT.read_text(encoding="utf-8"), []
-    for model_class in heads_of(default_config(family)):
-        model = model_class(default_config(family)).eval()
+    renamed = tiny(family).renamed
+    for model_class in heads_of(default_config(family, renamed)):
+        model = model_class(default_config(family, renamed)).eval()
         perturb(model, 0)
         ids = torch.randint(6, 60, (2, 9), generator=torch.Generator().manual_seed(0))
         mask = (torch.arange(9) < torch.tensor([[9], [5]])).long()

@@ -56,9 +56,6 @@ class _EliminationHook(HfQuantizer):
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         from transformers import PreTrainedModel
 
-        from wordelim.adapters import family_of
-
-        from ..graph.proof import is_known
         from ..graph.speeds import offer_speeds_
         from ..graph.splice import splice_
 
@@ -68,9 +65,7 @@ class _EliminationHook(HfQuantizer):
         for module in model.modules():
             if isinstance(module, PreTrainedModel):
                 module.config._is_quantized = False
-        # What from_pretrained has just made of transformers' own classes has no module that somebody has put there.
-        encoder = getattr(model.base_model, family_of(model).encoder)
-        splice_(model, read.retention, prove=not is_known(model, encoder))
+        splice_(model, read.retention, loaded=True)
         if read.speeds:
             for retention in read.speeds.values():
                 retention.check_layers(len(read.retention.keep))

@@ -34,10 +34,6 @@ __all__ = [
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Columns of an encoded data set that are a model's inputs."""
-# Families that number positions from pad_token_id + 1, as RoBERTa does: the table's first rows stay unused.
-_OFFSET_POSITIONS = frozenset(
-    {"camembert", "data2vec-text", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl"}
-)
 # About how many bars a histogram of lengths has.
 _BARS = 30
 
@@ -101,7 +97,10 @@ def usable_positions(config: PreTrainedConfig) -> int | None:
     positions: int | None = getattr(config, "max_position_embeddings", None)
     if positions is None or positions <= 0:
         return None
-    if config.model_type in _OFFSET_POSITIONS:
+    from wordelim.adapters import find_family
+
+    family = find_family(config.model_type)
+    if family is not None and family.positions_after_padding:
         return positions - int(config.pad_token_id) - 1
     return positions
 

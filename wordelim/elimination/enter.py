@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from ..errors import UnsupportedModelError
 from ..retention import Retention
 from .keep import CountRule
+from .mask import real_rows
 from .packed import Packed, Run
 from .protect import announced
 from .rows import Entered, Padded, Tokens, Traced
@@ -75,13 +76,13 @@ class Enter(nn.Module):
 
         Args:
             hidden_states: [batch, tokens, width].
-            attention_mask: [batch, tokens], non-zero on real rows, or None when all are real.
+            attention_mask: as :func:`real_rows` reads it, or None when all are real.
 
         Returns:
             What the first layer gets, and which of its rows are alive.
 
         Raises:
-            UnsupportedModelError: the mask isn't two-dimensional, or position 0 of an example is padding (left padding,
+            UnsupportedModelError: the mask isn't one of padding, or position 0 of an example is padding (left padding,
                 or an example of padding alone), where no real word vector is to be kept; or this is a trace that would
                 make constants of counts.
         """
@@ -91,7 +92,7 @@ class Enter(nn.Module):
         batch, width = hidden_states.shape[:2]
         mask, lengths = None, (width,) * batch
         if attention_mask is not None:
-            mask = _real_rows(attention_mask)
+            mask = real_rows(attention_mask)
             lengths = tuple(_lengths(mask))
             mask = mask if min(lengths) < width else None
         retention, protected = announced(self) or (self.retention, None)
@@ -138,7 +139,7 @@ class Enter(nn.Module):
         if attention_mask is None:
             mask = torch.ones((batch, width), dtype=torch.bool, device=hidden_states.device)
         else:
-            mask = _real_rows(attention_mask)
+            mask = real_rows(attention_mask)
         torch._assert_async(mask[:, 0].all(), PADDED_FIRST)
         origin = self._origin(hidden_states, mask)
         return Traced(mask, mask.sum(1), rules, Entered(batch, width, retention), origin)
@@ -164,14 +165,6 @@ def refuse_scripting() -> NoReturn:
         "A compressed model, whose counts follow each batch, can't be scripted or traced by torch.jit, torch.fx or "
         "torch.onnx.export(dynamo=False): write a program with wordelim export, or use torch.export."
     )
-
-
-def _real_rows(attention_mask: Tensor) -> Tensor:
-    if attention_mask.dim() != 2:
-        raise UnsupportedModelError(
-            f"The attention mask has {attention_mask.dim()} dimensions: a compressed model takes [batch, tokens]."
-        )
-    return attention_mask.bool()
 
 
 def _lengths(mask: Tensor) -> list[int]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..retention import Retention
+from .mask import real_rows
 
 __all__ = ["announce", "announced", "protected_rows"]
 
@@ -40,7 +41,7 @@ def protected_rows(rules: Iterable[str], input_ids: Tensor, attention_mask: Tens
     Args:
         rules: as in :class:`wordelim.Retention`.
         input_ids: [batch, tokens].
-        attention_mask: [batch, tokens], non-zero on real rows, or None when all are real.
+        attention_mask: as :func:`.mask.real_rows` reads it, or None when all are real.
 
     Returns:
         [batch, tokens] bool.
@@ -60,7 +61,7 @@ def protected_rows(rules: Iterable[str], input_ids: Tensor, attention_mask: Tens
             found = found | torch.isin(input_ids, torch.tensor(single, device=input_ids.device, dtype=input_ids.dtype))
             for ids in sequences:
                 found = found | _sequence(input_ids, ids) if len(ids) > 1 else found
-    return found if attention_mask is None else found & attention_mask.bool()
+    return found if attention_mask is None else found & real_rows(attention_mask)
 
 
 def _first_segment(separators: Tensor) -> Tensor:

@@ -158,6 +158,7 @@ def _take_any_arguments(graph: fx.Graph, output: Callable[..., Any]) -> None:
     result.args = (wrapped,)
 
 
+@fx.node.has_side_effect
 def _refuse_extras(extras: dict[str, Any]) -> None:
     for name in ("encoder_hidden_states", "past_key_values"):
         if extras.get(name) is not None:

@@ -55,7 +55,8 @@ class Proof:
     """What a dense model answers to a few rows of random tokens, and that a spliced one must answer the same.
 
     The model computes in eval mode and without gradients; modes and random numbers are left as they were. Hooks take
-    part, for they may be part of what the model computes.
+    part, for they may be part of what the model computes. ``width`` is that of what entered the encoder meanwhile, None
+    where nothing ran.
 
     Args:
         model: the dense model.
@@ -74,10 +75,17 @@ class Proof:
         self.reads = reads
         self.inputs: dict[str, Tensor] = {}
         self.dense: list[Tensor] | None = None
+        self.width: int | None = None
         reason = f"its parameters are on the device {model.device}, where nothing runs"
         if model.device.type != "meta":
             self.inputs = _rows(model)
-            found = self._ask_dense(model)
+            # Where the layers stand in the base model itself, it calls the first of them.
+            first = next(iter(encoder), encoder) if isinstance(encoder, nn.ModuleList) else encoder
+            entry = first.register_forward_pre_hook(self._note_width, with_kwargs=True)
+            try:
+                found = self._ask_dense(model)
+            finally:
+                entry.remove()
             if not all(bool(values.isfinite().all()) for values in found):
                 reason = "it answers NaN or infinity to random tokens"
             elif not self.known and all(_constant(values) for values in found):
@@ -89,6 +97,9 @@ class Proof:
                 f"{self.name} can't be served, for {self.stranger or 'it'} isn't transformers' own, and that its head "
                 f"reads what its name says can't be proven: {reason}."
             )
+
+    def _note_width(self, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.width = next((value.shape[-1] for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
 
     def _ask_dense(self, model: PreTrainedModel) -> list[Tensor]:
         try:

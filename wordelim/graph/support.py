@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
+
+from torch import nn
 
 from wordelim.adapters import Family, Reads
 
@@ -13,7 +15,7 @@ from ..retention import QUANT_METHOD
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["REFUSED_HEADS", "is_marked", "reads_of", "require_fields", "require_supported"]
+__all__ = ["REFUSED_HEADS", "is_marked", "reads_of", "require_fields", "require_supported", "require_width", "resolve"]
 
 _GUESSES = "guesses words at any position, so no word vector may be dropped"
 REFUSED_HEADS = {
@@ -58,6 +60,51 @@ def reads_of(model: PreTrainedModel, family: Family) -> Reads:
     return reads
 
 
+def resolve(model: PreTrainedModel, family: Family) -> nn.Module:
+    """A model's encoder, where its family says; UnsupportedModelError naming the field of the family that is wrong."""
+    base, config = model.base_model, model.config
+    encoder = getattr(base, family.encoder, None)
+    kind = type(base).__name__
+    if not isinstance(encoder, nn.Module):
+        modules = ", ".join(name for name, _ in base.named_children())
+        raise _wrong(
+            model, "encoder", family.encoder, f"is no module of {kind}: name the one of {modules} with the layers"
+        )
+    if not isinstance(getattr(config, family.width, None), int):
+        why = f"is no number in {type(config).__name__}: name the field that holds the size of what enters the encoder"
+        raise _wrong(model, "width", family.width, why)
+    for field, says in (("heads", family.heads), *(("pooling", served) for served in family.pooling.values())):
+        if strange := set(says.values()) - set(get_args(Reads)):
+            raise _wrong(model, field, strange.pop(), "is nothing that a head reads: say 'first' or 'all'")
+    if family.own_attention and not {type(module).__name__ for module in encoder.modules()} & {*family.own_attention}:
+        why = f"is the class of no module in {type(encoder).__name__}: name that of its attention"
+        raise _wrong(model, "own_attention", ", ".join(family.own_attention), why)
+    if family.final_norm is not None and family.final_norm not in dict(base.named_modules()):
+        why = f"is no module of {kind}: name the one that normalises what the last layer writes, or none"
+        raise _wrong(model, "final_norm", family.final_norm, why)
+    return encoder
+
+
+def require_width(model: PreTrainedModel, family: Family, entered: int | None) -> None:
+    """Refuse a family whose ``width`` isn't that of what enters the encoder: UnsupportedModelError.
+
+    Args:
+        entered: the width that was seen there; None where nothing has run.
+    """
+    given = getattr(model.config, family.width)
+    if entered in (None, given):
+        return
+    fields = [name for name, value in vars(model.config).items() if value == entered and name.endswith(("dim", "size"))]
+    why = f"is {given} in its config, but what enters the encoder is {entered} wide: name the field that holds this"
+    raise _wrong(model, "width", family.width, why + (f" ({', '.join(fields)})" if fields else ""))
+
+
+def _wrong(model: PreTrainedModel, field: str, value: str, why: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{type(model).__name__} can't be served as its wordelim.adapters.Family says: the {field} {value!r} {why}."
+    )
+
+
 def require_fields(model: PreTrainedModel) -> None:
     """Refuse a model whose config asks for more outputs than its answers, or for chunks: UnsupportedModelError."""
     for field, why in _REFUSED_FIELDS.items():
@@ -70,6 +117,7 @@ def require_fields(model: PreTrainedModel) -> None:
 
 
 def require_supported(model: PreTrainedModel) -> None:
+    """Refuse a model that is configured as none that is served: UnsupportedModelError."""
     name = type(model).__name__
     config = model.config
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):

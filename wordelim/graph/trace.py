@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import AttentionInterface, AttentionMaskInterface
 
@@ -24,6 +26,11 @@ Run: TypeAlias = Callable[..., Any]
 SAMPLE_BATCH, SAMPLE_TOKENS = 7907, 7919
 """Shape of the fake batch: primes that are no width of any model. So a dimension of SAMPLE_TOKENS in a node's shape is
 the token dimension, and a change of shape that would put several rows into one doesn't come out even."""
+
+_UNSEEN = (
+    "no attention has gone through transformers' attention interface; where it is written out, its wordelim.adapters."
+    "Family must name its class in own_attention"
+)
 
 
 def attention(
@@ -178,6 +185,10 @@ class _Shell(nn.Module):
         return output.last_hidden_state  # type: ignore[no-any-return]
 
 
+def _has_attention(graph: fx.Graph) -> bool:
+    return any(node.target is attention for node in graph.nodes)
+
+
 def trace(
     encoder: nn.Module, width: int, run: Run | None = None, own_attention: OwnAttention | None = None
 ) -> tuple[fx.Graph, Callable[..., Any]]:
@@ -211,6 +222,8 @@ def trace(
         }
     tracer = _Tracer(samples, mode, own_attention or {})
     training = {module: module.training for module in encoder.modules()}
+    log = logging.getLogger(fake_tensor.__name__)
+    before, log.disabled = log.disabled, True  # it would print what the error says
     # In training mode attention is told its dropout; nn.Dropout stays one node in both modes.
     encoder.train()
     try:
@@ -218,12 +231,16 @@ def trace(
     except UnsupportedModelError:
         raise
     except Exception as error:
-        raise UnsupportedModelError(f"{type(encoder).__name__} can't be traced: {error}") from error
+        hint = "" if own_attention or _has_attention(tracer.graph) else f" ({_UNSEEN})"
+        raise UnsupportedModelError(f"{type(encoder).__name__} can't be traced: {error}{hint}") from error
     finally:
+        log.disabled = before
         for module, mode_before in training.items():
             module.training = mode_before
     for node in graph.nodes:
         if node.op in ("call_module", "get_attr"):
             node.target = str(node.target).removeprefix("encoder.")
+    if not _has_attention(graph):
+        raise UnsupportedModelError(f"{type(encoder).__name__} can't be served: {_UNSEEN}.")
     assert shell.output is not None
     return graph, shell.output
