@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .progress import progress
-from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
+from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json, print_report
 
 __all__ = ["command"]
 
@@ -48,7 +48,7 @@ def command(
 
     Example: wordelim export my-bert-fast --format onnx --int8 -o my-bert-fast-onnx
     """
-    from wordelim.report.terminal import print_export
+    from wordelim.report.kinds import brief_of
     from wordelim.system.outputs import refuse_inputs
     from wordelim.verbs.export import export
 
@@ -73,7 +73,7 @@ def command(
             force=force,
             progress=show,
         )
-    print_json(report) if as_json else print_export(report)
+    print_json(report) if as_json else print_report(brief_of(report))
     list_skipped(report)
     if report["retention"] is None:
         errors.print(f"{model_dir} isn't compressed: it was exported dense.")

@@ -13,10 +13,10 @@ import typer
 from rich.text import Text
 
 from wordelim.errors import NotMetError, WordelimError
-from wordelim.report.console import PlainConsole
 from wordelim.system.printable import json_text, one_line
 from wordelim.system.processes import is_main
 
+from .console import PlainConsole, print_report
 from .shared import Config, Debug, Delimiter, Encoding, Json, LabelColumn, SkipBadRows, with_shared_options
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ __all__ = [
     "insist",
     "list_skipped",
     "print_json",
+    "print_report",
 ]
 
 FAILED, NOT_MET, INTERRUPTED = 1, 3, 130
@@ -155,7 +156,7 @@ def list_skipped(data: Mapping[str, Any], name: str = "") -> None:
 
 def finish(result: CompressionResult) -> None:
     """Say on stderr what was cut and what was written, and leave with the exit code that the result deserves."""
-    from wordelim.report.readable import READABLE
+    from wordelim.report.html import READABLE
 
     for name, part in result.report["data"].items():
         list_skipped(part, name)
