@@ -52,14 +52,11 @@ def _timed(part: str, timed: Report) -> Iterator[Block]:
     """One measurement: against each baseline, then the absolute figures."""
     rows = []
     for name, against in timed["against"].items():
-        speedup, factors = against["speedup"], against.get("factors") or {}
-        share = against.get("padding_share")
+        factors, share = against.get("factors") or {}, against.get("padding_share")
         rows.append(
             [
                 _BASELINES.get(name, name),
-                f"{speedup['median']:.2f}×",
-                f"{speedup['low']:.2f} to {speedup['high']:.2f}",
-                f"{against['flops_ratio']:.2f}×",
+                *_won(against, "×"),
                 f"{100 * against['efficiency']:.0f} %",
                 " · ".join(f"{what.replace('_', ' ')} {factor:.2f}" for what, factor in factors.items()) or "–",
                 "–" if share is None else f"{100 * share:.0f} %",
@@ -117,17 +114,8 @@ def _measured(part: str, measured: Report, report: Report) -> Section:
     rows, made_of = [], []
     for name, won in found["against"].items():
         shown, slow, fast = baselines[name]
-        speedup = won["speedup"]
-        rows.append(
-            [
-                shown,
-                *(f"{rates[run]['median']:.1f}" for run in (slow, f"{judged} {fast}")),
-                f"{speedup['median']:.2f}x",
-                f"{speedup['low']:.2f} to {speedup['high']:.2f}",
-                f"{won['flops_ratio']:.2f}x",
-                f"{won['efficiency']:.2f}",
-            ]
-        )
+        both = (f"{rates[run]['median']:.1f}" for run in (slow, f"{judged} {fast}"))
+        rows.append([shown, *both, *_won(won, "x"), f"{won['efficiency']:.2f}"])
         if "factors" in won:
             made_of.append(f"{name}: {_factors(won)}")
     if single:
@@ -135,6 +123,13 @@ def _measured(part: str, measured: Report, report: Report) -> Section:
         made_of.append(f"95 % of texts within: dense {dense:.1f} ms, {judged} {fast:.1f} ms")
     columns = (unit, f"{judged}, {unit}", "speed-up", "quartiles", "FLOPs ratio", "efficiency")
     return Section(title, [Table(["against the dense model", *columns], rows), *made_of])
+
+
+def _won(won: Report, times: str) -> list[str]:
+    """Speed-up, its quartiles, and the FLOPs ratio."""
+    speedup = won["speedup"]
+    quartiles = f"{speedup['low']:.2f} to {speedup['high']:.2f}"
+    return [f"{speedup['median']:.2f}{times}", quartiles, f"{won['flops_ratio']:.2f}{times}"]
 
 
 def _factors(won: Report) -> str:

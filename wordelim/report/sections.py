@@ -76,19 +76,15 @@ def flipped(parts: Parts) -> Section:
         if not rows:
             continue
         classes = bool(part.get("flips"))
+        said = ["label", "dense", "compressed"]
+        moved = (f"{row['before']:.2f} to {row['after']:.2f}" for row in rows)
+        cells = [
+            [str(row["row"]), "\n\n".join(row["texts"]), *(row[who] for who in said), last]
+            for row, last in zip(rows, moved, strict=True)
+        ]
         table = Table(
-            ["row", "text", "label", "dense", "compressed", "its probability" if classes else "distance"],
-            [
-                [
-                    str(row["row"]),
-                    "\n\n".join(row["texts"]),
-                    row["label"],
-                    row["dense"],
-                    row["compressed"],
-                    f"{row['before']:.2f} to {row['after']:.2f}",
-                ]
-                for row in rows
-            ],
+            ["row", "text", *said, "its probability" if classes else "distance"],
+            cells,
             "Right before and wrong now, where most was lost first." if classes else "Where the score moved away most.",
             numbers=5,
             texts=(1,),
