@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from .console import print_report
 from .progress import progress
-from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json, print_report
+from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
 
 __all__ = ["command"]
 

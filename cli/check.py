@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .console import print_report
 from .progress import progress
 from .run import (
     NOT_MET,
@@ -21,7 +22,6 @@ from .run import (
     insist,
     list_skipped,
     print_json,
-    print_report,
 )
 
 __all__ = ["command"]

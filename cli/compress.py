@@ -7,20 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from .console import print_report
 from .progress import progress
-from .run import (
-    Config,
-    Debug,
-    Delimiter,
-    Encoding,
-    Json,
-    LabelColumn,
-    SkipBadRows,
-    finish,
-    insist,
-    print_json,
-    print_report,
-)
+from .run import Config, Debug, Delimiter, Encoding, Json, LabelColumn, SkipBadRows, finish, insist, print_json
 
 __all__ = ["command"]
 

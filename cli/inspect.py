@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .run import Debug, Json, print_json, print_report
+from .console import print_report
+from .run import Debug, Json, print_json
 
 __all__ = ["command"]
 

@@ -16,7 +16,7 @@ from wordelim.errors import NotMetError, WordelimError
 from wordelim.system.printable import json_text, one_line
 from wordelim.system.processes import is_main
 
-from .console import PlainConsole, print_report
+from .console import PlainConsole
 from .shared import Config, Debug, Delimiter, Encoding, Json, LabelColumn, SkipBadRows, with_shared_options
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ __all__ = [
     "insist",
     "list_skipped",
     "print_json",
-    "print_report",
 ]
 
 FAILED, NOT_MET, INTERRUPTED = 1, 3, 130

@@ -86,17 +86,14 @@ def compared(
     page: bool = False,
     **look: Any,
 ) -> Table:
-    """The table of two models.
+    """The table of two models; ``look`` are fields of :class:`Table`.
 
     Args:
         head: headings of what each row begins with.
-        rows: these beginnings, and what is compared.
-        caption: of the table.
         more: columns behind the usual ones.
         dense: the heading of the first model.
-        short: short headings.
-        page: write figures as a page does.
-        look: fields of :class:`Table`.
+        short: whether headings are short.
+        page: whether figures are written as a page does.
     """
     rows = list(rows)
     columns = [column for column in (*COMPARED, *more) if all(column.key in part for _, part in rows)]
