@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .console import print_report
 from .progress import progress
 from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
 
@@ -55,7 +56,7 @@ def command(
     """
     from wordelim.checkpoint.directory import write_report
     from wordelim.report.html import render_html, require_pages
-    from wordelim.report.terminal import print_bench
+    from wordelim.report.kinds import brief_of
     from wordelim.system.files import write_whole
     from wordelim.system.outputs import refuse_files
     from wordelim.verbs.bench import bench
@@ -92,7 +93,7 @@ def command(
             progress=show,
             **settings,
         )
-    print_json(report) if as_json else print_bench(report)
+    print_json(report) if as_json else print_report(brief_of(report))
     list_skipped(report["data"])
     if output is not None:
         errors.print(f"Written: {write_report(report, output)}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .console import print_report
 from .progress import progress
 from .run import (
     NOT_MET,
@@ -67,9 +68,11 @@ def command(
     if compressed is None and baseline_report is None:
         raise typer.BadParameter("Name the model to judge behind the base model.", param_hint="'COMPRESSED'")
     from wordelim.checkpoint.directory import write_report
-    from wordelim.report.check import gate_junit, gate_markdown, gate_summary
+    from wordelim.report.check import summary
     from wordelim.report.html import render_html, require_pages
-    from wordelim.report.terminal_gate import print_check
+    from wordelim.report.junit import render_junit
+    from wordelim.report.kinds import brief_of
+    from wordelim.report.markdown import render_digest
     from wordelim.system.files import write_whole
     from wordelim.system.outputs import refuse_files
     from wordelim.verbs.check import check
@@ -113,15 +116,15 @@ def command(
             **settings,
         )
     report = result.report
-    print_json(report) if as_json else print_check(report)
+    print_json(report) if as_json else print_report(brief_of(report))
     list_skipped(report["data"])
-    for path, form in ((junit, gate_junit), (markdown, gate_markdown), (html, render_html)):
+    for path, form in ((junit, render_junit), (markdown, render_digest), (html, render_html)):
         if path is not None:
             errors.print(f"Written: {write_whole(form(report), path)}")
     if output is not None:
         errors.print(f"Written: {write_report(report, output)}")
     if result.passed:
-        errors.print(gate_summary(report))
+        errors.print(summary(report))
     else:
-        insist(gate_summary(report))
+        insist(summary(report))
         raise typer.Exit(NOT_MET)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .console import print_report
 from .progress import progress
 from .run import Config, Debug, Delimiter, Encoding, Json, LabelColumn, SkipBadRows, finish, insist, print_json
 
@@ -99,7 +100,7 @@ def command(
 
     Example: wordelim compress my-bert --train train.csv --validation dev.csv --test test.csv -o my-bert-fast
     """
-    from wordelim.report.terminal import print_plan, print_result
+    from wordelim.report import compression
     from wordelim.system.outputs import refuse_inputs
     from wordelim.verbs.compress import compress, plan
 
@@ -132,7 +133,7 @@ def command(
     columns |= {"delimiter": delimiter, "encoding": encoding, "skip_bad_rows": skip_bad_rows}
     if dry_run:
         planned = plan(model_dir, **data, **columns, output=output, device=device, force=force, **settings)
-        print_json(planned) if as_json else print_plan(planned)
+        print_json(planned) if as_json else print_report(compression.plan(planned))
         return
     with progress() as show:
         result = compress(
@@ -146,7 +147,7 @@ def command(
             progress=show,
             **settings,
         )
-    print_json(result.report) if as_json else print_result(result.report)
+    print_json(result.report) if as_json else print_report(compression.brief(result.report))
     if push is not None and result.met:
         from wordelim.verbs.push import push as upload
 

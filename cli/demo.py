@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .console import print_report
 from .progress import progress
 from .run import Config, Debug, Json, finish, print_json
 
@@ -26,8 +27,7 @@ def command(
 
     Example: wordelim demo
     """
-    from wordelim.report.terminal import print_result
-    from wordelim.report.terminal_survival import print_survival
+    from wordelim.report import compression, survival
     from wordelim.system.outputs import refuse_inputs
     from wordelim.verbs.demo import run_demo
 
@@ -37,6 +37,5 @@ def command(
     if as_json:
         print_json(result.report)
     else:
-        print_result(result.report)
-        print_survival(explanation)
+        print_report([*compression.brief(result.report), *survival.brief(explanation)])
     finish(result)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .console import print_report
 from .progress import progress
 from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
 
@@ -41,8 +42,7 @@ def command(
     """
     if (text is None) == (audit is None):
         raise typer.BadParameter("give a text, or a data set with --audit.", param_hint="'TEXT'")
-    from wordelim.report.survival import render_audit, render_survival
-    from wordelim.report.terminal_survival import print_audit, print_comparison, print_survival
+    from wordelim.report import survival
     from wordelim.system.outputs import refuse_files
 
     refuse_files({"--html": html}, {"model": model_dir, "data": audit, "file of --config": config})
@@ -50,9 +50,9 @@ def command(
         columns = {"text": text_column, "text_pair": pair_column}
         form = {"delimiter": delimiter, "encoding": encoding, "skip_bad_rows": skip_bad_rows}
         found = _audit(model_dir, audit, watch, limit, {**columns, **form})
-        print_json(found) if as_json else print_audit(found)
+        print_json(found) if as_json else print_report(survival.audited(found))
         list_skipped(found)
-        _write(html, lambda: render_audit(found, model=Path(model_dir).name, source=Path(audit).name))
+        _write(html, lambda: survival.render_audit(found, model=Path(model_dir).name, source=Path(audit).name))
         return
     from wordelim.verbs.explain import explain
 
@@ -63,11 +63,9 @@ def command(
     if as_json:
         print_json(first.to_dict() if second is None else {"first": first.to_dict(), "second": second.to_dict()})
     else:
-        print_survival(first)
-        if second is not None:
-            print_survival(second)
-            print_comparison(first, second)
-    _write(html, lambda: render_survival(first, second))
+        both = [] if second is None else [*survival.brief(second), *survival.shared(first, second)]
+        print_report([*survival.brief(first), *both])
+    _write(html, lambda: survival.render_survival(first, second))
 
 
 def _open(model_dir: str) -> tuple[Any, Any]:

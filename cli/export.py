@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .console import print_report
 from .progress import progress
 from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
 
@@ -48,7 +49,7 @@ def command(
 
     Example: wordelim export my-bert-fast --format onnx --int8 -o my-bert-fast-onnx
     """
-    from wordelim.report.terminal import print_export
+    from wordelim.report.kinds import brief_of
     from wordelim.system.outputs import refuse_inputs
     from wordelim.verbs.export import export
 
@@ -73,7 +74,7 @@ def command(
             force=force,
             progress=show,
         )
-    print_json(report) if as_json else print_export(report)
+    print_json(report) if as_json else print_report(brief_of(report))
     list_skipped(report)
     if report["retention"] is None:
         errors.print(f"{model_dir} isn't compressed: it was exported dense.")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .console import print_report
 from .run import Debug, Json, print_json
 
 __all__ = ["command"]
@@ -20,8 +21,8 @@ def command(
 
     Example: wordelim inspect my-bert
     """
-    from wordelim.report.terminal import print_inspection
+    from wordelim.report.inspection import brief
     from wordelim.verbs.inspect import inspect_model
 
     found = inspect_model(model_dir)
-    print_json(found) if as_json else print_inspection(found)
+    print_json(found) if as_json else print_report(brief(found))

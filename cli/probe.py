@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .console import print_report
 from .progress import progress
 from .run import Config, Debug, Delimiter, Encoding, Json, LabelColumn, SkipBadRows, errors, list_skipped, print_json
 
@@ -43,7 +44,7 @@ def command(
     Example: wordelim probe my-bert --validation dev.csv
     """
     from wordelim.checkpoint.directory import write_report
-    from wordelim.report.terminal_probe import print_probe
+    from wordelim.report.kinds import brief_of
     from wordelim.system.outputs import refuse_files
     from wordelim.verbs.probe import probe
 
@@ -60,7 +61,7 @@ def command(
     columns |= {"delimiter": delimiter, "encoding": encoding, "skip_bad_rows": skip_bad_rows}
     with progress() as show:
         report = probe(model_dir, validation=validation, device=device, progress=show, **columns, **settings)
-    print_json(report) if as_json else print_probe(report)
+    print_json(report) if as_json else print_report(brief_of(report))
     list_skipped(report["data"])
     if output is not None:
         errors.print(f"Written: {write_report(report, output)}")

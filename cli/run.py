@@ -14,10 +14,10 @@ import typer
 from rich.text import Text
 
 from wordelim.errors import NotMetError, WordelimError
-from wordelim.report.console import PlainConsole
 from wordelim.system.printable import json_text, one_line
 from wordelim.system.processes import as_one, is_main
 
+from .console import PlainConsole
 from .shared import Config, Debug, Delimiter, Encoding, Json, LabelColumn, SkipBadRows, with_shared_options
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def list_skipped(data: Mapping[str, Any], name: str = "") -> None:
 
 def finish(result: CompressionResult) -> None:
     """Say on stderr what was cut and what was written, and leave with the exit code that the result deserves."""
-    from wordelim.report.readable import READABLE
+    from wordelim.report.html import READABLE
 
     for name, part in result.report["data"].items():
         list_skipped(part, name)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .data.read import Data
-from .report.check import gate_summary
+from .report.check import summary
 from .verbs.check import check
 
 __all__ = ["assert_accuracy_drop"]
@@ -37,5 +37,5 @@ def assert_accuracy_drop(
     __tracebackhide__ = True  # pytest shows the caller's line
     result = check(base, compressed, data=data, max_drop=max_drop, **options)
     if not result.passed:
-        raise AssertionError(gate_summary(result.report))
+        raise AssertionError(summary(result.report))
     return result.report

@@ -7,39 +7,10 @@ from huggingface_hub import ModelCard
 from wordelim import Retention
 from wordelim.report.card import model_card
 
-PART = {
-    "examples": 80,
-    "dense": 91.25,
-    "compressed": 90.5,
-    "drop": 0.75,
-    "drop_interval_95": [-0.5, 2.0],
-    "flips": {"total": 80, "changed": 3, "fixed": 1, "broken": 2},
-    "flops_ratio": 2.503,
-}
-SPEED = {
-    "fixed": 6.0,
-    "dynamic": 2.25,
-    "unpadded": 2.0,
-    "batch_size": 32,
-    "max_length": 128,
-    "texts": 128,
-    "threads": 2,
-    "dtype": "float32",
-    "rounds": 5,
-}
-
 
 @pytest.fixture
-def report():
-    return {
-        "model": "my-bert",
-        "metric": "accuracy",
-        "retention": Retention.fractions([0.7, 0.25, 0.0]).to_dict(),
-        "last_layer_cut_to_first_token": True,
-        "validation": PART,
-        "test": {**PART, "examples": 60, "drop": -0.25},
-        "speed": SPEED,
-    }
+def report(compression):
+    return {**compression, "model": "my-bert"}
 
 
 @pytest.fixture

@@ -1,14 +1,19 @@
 """Metrics against values worked out by hand; samples where a metric could be undefined."""
 
 import pickle
+import re
 import warnings
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
+from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import BertConfig
 
 from wordelim.errors import WordelimError
+from wordelim.tasks import task_for
 from wordelim.tasks.metrics import metric_for, predictions
 
 
@@ -51,8 +56,8 @@ def test_metrics_of_two_classes(name, points):
         *((labels, MULTI, name) for labels in (1, 2, 4) for name in ("f1", "f1_macro", "f1_micro")),
     ],
 )
-def test_sums_over_examples_come_to_the_score(labels, problem, name):
-    """What makes the bootstrap fast says what scikit-learn does, on samples where classes are missing too."""
+def test_sums_over_examples_come_to_what_scikit_learn_says(labels, problem, name):
+    """On samples where classes are missing too."""
     metric, random = metric_for(config(labels, problem), name), np.random.default_rng(labels)
     for size in (1, 2, 3, 8, 50) * 5:
         shape = (size,) if problem is None else (size, labels)
@@ -60,9 +65,18 @@ def test_sums_over_examples_come_to_the_score(labels, problem, name):
         sums = metric.parts(truth, said).sum(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            expected = metric.score(truth, said)
-        assert float(metric.finish(sums)) == pytest.approx(expected)
+            expected = scikit_learns(name, problem, labels)(truth, said)
+        assert metric.score(truth, said) == float(metric.finish(sums)) == pytest.approx(expected)
         assert metric.finish(np.stack([sums, sums])).shape == (2,)
+
+
+def scikit_learns(name, problem, labels):
+    """The same metric from another hand; of one column it would take the two values for two classes."""
+    if name == "mcc":
+        return matthews_corrcoef
+    usual = "micro" if problem else "binary" if labels == 2 else "macro"
+    average = {"f1": usual, "f1_macro": "macro", "f1_micro": "micro"}[name]
+    return partial(f1_score, average="binary" if problem and labels == 1 else average, zero_division=0.0)
 
 
 def test_f1_of_three_classes_is_over_those_that_occur():
@@ -176,3 +190,28 @@ def test_labels_that_do_not_fit_are_refused(model):
         metric(np.zeros((2, 2)), [0, 1, 0])
     with pytest.raises(WordelimError, match=r"labels have the shape \(2, 1\), the predictions \(2,"):
         metric(np.zeros((2, 2)), [[0], [1]])
+
+
+HEADS = {
+    "classes": ("BertForSequenceClassification", config(), None),
+    "several labels": ("BertForSequenceClassification", config(3, MULTI), None),
+    "a score": ("BertForSequenceClassification", config(1), None),
+    "ranking": ("BertForSequenceClassification", config(1), "mrr"),
+    "choice": ("BertForMultipleChoice", config(), None),
+    "tagging": ("BertForTokenClassification", config(), None),
+    "answering": ("BertForQuestionAnswering", config(), None),
+    "embedding": ("BertModel", config(), None),
+}
+
+
+def test_the_documentation_names_every_metric():
+    lines = (Path(__file__).parents[2] / "docs" / "heads.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| class | columns | metrics, the usual one first |") + 2
+    cells = [line.split("|")[3] for line in lines[start : lines.index("", start)]]
+    told = [re.findall("`([a-z0-9_]+)`", part) for cell in cells for part in re.split("a text:|a score:", cell)]
+    heads = [task_for(name, config, None, metric=metric) for name, config, metric in HEADS.values()]
+    assert told == [list(head.metrics()) for head in heads]
+    for head in heads:
+        for name, metric in head.metrics().items():
+            assert metric.name == name
+            assert head.named_metric(name).name == name

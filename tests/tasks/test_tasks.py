@@ -260,8 +260,8 @@ def test_a_bootstrap_by_parts_is_that_by_examples():
     def parts(truth, answers):
         return np.stack([truth == answers, np.ones(len(truth))], axis=1)
 
-    by_parts = Metric.of_parts("accuracy", parts, lambda sums: sums[..., 0] / sums[..., 1])
-    whole = Metric("accuracy", np.asarray, by_parts.score)
+    by_parts = Metric("accuracy", parts=parts, finish=lambda sums: sums[..., 0] / sums[..., 1])
+    whole = Metric("accuracy", whole=by_parts.score)
     found, other = (paired_bootstrap(metric, dense, compressed, truth) for metric in (by_parts, whole))
     assert found.drop == other.drop
     assert (found.low, found.high) == pytest.approx((other.low, other.high), abs=0.6)

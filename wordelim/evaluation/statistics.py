@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from ..errors import WordelimError
-from ..tasks.metrics import Metric
+from ..tasks.metrics import Metric, agreeing
 
 __all__ = ["Flips", "Interval", "flips", "mcnemar", "paired_bootstrap"]
 
@@ -95,7 +95,7 @@ def paired_bootstrap(
     random = np.random.default_rng(seed)
     if metric.is_mean:
         # An example costs 1, 0 or -1, and the drop is the mean: only how often each of the three is drawn matters.
-        costs = _right(metric.decide(dense), truth).astype(int) - _right(metric.decide(compressed), truth)
+        costs = agreeing(metric.decide(dense), truth).astype(int) - agreeing(metric.decide(compressed), truth)
         values, counts = np.unique(costs, return_counts=True)
         drawn = random.multinomial(len(truth), counts / len(truth), size=resamples)
         drops = 100 * (drawn @ values) / len(truth)
@@ -154,11 +154,11 @@ def flips(
     if np.issubdtype(before.dtype, np.floating) or np.issubdtype(after.dtype, np.floating):
         return None
     was_right, is_right = (
-        right(truth, answers) if right is not None else _right(answers, truth) for answers in (before, after)
+        right(truth, answers) if right is not None else agreeing(answers, truth) for answers in (before, after)
     )
     return Flips(
         total=len(truth),
-        changed=int((~_right(before, after)).sum()),
+        changed=int((~agreeing(before, after)).sum()),
         fixed=int((~was_right & is_right).sum()),
         broken=int((was_right & ~is_right).sum()),
     )
@@ -168,9 +168,3 @@ def mcnemar(counts: Flips) -> float:
     """The p-value of McNemar's exact test, two-sided: how likely broken and fixed differ so much by chance alone."""
     decided_otherwise = counts.broken + counts.fixed
     return float(binomtest(counts.broken, decided_otherwise).pvalue) if decided_otherwise else 1.0
-
-
-def _right(decided: Array, truth: Array) -> npt.NDArray[np.bool_]:
-    """Which examples agree in all their labels, [n]."""
-    agreeing: npt.NDArray[np.bool_] = (decided == truth).all(axis=tuple(range(1, truth.ndim)))
-    return agreeing

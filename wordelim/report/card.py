@@ -9,8 +9,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
 from ..system.printable import bare_name, is_hub_name, one_line
-from .markdown import code, escaped
-from .points import interval, lost, points
+from . import speed
+from .columns import Column, compared, lost
+from .compression import parts_of
+from .markdown import code, table_lines
+from .parts import Table
+from .sections import meters
 
 __all__ = ["HERE", "model_card", "source_name"]
 
@@ -22,12 +26,7 @@ _TAGS = ["wordelim", "power-bert", "word-vector-elimination"]
 
 def model_card(report: Mapping[str, Any], model: PreTrainedModel) -> str:
     """A card that says what was done, on what it was measured, and how to load the model, as Markdown."""
-    parts = {name: report[name] for name in ("validation", "test") if name in report}
-    rows = [
-        f"| {name} | {part['examples']} | {points(part['dense'])} | {points(part['compressed'])} "
-        f"| {lost(part['drop'])} ({interval(part['drop_interval_95'])}) | {part['flops_ratio']:.2f}x |"
-        for name, part in parts.items()
-    ]
+    parts = parts_of(report)
     text = f"""---
 {_data(report, parts).to_yaml()}
 ---
@@ -39,9 +38,7 @@ Made from {_source(report)} by dropping word vectors layer by layer
 
 Word vectors kept after each layer: {_kept(report)}.
 
-| texts | examples | {escaped(report["metric"])}, dense | compressed | points lost (95 % interval) | FLOPs ratio |
-|---|---|---|---|---|---|
-{chr(10).join(rows)}
+{_compared(report, parts)}
 
 {_how(report)}The FLOPs ratio is against the dense encoder without padding.{_speed(report)}{_served(report)}
 Everything measured, with settings, versions and seed, is in `wordelim_report.json` and, to read, in the report
@@ -113,34 +110,35 @@ def _how(report: Mapping[str, Any]) -> str:
     )
 
 
+def _compared(report: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
+    """Both models and the FLOPs ratio, each interval in brackets behind what it is of."""
+    table = compared(
+        ["texts", "examples"],
+        [([name, str(part["examples"])], part) for name, part in parts.items()],
+        more=[Column("flops_ratio", "FLOPs ratio", "{:.2f}x".format)],
+        dense=f"{report['metric']}, dense",
+    )
+    at = table.head.index("95 % interval")
+    rows = [[*row[: at - 1], f"{row[at - 1]} ({row[at]})", *row[at + 1 :]] for row in (table.head, *table.rows)]
+    return "\n".join([*table_lines(Table(rows[0], rows[1:], numbers=len(rows[0])))][1:])
+
+
 def _kept(report: Mapping[str, Any]) -> str:
-    retention = report["retention"]
-    fractions = retention["kind"] == "fraction"
-    values = [f"{100 * value:.3g} %" if fractions else f"{value:g}" for value in retention["keep"]]
-    if report.get("last_layer_cut_to_first_token"):
-        values[-1] = "the first alone, which is all that the head reads"
-    return ", ".join(values) + (" (shares of each text's own tokens)" if fractions else "")
+    shares = " (shares of each text's own tokens)" if report["retention"]["kind"] == "fraction" else ""
+    return ", ".join(said for _, _, said in meters(report).rows) + shares
 
 
 def _served(report: Mapping[str, Any]) -> str:
     speeds = report.get("speeds")
     if not speeds:
         return ""
-    lost = ", ".join(f"{speed}: {part['validation']['drop']:+.2f}" for speed, part in speeds.items())
+    drops = ", ".join(f"{asked}: {lost(part['validation']['drop'])}" for asked, part in speeds.items())
     return (
-        f"\nThe same weights serve several speeds (points lost on validation: {lost}); choose one with\n"
+        f"\nThe same weights serve several speeds (points lost on validation: {drops}); choose one with\n"
         "`wordelim.load(directory, speed=...)` or `wordelim.set_speed_(model, ...)`."
     )
 
 
 def _speed(report: Mapping[str, Any]) -> str:
-    speed = report.get("speed")
-    if speed is None:
-        return ""
-    threads = "1 thread" if speed["threads"] == 1 else f"{speed['threads']} threads"
-    return (
-        f"\nMeasured speed-up over the dense model under SDPA: {speed['dynamic']:.2f}x in random batches of "
-        f"{speed['batch_size']} padded\nto their longest text, {speed['unpadded']:.2f}x in batches of equal length, "
-        f"{speed['fixed']:.2f}x over texts padded to {speed['max_length']} tokens ({threads}, "
-        f"{speed['dtype']}, {speed['texts']} texts)."
-    )
+    measured = report.get("speed")
+    return f"\nMeasured speed-up over the dense model under SDPA: {speed.sentence(measured)}." if measured else ""

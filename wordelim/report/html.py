@@ -1,4 +1,4 @@
-"""The report of a run as one HTML page."""
+"""The report of a run as one HTML page, or as Markdown where no page can be made."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WordelimError
-from .blocks import Drawn
-from .contents import contents
+from .kinds import page_of
+from .markdown import render_markdown
 from .pages import page
+from .parts import Drawn
 
-__all__ = ["makes_pages", "render_html", "require_pages"]
+__all__ = ["READABLE", "makes_pages", "readable", "render_html", "require_pages"]
+
+READABLE = ("report.html", "report.md")
+"""What the report for people is called: a page, or Markdown where plotly isn't installed."""
 
 _DRAW = Path(__file__).with_name("templates") / "draw.js"
 
@@ -41,9 +45,14 @@ def render_html(report: Mapping[str, Any]) -> str:
         WordelimError: plotly isn't installed.
     """
     require_pages()
-    whole = contents(report)
+    whole = page_of(report)
     drawn = any(isinstance(block, Drawn) for section in whole.sections for block in section.blocks)
     return page("report.html", whole.title, whole=whole, scripts=_scripts() if drawn else ())
+
+
+def readable(report: Mapping[str, Any]) -> tuple[str, str]:
+    """The name and the content of the report of a compression, for people, in the best form that can be made here."""
+    return (READABLE[0], render_html(report)) if makes_pages() else (READABLE[1], render_markdown(report))
 
 
 @cache

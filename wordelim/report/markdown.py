@@ -1,4 +1,4 @@
-"""The report of a run as Markdown, for where no page can be made; and text that stays text in Markdown."""
+"""Reports as Markdown: whole ones where no page can be made, a check's for a pull request; and text that stays text."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..system.printable import one_line
-from .blocks import Drawn, Fold, Meters, Section, Table
-from .contents import contents
+from . import check
+from .kinds import page_of
+from .parts import Block, Drawn, Fold, Lines, Meters, Section, Table
 
-__all__ = ["code", "escaped", "render_markdown"]
+__all__ = ["code", "escaped", "render_digest", "render_markdown", "table_lines"]
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
@@ -19,7 +20,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     Args:
         report: what ``compress``, ``check`` or ``bench`` gives, or ``wordelim_report.json``.
     """
-    whole = contents(report)
+    whole = page_of(report)
     lines = [f"# {escaped(whole.title)}", ""]
     if whole.verdict is not None:
         lines += [f"**{escaped(whole.verdict[1])}**", ""]
@@ -28,39 +29,44 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         lines.append(f"- **{escaped(fact.value)}** {escaped(fact.label + note)}")
     for section in whole.sections:
         if not all(isinstance(block, Drawn) for block in section.blocks):
-            lines += ["", *_section(section)]
+            lines += ["", *_section(section, "##")]
     return "\n".join(lines) + "\n"
 
 
-def _section(section: Section) -> Iterator[str]:
-    yield f"## {escaped(section.title)}"
-    for sentence in section.intro:
-        yield from ("", escaped(sentence))
+def render_digest(report: Mapping[str, Any]) -> str:
+    """A check's report in a few lines, and the slices folded away, as GitHub's and GitLab's Markdown."""
+    return "\n".join(_section(check.digest(report), "###")) + "\n"
+
+
+def _section(section: Section, level: str) -> Iterator[str]:
+    yield f"{level} {escaped(section.title)}"
     yield from _blocks(section.blocks)
 
 
-def _blocks(blocks: Iterable[Any]) -> Iterator[str]:
+def _blocks(blocks: Iterable[Block]) -> Iterator[str]:
     for block in blocks:
-        if isinstance(block, Fold):
+        if isinstance(block, str):
+            yield from ("", escaped(block))
+        elif isinstance(block, Lines):
+            yield from ("", *(f"- {escaped(line)}" for line in block.lines))
+        elif isinstance(block, Fold):
             yield from ("", f"<details><summary>{escaped(block.title)}</summary>")
             yield from _blocks(block.blocks)
             yield from ("", "</details>")
         elif isinstance(block, Table):
-            words = {*range(block.numbers), *block.texts}
-            yield from _table(block.head, block.rows, block.caption, words)
+            yield from table_lines(block)
         elif isinstance(block, Meters):
-            yield from _table(["", ""], [(name, said) for name, _, said in block.rows], block.caption, {0, 1})
+            yield from table_lines(Table(["", ""], [(name, said) for name, _, said in block.rows], block.caption, 2))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str, words: Iterable[int]) -> Iterator[str]:
-    if caption:
-        yield from ("", escaped(caption))
-    yield from (
-        "",
-        _row(head),
-        _row(["---" if column in words else "---:" for column, _ in enumerate(head)], as_is=True),
-    )
-    yield from map(_row, rows)
+def table_lines(table: Table) -> Iterator[str]:
+    """A table, below its caption and a blank line."""
+    if table.caption:
+        yield from ("", escaped(table.caption))
+    head = table.head or [""] * len(table.rows[0])
+    rules = ["---:" if table.is_number(column) else "---" for column, _ in enumerate(head)]
+    yield from ("", _row(head), _row(rules, as_is=True))
+    yield from map(_row, table.rows)
 
 
 def _row(cells: Sequence[str], *, as_is: bool = False) -> str:

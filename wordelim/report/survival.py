@@ -1,4 +1,4 @@
-"""Explanations and audits as HTML pages."""
+"""Which words survive: of one text, of two beside each other, and of a whole data set (an audit)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import Any
 
 from .explanation import Explanation, Word
 from .pages import page
+from .parts import Block, Marked, Section, Table
 
-__all__ = ["pieces", "render_audit", "render_survival", "shared_words"]
+__all__ = ["audited", "brief", "pieces", "render_audit", "render_survival", "shared", "shared_words"]
+
+# Words of a layer that a terminal has room for.
+_FIRST_WORDS = 12
 
 
 def render_survival(explanation: Explanation, other: Explanation | None = None) -> str:
@@ -26,6 +30,71 @@ def render_survival(explanation: Explanation, other: Explanation | None = None) 
 def render_audit(audit: Mapping[str, Any], *, model: str, source: str = "") -> str:
     """A page that shows which words a model drops early and which late."""
     return page("audit.html", "Which words are dropped early, and which late", audit=audit, model=model, source=source)
+
+
+def brief(explanation: Explanation) -> list[Section]:
+    """One text, each word as strong as the number of layers that it survives; then what is left after each layer."""
+    rows = []
+    for layer in range(explanation.layers):
+        left = [word.text for word in explanation.words if word.depth > layer]
+        shown = " ".join(left[:_FIRST_WORDS]) + (" ..." if len(left) > _FIRST_WORDS else "")
+        rows.append([f"after layer {layer + 1}", str(sum(depth > layer for depth in explanation.depth)), shown])
+    sections = [
+        Section("Which words survive (the stronger, the deeper)", list(_marked(explanation))),
+        Section(f"What is left of {len(explanation.tokens)} tokens", [Table((), rows, texts=(2,))]),
+    ]
+    if any(read < len(text) for read, text in zip(explanation.read, explanation.texts, strict=True)):
+        sections.append(Section("", ["The text is longer than the model reads: what is struck out was cut."]))
+    return [*sections, Section("", [f"The model says: {explanation.label}"])] if explanation.label else sections
+
+
+def _marked(explanation: Explanation) -> Iterator[Block]:
+    for part in pieces(explanation):
+        marked: list[tuple[str, float | str]] = [(" ", "")]
+        for text, word, unread in part:
+            if word is None:
+                marked.append((text, "cut" if unread else ""))
+            elif word.part is None or word.end == 0:
+                marked.append((f" {text} ", "special"))
+            else:
+                marked.append((text, word.depth / max(1, explanation.layers)))
+        yield Marked(marked)
+
+
+def shared(first: Explanation, second: Explanation) -> list[Section]:
+    """Words that both texts have, and how many layers each survives in them."""
+    rows = [[row["word"], str(row["first"]), str(row["second"])] for row in shared_words(first, second)]
+    if not rows:
+        return [Section("", ["The texts have no word in common."])]
+    table = Table(["word", "layers survived in text 1", "in text 2"], rows)
+    return [Section("Words that both texts have", [table])]
+
+
+def audited(audit: Mapping[str, Any]) -> list[Section]:
+    """Which words a model drops early, which late, and what becomes of those that are watched."""
+    protected, whole = audit["protected"], [audit["words"], audit["watched"], audit["special"]]
+    met = f"Protected positions: {protected['positions']} met, {protected['dropped']} dropped."
+    early = f"Dropped earliest (of words seen {audit['seen_at_least']} times or more)"
+    sections = [
+        Section(f"Words of {audit['texts']} texts through {audit['layers']} layers", [_words(whole), met]),
+        Section(early, [_words(audit["earliest"])]),
+        Section("Dropped latest", [_words(audit["latest"])]),
+    ]
+    watched = audit["each_watched"]
+    return [*sections, Section("Watched words", [_words(watched)])] if watched else sections
+
+
+def _words(rows: Sequence[Mapping[str, Any]]) -> Table:
+    cells = [
+        [
+            row["word"],
+            str(row["seen"]),
+            "" if row["survives"] is None else f"{100 * row['survives']:.0f} %",
+            " ".join(f"{100 * share:.0f}" for share in row["left"] if share is not None),
+        ]
+        for row in rows
+    ]
+    return Table(["word", "seen", "layers survived", "left after each layer, %"], cells)
 
 
 def pieces(explanation: Explanation) -> list[list[tuple[str, Word | None, bool]]]:

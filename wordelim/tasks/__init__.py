@@ -16,7 +16,7 @@ from .answering import Answering
 from .choice import Choice
 from .embedding import Embedding
 from .metrics import ComputeMetrics
-from .ranking import Ranking
+from .ranking import BY_QUERY, Ranking
 from .similarity import Similarity
 from .tagging import Tagging
 from .task import Task, ask, batches
@@ -29,7 +29,6 @@ _HEADS: dict[str, type[Task]] = {
     "ForTokenClassification": Tagging,
     "ForQuestionAnswering": Answering,
 }
-_RANKINGS = ("mrr", "map", "ndcg")
 
 
 def task_for(
@@ -53,7 +52,7 @@ def task_for(
         UnsupportedModelError: it has a head of no such kind.
     """
     if name.endswith("ForSequenceClassification") and outputs_of(config) == 1:
-        ranks = data is not None and Ranking.looks_like(data) if metric is None else metric in _RANKINGS
+        ranks = data is not None and Ranking.looks_like(data) if metric is None else metric in BY_QUERY
         return Ranking(config, tokenizer) if ranks else Task(config, tokenizer)
     for ending, task in _HEADS.items():
         if name.endswith(ending):

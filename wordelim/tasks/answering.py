@@ -19,7 +19,7 @@ from ..data.columns import Columns, find_columns
 from ..data.encode import INPUTS, Encoded, column_values, length_limit, texts_in
 from ..data.usable import Unusable, each_row
 from ..errors import DataError
-from .metrics import Metric, named
+from .metrics import Metric
 from .task import Array, Logits, Task, TextsOf, Worst
 from .worst import worst_units
 
@@ -111,12 +111,12 @@ class Answering(Task):
     def logits(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         return torch.stack([output.start_logits, output.end_logits], -1)
 
-    def named_metric(self, name: str | None) -> Metric:
-        known = {"f1": 1, "exact_match": 0}
-        name, column = named(known, name, self.title)
-        return Metric.of_parts(
-            name, _matches, lambda sums: np.asarray(sums[..., column] / sums[..., 2]), right=_is_exact
-        )
+    def metrics(self) -> Mapping[str, Metric]:
+        columns = {"f1": 1, "exact_match": 0}
+        return {
+            name: Metric(name, parts=_matches, finish=partial(_mean, column), right=_is_exact)
+            for name, column in columns.items()
+        }
 
     def units(self, encoded: datasets.Dataset) -> Array:
         return np.unique(self.rows(encoded), return_inverse=True)[1]
@@ -233,6 +233,10 @@ def _matches(truth: Array, answers: Array) -> Array:
         pairs = [_match(gold, answer) for gold in golds]
         parts[row, :2] = max(exact for exact, _ in pairs), max(f1 for _, f1 in pairs)
     return parts
+
+
+def _mean(column: int, sums: Array) -> Array:
+    return np.asarray(sums[..., column] / sums[..., 2])
 
 
 def _is_exact(truth: Array, answers: Array) -> Array:

@@ -13,7 +13,6 @@ import datasets
 import numpy as np
 import torch
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score
 from torch import Tensor
 
 from ..data.cells import is_truth, items_of, mapping_of, plain, shown, whole
@@ -21,7 +20,7 @@ from ..data.columns import Columns, find_columns
 from ..data.encode import INPUTS, Encoded, column_values, texts_in, tokenize
 from ..data.usable import Unusable, each_row
 from ..errors import DataError, RowError
-from .metrics import Metric, named
+from .metrics import Metric
 from .task import Array, Logits, Task, TextsOf, Worst, flatten_rows
 from .worst import worst_units
 
@@ -127,9 +126,8 @@ class Choice(Task):
             batch["labels"] = torch.tensor([row["labels"] for row in rows])
         return batch
 
-    def named_metric(self, name: str | None) -> Metric:
-        name, score = named({"accuracy": accuracy_score}, name, self.title)
-        return Metric(name, _highest, score, is_mean=True)
+    def metrics(self) -> Mapping[str, Metric]:
+        return {"accuracy": Metric("accuracy", _highest, is_mean=True)}
 
     def worst(self, metric: Metric, logits: Logits, encoded: datasets.Dataset, texts_of: TextsOf) -> Worst:
         labels = self.truth(encoded)

@@ -7,12 +7,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import EvalPrediction
 
 from ..data.labels import outputs_of, problem_type
@@ -21,32 +20,42 @@ from ..errors import AnswersError, WordelimError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-__all__ = ["ComputeMetrics", "Metric", "metric_for", "name_of", "named", "predictions", "scores_of"]
+__all__ = [
+    "ComputeMetrics",
+    "Metric",
+    "agreeing",
+    "metric_for",
+    "metrics_for",
+    "metrics_of",
+    "name_of",
+    "named",
+    "predictions",
+]
 
 Array = npt.NDArray[Any]
-T = TypeVar("T")
 ComputeMetrics: TypeAlias = Callable[[EvalPrediction], Mapping[str, float]]
 """As transformers' Trainer takes it: from logits and labels to numbers by name."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How good logits are.
+    """How good logits are: the mean of being right, made of sums over examples, or of all of them at once.
 
     Attributes:
         name: what the command line and the reports call it.
-        decide: from logits [n, num_labels] (or [n] for a score) to predictions, see `predictions`.
-        score: from labels and predictions of one shape to -1..1; where there are ``parts``, ``score`` is made of them.
-        is_mean: whether `score` is the mean over examples of being right in all labels.
-        parts: from labels and predictions to numbers [n, k] whose sums over examples decide the score, and ``finish``
-            from such sums [..., k] to the score: what makes a bootstrap fast.
-        of_logits: whether predictions are the logits as they are, of any shape, which ``score`` decides by itself.
+        decide: from logits [n, num_labels] (or [n] for a score) to predictions, see `predictions`; answers that are
+            decided already stay as they are.
+        whole: from labels and predictions of one shape to -1..1; of the others None.
+        is_mean: whether it is the mean over examples of being right in all labels.
+        parts: from labels and predictions to numbers [n, k] whose sums over examples decide it, and ``finish`` from
+            such sums [..., k] to -1..1: what makes a bootstrap fast.
+        of_logits: whether predictions are the logits as they are, of any shape, which ``whole`` decides by itself.
         right: from labels and predictions to which examples are right [n]; None where that is plain from their values.
     """
 
     name: str
-    decide: Callable[[Array], Array]
-    score: Callable[[Array, Array], float]
+    decide: Callable[[Array], Array] = np.asarray
+    whole: Callable[[Array, Array], float] | None = None
     is_mean: bool = False
     parts: Callable[[Array, Array], Array] | None = None
     finish: Callable[[Array], Array] | None = None
@@ -67,22 +76,16 @@ class Metric:
                 ) from None
 
         name = str(name_of(compute_metrics))
-        return cls(name, np.asarray, score, of_logits=True)
+        return cls(name, whole=score, of_logits=True)
 
-    @classmethod
-    def of_parts(
-        cls,
-        name: str,
-        parts: Callable[[Array, Array], Array],
-        finish: Callable[[Array], Array],
-        right: Callable[[Array, Array], Array] | None = None,
-    ) -> Metric:
-        """A metric over answers that are decided already, made of sums over examples."""
-
-        def score(truth: Array, answers: Array) -> float:
-            return float(finish(parts(truth, answers).sum(0)))
-
-        return cls(name, np.asarray, score, parts=parts, finish=finish, right=right)
+    def score(self, truth: Array, predicted: Array) -> float:
+        """From labels and predictions to -1..1, or NaN."""
+        if self.is_mean:
+            return float(agreeing(predicted, truth).mean())
+        if self.parts is not None and self.finish is not None:
+            return float(self.finish(self.parts(truth, predicted).sum(0)))
+        assert self.whole is not None
+        return float(self.whole(truth, predicted))
 
     def __call__(self, logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         """Points of `logits` against `labels` ([n], or [n, num_labels] for multi-label and for several scores).
@@ -110,9 +113,9 @@ class Metric:
                 f"The metric {self.name} needs labels of the same shape as the predictions, and at least one: the "
                 f"labels have the shape {truth.shape}, the predictions {predicted.shape}."
             )
-        with warnings.catch_warnings():  # scikit-learn warns of samples with a single class, as resamples may be
+        with warnings.catch_warnings():  # one of the user's own may warn of samples with a single class
             warnings.simplefilter("ignore", UserWarning)
-            return 100 * float(self.score(truth, predicted))
+            return 100 * self.score(truth, predicted)
 
     def of_answers(self) -> Metric:
         """The same metric over answers that are decided already, instead of logits."""
@@ -146,45 +149,38 @@ def predictions(logits: npt.ArrayLike, config: PreTrainedConfig) -> Array:
 def metric_for(config: PreTrainedConfig, name: str | None = None) -> Metric:
     """The metric `name` for the model's problem, or the usual one for it.
 
-    Single-label: accuracy (usual), f1 (of class 1 where there are two classes, else f1_macro), f1_macro (over the
-    classes that are true or predicted somewhere), f1_micro, mcc. Multi-label: f1 (usual, the same as f1_micro),
-    f1_micro, f1_macro, accuracy (all labels of an example right). Regression: spearman (usual), pearson; 0 where one
-    side is constant, their mean over the outputs where there are several.
-
     Raises:
         WordelimError: there is no such metric for the problem.
     """
-    kind, outputs = problem_type(config), outputs_of(config)
-    name, score = named(scores_of(kind, outputs), name, kind.replace("_", " "))
-    finish = _FINISHES.get(kind, {}).get(name)
-    if name == "f1" and kind == "single_label_classification" and outputs == 2:
-        finish = _f1_of_second
-    parts = None if finish is None else partial(_counts, outputs=outputs)
-    decide = partial(predictions, config=config)
-    return Metric(name, decide, score, is_mean=name == "accuracy", parts=parts, finish=finish)
+    return named(metrics_for(config), name, problem_type(config).replace("_", " "))
 
 
-def named(known: Mapping[str, T], name: str | None, task: str) -> tuple[str, T]:
+def metrics_for(config: PreTrainedConfig) -> dict[str, Metric]:
+    """Every metric for the model's problem by its name, the usual one first."""
+    return metrics_of(problem_type(config), outputs_of(config), partial(predictions, config=config))
+
+
+def metrics_of(kind: str, outputs: int, decide: Callable[[Array], Array]) -> dict[str, Metric]:
+    """The same for a kind of problem, a number of outputs, and what makes predictions of logits."""
+    counts = partial(_counts, outputs=outputs)
+    return {
+        name: Metric(name, decide, parts=counts if "finish" in row else None, **row)
+        for name, row in _METRICS[kind].items()
+    }
+
+
+def named(known: Mapping[str, Metric], name: str | None, task: str) -> Metric:
     """The metric of this name, or the first one; WordelimError where a task has none of this name."""
     name = next(iter(known)) if name is None else name
     if name not in known:
         raise WordelimError(f"There is no metric {name!r} for {task}; choose one of {', '.join(known)}.")
-    return name, known[name]
+    return known[name]
 
 
-def scores_of(kind: str, outputs: int) -> dict[str, Callable[[Array, Array], float]]:
-    """Every metric for a kind of problem, the usual one first."""
-    if kind == "regression":
-        return {"spearman": partial(_correlate, spearmanr), "pearson": partial(_correlate, pearsonr)}
-    binary, macro, micro = (
-        partial(f1_score, average=average, zero_division=0.0) for average in ("binary", "macro", "micro")
-    )
-    if kind == "multi_label_classification":
-        if outputs == 1:  # scikit-learn takes one column for two classes, not for one label
-            macro = micro = binary
-        return {"f1": micro, "f1_micro": micro, "f1_macro": macro, "accuracy": accuracy_score}
-    f1 = binary if outputs == 2 else macro
-    return {"accuracy": accuracy_score, "f1": f1, "f1_macro": macro, "f1_micro": micro, "mcc": matthews_corrcoef}
+def agreeing(predicted: Array, truth: Array) -> npt.NDArray[np.bool_]:
+    """Which examples agree in all their labels, [n]."""
+    same: npt.NDArray[np.bool_] = (predicted == truth).all(axis=tuple(range(1, truth.ndim)))
+    return same
 
 
 def _correlate(correlation: Callable[[Array, Array], Any], labels: Array, scores: Array) -> float:
@@ -214,9 +210,10 @@ def _f1_micro(sums: Array) -> Array:
     return _share(2 * right, said + true)
 
 
-def _f1_of_second(sums: Array) -> Array:
-    right, said, true = (each[..., 1] for each in _by_class(sums))
-    return _share(2 * right, said + true)
+def _f1(sums: Array) -> Array:
+    """Of class 1 where there are two classes, else over classes."""
+    right, said, true = _by_class(sums)
+    return _share(2 * right, said + true)[..., 1] if right.shape[-1] == 2 else _f1_of_classes(sums)
 
 
 def _f1_of_labels(sums: Array) -> Array:
@@ -238,13 +235,26 @@ def _mcc(sums: Array) -> Array:
     return _share(right.sum(-1) * count - (said * true).sum(-1), np.sqrt(np.maximum(spread, 0)))
 
 
-# The scores whose bootstrap is made of sums; scikit-learn's, which are the scores, would take seconds for a thousand.
-_FINISHES: Mapping[str, Mapping[str, Callable[[Array], Array]]] = {
+_MEAN: dict[str, Any] = {"is_mean": True}
+_METRICS: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "single_label_classification": {
-        "f1": _f1_of_classes,
-        "f1_macro": _f1_of_classes,
-        "f1_micro": _f1_micro,
-        "mcc": _mcc,
+        "accuracy": _MEAN,
+        "f1": {"finish": _f1},
+        "f1_macro": {"finish": _f1_of_classes},
+        "f1_micro": {"finish": _f1_micro},
+        "mcc": {"finish": _mcc},
     },
-    "multi_label_classification": {"f1": _f1_micro, "f1_micro": _f1_micro, "f1_macro": _f1_of_labels},
+    "multi_label_classification": {
+        "f1": {"finish": _f1_micro},
+        "f1_micro": {"finish": _f1_micro},
+        "f1_macro": {"finish": _f1_of_labels},
+        "accuracy": _MEAN,
+    },
+    "regression": {
+        "spearman": {"whole": partial(_correlate, spearmanr)},
+        "pearson": {"whole": partial(_correlate, pearsonr)},
+    },
 }
+"""Fields of every metric of texts' labels, by the kind of problem, the usual one first; ``finish`` takes the sums of
+``_counts``. Other heads have theirs beside them.
+"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,11 +17,11 @@ from ..data.columns import Columns
 from ..data.encode import Encoded, column_values
 from ..data.usable import Unusable, each_row
 from ..errors import DataError
-from .metrics import Metric, named
+from .metrics import Metric
 from .task import Array, Logits, Task, TextsOf, Worst, spread_over
 from .worst import worst_units
 
-__all__ = ["Ranking"]
+__all__ = ["BY_QUERY", "Ranking"]
 
 # What stands in a table of queries behind a query's last document: as its score, and as its relevance.
 _NO_SCORE, _NO_DOCUMENT = -1e9, -1.0
@@ -69,10 +69,8 @@ class Ranking(Task):
         best = self.truth(encoded).max(1)[self.units(encoded)]
         each_row(_require_relevant, encoded["query"], best)
 
-    def named_metric(self, name: str | None) -> Metric:
-        known = {"mrr": _reciprocal_rank, "map": _average_precision, "ndcg": _ndcg}
-        name, of_query = named(known, name, self.title)
-        return Metric.of_parts(name, partial(_by_query, of_query), _mean)
+    def metrics(self) -> Mapping[str, Metric]:
+        return {name: Metric(name, parts=partial(_by_query, score), finish=_mean) for name, score in BY_QUERY.items()}
 
     def units(self, encoded: datasets.Dataset) -> Array:
         numbers: dict[str, int] = {}
@@ -150,3 +148,11 @@ def _average_precision(relevance: Array, scores: Array) -> float:
 
 def _ndcg(relevance: Array, scores: Array) -> float:
     return float(ndcg_score([relevance], [scores])) if len(relevance) > 1 else 1.0
+
+
+BY_QUERY: Mapping[str, Callable[[Array, Array], float]] = {
+    "mrr": _reciprocal_rank,
+    "map": _average_precision,
+    "ndcg": _ndcg,
+}
+"""Metrics of one query, from the relevance of its documents and their scores; the usual one first."""

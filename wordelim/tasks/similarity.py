@@ -19,7 +19,7 @@ from ..data.labels import read_score
 from ..data.usable import each_row
 from ..errors import DataError
 from .embedding import Embedding
-from .metrics import Metric, named, scores_of
+from .metrics import Metric, metrics_of
 from .task import Logits, Task, TextsOf, Worst, flatten_rows
 from .worst import worst_units
 
@@ -103,9 +103,8 @@ class Similarity(Task):
     def loss(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         return torch.zeros((), device=output[0].device)
 
-    def named_metric(self, name: str | None) -> Metric:
-        name, score = named(scores_of("regression", 1), name, self.title)
-        return Metric(name, partial(np.reshape, shape=-1), score)
+    def metrics(self) -> Mapping[str, Metric]:
+        return metrics_of("regression", 1, partial(np.reshape, shape=-1))
 
     def worst(self, metric: Metric, logits: Logits, encoded: datasets.Dataset, texts_of: TextsOf) -> Worst:
         labels = self.truth(encoded)

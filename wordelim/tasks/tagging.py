@@ -16,7 +16,7 @@ from ..data.encode import INPUTS, Encoded, column_values, length_limit
 from ..data.labels import encode_names, names_of
 from ..data.usable import Unusable, each_row
 from ..errors import DataError, WordelimError
-from .metrics import Metric, named
+from .metrics import Metric
 from .task import Array, Logits, Task, TextsOf, Worst
 from .worst import worst_units
 
@@ -117,9 +117,11 @@ class Tagging(Task):
             batch["labels"] = torch.tensor(padded)
         return batch
 
-    def named_metric(self, name: str | None) -> Metric:
-        name, (parts, finish) = named({"f1": (self._entities, _f1), "accuracy": (_same, _mean)}, name, self.title)
-        return Metric.of_parts(name, parts, finish)
+    def metrics(self) -> Mapping[str, Metric]:
+        return {
+            "f1": Metric("f1", parts=self._entities, finish=_f1),
+            "accuracy": Metric("accuracy", parts=_same, finish=_mean),
+        }
 
     def _entities(self, truth: Array, answers: Array) -> Array:
         """Entities found rightly, found, and there, of each sentence: as seqeval counts them."""

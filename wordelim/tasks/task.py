@@ -16,7 +16,7 @@ from ..data.encode import INPUTS, Encoded, encode
 from ..data.labels import outputs_of, problem_type
 from ..errors import DataError, WordelimError
 from .label_columns import find_label_columns
-from .metrics import ComputeMetrics, Metric, metric_for
+from .metrics import ComputeMetrics, Metric, metrics_for, named
 from .worst import worst_flips
 
 __all__ = ["Array", "Logits", "Task", "TextsOf", "Worst", "batches", "flatten_rows", "spread_over"]
@@ -39,7 +39,8 @@ class Task:
         tokenizer: of the model.
     """
 
-    title = "classification"
+    title = ""
+    """What an error calls it; the problem type where there is none."""
     pipeline_tag = "text-classification"
     """What the hub calls it."""
     targets: tuple[str, ...] = ("labels",)
@@ -117,7 +118,11 @@ class Task:
 
     def named_metric(self, name: str | None) -> Metric:
         """The metric of this name, or the usual one; WordelimError where there is none of this name."""
-        return metric_for(self.config, name)
+        return named(self.metrics(), name, self.title or self.kind.replace("_", " "))
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Every metric by its name, the usual one first."""
+        return metrics_for(self.config)
 
     def decided(self, metric: Metric, answers: Array) -> Array:
         """Answers as labels, also where a metric takes logits."""

@@ -25,7 +25,7 @@ from ..data.read import Data, open_data
 from ..data.usable import Skipped
 from ..errors import CheckpointError, DataError, NotMetError
 from ..report.card import model_card
-from ..report.readable import READABLE, readable
+from ..report.html import READABLE, readable
 from ..system.files import write_whole
 from ..system.lock import hold
 from ..system.machine import environment, move, open_device

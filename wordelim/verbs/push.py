@@ -15,7 +15,7 @@ from ..checkpoint.directory import REPORT_FILE, is_compressed
 from ..errors import CheckpointError
 from ..graph.protect import bare_rules
 from ..report.card import HERE, source_name
-from ..report.readable import READABLE, readable
+from ..report.html import READABLE, readable
 from ..system.inputs import UnreadableError, read_json
 from ..system.printable import json_text
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.text import Text
 
-from ..system.printable import printable
-from ..system.processes import is_main
+from wordelim.system.printable import printable
+from wordelim.system.processes import is_main
 
-__all__ = ["PlainConsole", "heading", "show"]
+if TYPE_CHECKING:
+    from wordelim.report.parts import Section
+
+__all__ = ["PlainConsole", "print_report"]
 
 
 class PlainConsole(Console):
@@ -28,13 +30,10 @@ class PlainConsole(Console):
             yield segment if control else Segment(printable(text), style)
 
 
-def show(*parts: RenderableType) -> None:
-    """Print on stdout, in the first process of several."""
+def print_report(sections: Iterable[Section]) -> None:
+    """Print what a report says on stdout, in the first process of several."""
+    from wordelim.report.terminal import rendered
+
     console = PlainConsole(quiet=not is_main())
-    for part in parts:
+    for part in rendered(sections):
         console.print(part)
-
-
-def heading(text: str) -> Text:
-    """A line above a table."""
-    return Text(f"\n{text}", style="bold")
