@@ -71,10 +71,10 @@ def command(
 
 
 def _open(model_dir: str) -> tuple[Any, Any]:
-    from wordelim.checkpoint.directory import load
-    from wordelim.verbs.opening import open_tokenizer
+    from wordelim.verbs.opened import open_model
 
-    return load(model_dir).float(), open_tokenizer(model_dir)
+    opened = open_model(model_dir, "compressed", dtype="float32")
+    return opened.model, opened.tokenizer
 
 
 def _audit(model_dir: str, data: str, watch: str | None, limit: int, form: dict[str, Any]) -> dict[str, Any]:

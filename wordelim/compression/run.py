@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, set_seed
 from ..data.split import fingerprint
 from ..data.usable import Skipped
 from ..errors import DataError, UnsupportedModelError, WordelimError
-from ..evaluation.examples import check_tokenizer, check_vocabulary, encode_usable
+from ..evaluation.examples import check_tokenizer, examples_of
 from ..graph.cost import Cost, cost_of
 from ..graph.protect import bare_rules, protect_rules
 from ..graph.splice import eliminate_, restore_, retention_of
@@ -231,10 +231,11 @@ def prepare(
                     f"there is no column {missing!r}, which the {next(iter(sets))} data has; the columns are {listed}: "
                     "give all sets the same columns."
                 )
-            usable[name], encoded[name] = encode_usable(
-                task, data, columns, max_length=settings.max_length, part=name, skipped=skipped.get(name)
+            given = skipped.get(name)
+            found = examples_of(
+                task, data, columns, model=model, max_length=settings.max_length, part=name, skipped=given
             )
-            check_vocabulary(encoded[name].dataset, model)
+            usable[name], encoded[name] = found.rows, found.encoded
         except DataError as error:
             raise DataError(f"In the {name} data: {error}") from error
     assert columns is not None

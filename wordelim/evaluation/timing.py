@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from wordelim.adapters.family import chooses
+
 from ..errors import AnswersError
 from ..tasks import ask
 from .inference import batches, has_numbers
@@ -83,16 +85,17 @@ def _without_padding(batch: Batch) -> Batch:
     return {name: values.gather(1, columns) for name, values in batch.items()}
 
 
-def forward_of(model: PreTrainedModel, *, compiled: bool = False) -> Forward:
+def forward_of(model: Any, *, compiled: bool = False) -> Forward:
     """What is timed of a model: inference on a batch that is on its device already, until the device is done.
 
     A model that chooses among several texts is given each text as the only choice.
 
     Args:
+        model: a PyTorch model, or an exported program.
         compiled: through torch.compile with dynamic shapes, instead of eager.
     """
     device = model.device
-    choices = type(model).__name__.endswith("ForMultipleChoice")
+    choices = chooses(model)
     run: Callable[..., object] = torch.compile(model, dynamic=True) if compiled else model
 
     def forward(batch: Batch) -> object:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from wordelim.adapters import Reads
+from wordelim.adapters.family import Reads, chooses
 
 from ..errors import UnsupportedModelError
 
@@ -165,8 +165,7 @@ def _rows(model: PreTrainedModel) -> dict[str, Tensor]:
     mask = [[int(place < n) for place in range(max(_LENGTHS))] for n in _LENGTHS]
     inputs = {"input_ids": ids, "attention_mask": mask}
     rows = {name: torch.tensor(values, device=model.device) for name, values in inputs.items()}
-    chooses = type(model).__name__.endswith("ForMultipleChoice")
-    return {name: values[None] for name, values in rows.items()} if chooses else rows
+    return {name: values[None] for name, values in rows.items()} if chooses(model) else rows
 
 
 def _floats(output: Any) -> Iterator[Tensor]:

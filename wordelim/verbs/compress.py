@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ..checkpoint.directory import REPORT_FILE, load_dense, save, write_report
+from ..checkpoint.directory import REPORT_FILE, save, write_report
 from ..checkpoint.sentence_transformers import companions, embedding_of
 from ..compression.journal import Work, is_saving, refuse_foreign
 from ..compression.run import CompressionResult, prepare, run, told
@@ -33,7 +33,7 @@ from ..system.outputs import Inputs, refuse_existing, refuse_file, refuse_inputs
 from ..system.printable import bare_name
 from ..system.processes import is_main, join, wait
 from ..system.progress import Progress
-from .opening import open_tokenizer
+from .opened import open_model
 
 __all__ = ["compress", "plan"]
 
@@ -275,7 +275,8 @@ def _open(
 ) -> tuple[PreTrainedModel, Any]:
     """Load a model and its tokenizer, once it is sure that the result can be put where it should go."""
     _refuse_output(output, inputs, force=force)
-    model, tokenizer = load_dense(model_dir), open_tokenizer(model_dir)
+    opened = open_model(model_dir, "dense")
+    model, tokenizer = opened.model, opened.tokenizer
     if output is not None:
         above = next(parent for parent in Path(output).expanduser().absolute().parents if parent.exists())
         free, size = shutil.disk_usage(above).free, sum(t.numel() * t.element_size() for t in model.parameters())
