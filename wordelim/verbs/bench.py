@@ -92,7 +92,7 @@ def bench(
     skipped = Skipped() if skip_bad_rows else None
     examples = dense.pose(
         open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped),
-        names={"text": text, "text_pair": text_pair, "label": label},
+        {"text": text, "text_pair": text_pair, "label": label},
         need_label=False,
         max_length=chosen.max_length,
         skipped=skipped,

@@ -134,7 +134,7 @@ def check(
     skipped = Skipped() if skip_bad_rows else None
     examples = fast.pose(
         open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped),
-        names={"text": text, "text_pair": text_pair, "label": label},
+        {"text": text, "text_pair": text_pair, "label": label},
         max_length=chosen.max_length,
         metric=chosen.metric,
         skipped=skipped,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import datasets
@@ -95,14 +96,21 @@ class Opened:
         """Of its weights; ExportError where an exported directory doesn't say it."""
         return str(self.model.precision if self.kind == "exported" else self.model.dtype).removeprefix("torch.")
 
-    def pose(self, rows: datasets.Dataset, *, need_label: bool = True, **given: Any) -> Examples:
-        """Ask of rows what its head is asked; ``given`` as in :func:`wordelim.evaluation.examples.pose`."""
-        given["names"] = {**given["names"], "need_label": need_label}
+    def pose(
+        self,
+        rows: datasets.Dataset,
+        names: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        need_label: bool = True,
+        **given: Any,
+    ) -> Examples:
+        """Ask of rows what its head is asked; ``names`` and ``given`` as :func:`wordelim.evaluation.examples.pose`."""
         return pose(
             self.head,
             self.config,
             self.tokenizer,
             rows,
+            names={**names, "need_label": need_label},
             model=None if self.kind == "exported" else self.model,
             embedding=self.embedding,
             part="test" if need_label else None,
