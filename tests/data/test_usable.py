@@ -6,7 +6,7 @@ import datasets
 import pytest
 from transformers import BertConfig
 
-from wordelim import Retention, compress, compress_model, eliminate_
+from wordelim import Retention, audit, bench, check, compress, compress_model, eliminate_, probe
 from wordelim.checkpoint.directory import load_dense
 from wordelim.checkpoint.loading import load_tokenizer
 from wordelim.data.read import read
@@ -14,7 +14,6 @@ from wordelim.data.usable import Skipped, Unusable, each_row
 from wordelim.errors import DataError, RowError
 from wordelim.evaluation.examples import examples_of
 from wordelim.tasks import task_for
-from wordelim.verbs import audit, bench, check, probe
 from wordelim.verbs.compress import plan
 
 TEXTS = ["good film", "bad plot", "it is", "the cat", "not very", "one film", "two", "three"]
