@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 
 from ..checkpoint.directory import load_dense
 from ..checkpoint.sentence_transformers import companions, embedding_of
-from ..compression.settings import BenchSettings
 from ..data.encode import sequences_of
 from ..data.read import Data, open_data
 from ..data.split import describe
@@ -37,6 +36,7 @@ from ..tasks import task_for
 from ..tasks.embedding import Embedding
 from .bench_programs import bench_programs
 from .opening import open_pair, open_tokenizer
+from .settings import BenchSettings
 
 __all__ = ["bench", "bench_models"]
 
@@ -71,7 +71,7 @@ def bench(
         skip_bad_rows: leave out rows that can't be used, and list them in the report, instead of refusing them.
         device: where to compute; None for the accelerator that is there, else the processor.
         speed: one of those that ``compressed`` was made for; None for the one that its config names.
-        settings: fields of :class:`wordelim.compression.settings.BenchSettings`.
+        settings: fields of :class:`wordelim.verbs.settings.BenchSettings`.
 
     Returns:
         The report, as plain data.

@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 
 from ..checkpoint.directory import load, load_dense
 from ..checkpoint.sentence_transformers import companions, embedding_of
-from ..compression.settings import BenchSettings
 from ..data.encode import sequences_of
 from ..data.labels import names_of
 from ..data.split import describe
@@ -34,6 +33,7 @@ from ..system.machine import environment
 from ..system.progress import Progress, expect
 from ..tasks import task_for
 from .opening import open_tokenizer
+from .settings import BenchSettings
 
 __all__ = ["bench_programs"]
 

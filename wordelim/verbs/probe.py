@@ -6,7 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import datasets
@@ -15,8 +15,6 @@ from transformers import PreTrainedModel
 
 from ..checkpoint.directory import load_dense
 from ..checkpoint.sentence_transformers import companions, embedding_of
-from ..compression.expected import probe_stages
-from ..compression.settings import Settings
 from ..data.encode import lengths_of, sequences_of
 from ..data.read import Data, open_data
 from ..data.split import describe
@@ -25,20 +23,21 @@ from ..errors import WordelimError
 from ..evaluation.examples import check_tokenizer, check_vocabulary, encode_usable
 from ..evaluation.inference import logits_of
 from ..evaluation.statistics import paired_bootstrap
-from ..evaluation.timing import Batch, Forward, forward_of, interleave, workload
+from ..evaluation.timing import TIMED, Batch, Forward, forward_of, interleave, workload
 from ..graph.cost import cost_of
 from ..graph.splice import eliminate_, eliminating_encoder, restore_
 from ..graph.support import is_marked
 from ..retention import Retention
-from ..search.calibrated import calibrated_search
-from ..search.method import Candidate
+from ..search.method import SPEEDS, Candidate, Context
+from ..search.methods.calibrated import Calibrated
 from ..system.machine import environment, move, open_device
 from ..system.printable import bare_name
-from ..system.progress import Progress, expect
+from ..system.progress import FAST, Progress, expect, tokens
 from ..tasks import task_for, template_for
 from ..tasks.embedding import Embedding, Pooling
-from ..tasks.metrics import ComputeMetrics, name_of
+from ..tasks.metrics import name_of
 from .opening import open_tokenizer
+from .settings import ProbeSettings
 
 __all__ = ["ProbeSettings", "Verdict", "judge", "probe", "probe_model"]
 
@@ -48,41 +47,6 @@ RECOVERABLE = 3.0
 _SHORT = 16
 # What dropping must win over packing, and packing over padding, to be worth a user's while.
 _WORTH, _WORTH_PACKING = 1.2, 1.15
-
-
-@dataclass(frozen=True)
-class ProbeSettings:
-    """Choices of one probe.
-
-    Args:
-        max_drop: points of the metric that may be lost.
-        metric: as in :class:`wordelim.Settings`.
-        examples: random texts that are searched and measured on.
-        max_length: tokens at which texts are cut; None for what the tokenizer and the model allow.
-        batch_size: texts a batch.
-        texts, rounds: of the speed measurement.
-        seed: of the choice of texts.
-
-    Raises:
-        WordelimError: a value is out of its range.
-    """
-
-    max_drop: float = 1.0
-    metric: str | ComputeMetrics | None = None
-    examples: int = 512
-    max_length: int | None = None
-    batch_size: int = 32
-    texts: int = 128
-    rounds: int = 3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        shared = {field.name for field in fields(Settings)} & {field.name for field in fields(self)}
-        Settings(**{name: getattr(self, name) for name in shared})  # checks what both have
-        for name in ("examples", "texts", "rounds"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise WordelimError(f"{name} is {value}: give a whole number of at least 1.")
 
 
 @dataclass(frozen=True)
@@ -207,14 +171,16 @@ def probe_model(
     searched = cost.ratio(lengths, Retention((0.0,) * cost.layers)) > _WORTH
     expect(progress, probe_stages(encoded.lengths, len(sample), cost.layers, searched=searched))
     if searched:
-        candidates = calibrated_search(
+        context = Context.of(
             model,
             task,
             sample,
             template=keep_all,
+            flops=cost,
             batch_size=chosen.batch_size,
             progress=lambda stage, share: progress(f"search: {stage}", share),
         )
+        candidates = Calibrated()(context).candidates
     dense, judged = answers(model), metric.of_answers()
     headroom: list[dict[str, Any]] = []
     for done, candidate in enumerate(candidates):
@@ -267,6 +233,22 @@ def probe_model(
         "seconds": round(time.perf_counter() - started, 1),
         **environment(model.device),
     }
+
+
+def probe_stages(lengths: Sequence[int], examples: int, layers: int, *, searched: bool) -> dict[str, float]:
+    """The stages of a probe, and what each takes, in tokens through the dense encoder.
+
+    Args:
+        lengths: tokens of every text.
+        examples: texts that are measured on.
+        searched: whether there is anything to search.
+    """
+    speeds, stages = len(SPEEDS) if searched else 0, {}
+    if searched:
+        search = Calibrated().stages(lengths, layers, speeds)
+        stages = {f"search: {stage}": weight for stage, weight in search.items()}
+        stages["measuring what is lost"] = speeds * tokens(lengths, examples) * FAST
+    return {**stages, "measuring speed": 4 * tokens(lengths, TIMED) * (2 + speeds * FAST)}
 
 
 def judge(mean_length: float, packing: float, headroom: Sequence[Mapping[str, Any]], max_drop: float) -> Verdict:
