@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from ..graph.speeds import offer_speeds_
 from ..graph.splice import eliminate_
@@ -13,9 +12,9 @@ from ..system.progress import FAST, tokens
 from ..training.distillation import TRAINED
 from .job import SCREENED, Job, Log
 from .settings import Settings
-from .trial import Trial, Weights
+from .trial import Trial
 
-__all__ = ["Tried", "choose", "choose_stages", "decide", "worth_retraining"]
+__all__ = ["choose", "choose_stages", "decide", "worth_retraining"]
 
 # How far, in points, a candidate may be behind before retraining to be worth retraining at all.
 _RECOVERABLE = 12.0
@@ -51,28 +50,16 @@ def choose(job: Job, candidates: Sequence[Candidate], log: Log) -> None:
     """
     speeds = job.settings.speeds
     with log.timed("choose and retrain"):
-        screened = lambda share: job.progress(_SCREENING, share)  # noqa: E731
-        chosen = decide(Trial(job, log), candidates, job.settings, screened)
+        trial = Trial(job, log)
+        chosen = decide(trial, candidates, job.settings, lambda share: job.progress(_SCREENING, share))
         eliminate_(job.model, chosen.retention)
         if speeds:
             offer_speeds_(job.model, {speed: c.retention for speed, c in zip(speeds, candidates, strict=True)})
         agree("keep counts", chosen.retention.keep)
 
 
-class Tried(Protocol):
-    """What is decided on: a model that can be measured and retrained; see :class:`.trial.Trial`."""
-
-    def drop(self, candidate: Candidate, *, exact: bool = True) -> float: ...
-
-    def retrain(self, candidates: Sequence[Candidate], epochs: float, stages: Sequence[str]) -> None: ...
-
-    def weights(self) -> Weights: ...
-
-    def take_back(self, weights: Weights) -> None: ...
-
-
 def decide(
-    trial: Tried,
+    trial: Trial,
     candidates: Sequence[Candidate],
     settings: Settings,
     progress: Callable[[float], None] = lambda share: None,
@@ -119,7 +106,7 @@ def worth_retraining(candidates: Sequence[Candidate], drops: Sequence[float], ma
     return candidates[first : last + 1]
 
 
-def _fastest_within(trial: Tried, candidates: Sequence[Candidate], bound: float, *, exact: bool = True) -> Candidate:
+def _fastest_within(trial: Trial, candidates: Sequence[Candidate], bound: float, *, exact: bool = True) -> Candidate:
     """The fastest candidate whose drop is within the bound; where none is, the one that loses least."""
     drops: list[tuple[float, Candidate]] = []
     for candidate in reversed(candidates):
@@ -130,7 +117,7 @@ def _fastest_within(trial: Tried, candidates: Sequence[Candidate], bound: float,
 
 
 def _retrained_within(
-    trial: Tried, candidate: Candidate, lost: float, bound: float, epochs: float, stages: Sequence[str]
+    trial: Trial, candidate: Candidate, lost: float, bound: float, epochs: float, stages: Sequence[str]
 ) -> bool:
     """Retrain one candidate alone, unless it then loses more than ``lost``; whether it is within the bound."""
     before = trial.weights()

@@ -14,38 +14,30 @@ positive = number("a number above 0", lambda value: value > 0)
 
 
 def share(example: str) -> Check:
-    """Check for a share of 1."""
     return number(f"a share between 0 and 1, such as {example}", lambda value: 0 < value < 1)
 
 
 def at_least(least: int) -> Check:
-    """Check for a whole number."""
     return whole(f"a whole number of at least {least}", lambda value: value >= least)
 
 
 def max_drop(where: str = "") -> Any:
-    """Points of the metric that may be lost."""
     check = number("0 or more points, such as 1", lambda value: value >= 0)
-    return setting(1.0, f"Points of the metric that may be lost{where}.", "Goal", check=check)
+    return setting(1.0, f"Points of the metric that may be lost{where}.", check, panel="Goal")
 
 
 def metric() -> Any:
-    """The metric's name, or a function; None for the task's usual one."""
-    return setting(None, "Metric; the task's usual one unless given.", "Goal")
+    return setting(None, "Metric; the task's usual one unless given.", panel="Goal")
 
 
 def max_length(more: str = "") -> Any:
-    """Tokens at which texts are cut; None for what the tokenizer and the model allow."""
-    check = whole("a whole number of tokens")
-    return setting(None, f"Cut texts at this many tokens{more}.", "Data", check=check)
+    return setting(None, f"Cut texts at this many tokens{more}.", whole("a whole number of tokens"), panel="Data")
 
 
 def batch_size(help: str) -> Any:
-    """Texts that are computed at once."""
-    return setting(32, help, "Run", check=at_least(1))
+    return setting(32, help, at_least(1), panel="Run")
 
 
 def seed(of: str) -> Any:
-    """The seed of something that is random."""
     check = whole(f"a whole number from 0 to {_LARGEST_SEED}", lambda value: 0 <= value <= _LARGEST_SEED)
-    return setting(0, f"Seed of {of}.", "Run", check=check)
+    return setting(0, f"Seed of {of}.", check, panel="Run")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import datasets
@@ -34,8 +35,6 @@ class Job:
     Args:
         model: the model that is compressed; the steps change it, one after the other.
         teacher: a copy of it as it was, in fp32.
-        texts: lengths of the encoded texts, by set.
-        screen: the validation texts on which candidates are compared.
     """
 
     model: PreTrainedModel
@@ -44,26 +43,19 @@ class Job:
     settings: Settings
     journal: Journal
     progress: Progress
-    texts: Mapping[str, Sequence[Text]]
-    screen: datasets.Dataset
 
-    @classmethod
-    def of(
-        cls,
-        model: PreTrainedModel,
-        teacher: PreTrainedModel,
-        ready: Ready,
-        settings: Settings,
-        journal: Journal,
-        progress: Progress,
-    ) -> Job:
-        """With what follows from the rest."""
-        texts = {name: sizes_of(part.dataset, ready.template) for name, part in ready.encoded.items()}
-        validation = ready.encoded["validation"].dataset
-        units = ready.task.units(validation)
-        chosen = np.random.default_rng(settings.seed).permutation(int(units.max()) + 1)[:SCREENED]
-        screen = validation.select(np.flatnonzero(np.isin(units, chosen)).tolist())
-        return cls(model, teacher, ready, settings, journal, progress, texts, screen)
+    @cached_property
+    def texts(self) -> Mapping[str, Sequence[Text]]:
+        """Lengths of the encoded texts, by set."""
+        return {name: sizes_of(part.dataset, self.ready.template) for name, part in self.ready.encoded.items()}
+
+    @cached_property
+    def screen(self) -> datasets.Dataset:
+        """The validation texts on which candidates are compared."""
+        validation = self.ready.encoded["validation"].dataset
+        units = self.ready.task.units(validation)
+        chosen = np.random.default_rng(self.settings.seed).permutation(int(units.max()) + 1)[:SCREENED]
+        return validation.select(np.flatnonzero(np.isin(units, chosen)).tolist())
 
     def logits(
         self,

@@ -137,7 +137,7 @@ def run(
     with _undone_on_failure(model):
         model.float()
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
-        job = Job.of(model, teacher, ready, settings, journal, progress)
+        job = Job(model, teacher, ready, settings, journal, progress)
         candidates, cost = find(job, log)
         choose(job, candidates, log)
         # What is measured from here on is what will be on the disk.

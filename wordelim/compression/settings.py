@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:  # `wordelim compress --help` needn't wait for torch
 __all__ = ["Settings"]
 
 _TRACKERS = ("tensorboard", "wandb", "mlflow")
-_LEARNED = "Learned search:"
+_goal, _search, _retraining = (partial(setting, panel=panel) for panel in ("Goal", "Search", "Retraining"))
 
 
 def _forms() -> Sequence[str]:
@@ -108,104 +109,73 @@ class Settings(Checked):
     """
 
     max_drop: float = common.max_drop(" on validation")
-    target_speedup: float | None = setting(
+    target_speedup: float | None = _goal(
         None,
         "FLOPs ratio to reach, instead of the fastest within --max-drop.",
-        "Goal",
-        check=number("a ratio above 1, such as 2", lambda value: value > 1),
+        number("a ratio above 1, such as 2", lambda value: value > 1),
     )
-    flops_budget: float | None = setting(
-        None,
-        "The same as a share of the dense model's FLOPs, such as 0.4.",
-        "Goal",
-        check=common.share("0.4"),
+    flops_budget: float | None = _goal(
+        None, "The same as a share of the dense model's FLOPs, such as 0.4.", common.share("0.4")
     )
-    speeds: Sequence[float] | None = setting(
+    speeds: Sequence[float] | None = _goal(
         None,
         "FLOPs ratios that one set of weights shall serve, such as 1.5,2,3; see wordelim.set_speed_.",
-        "Goal",
-        check=_speeds,
+        _speeds,
         listed="1.5,2,3",
     )
-    method: str = setting(
-        "calibrated",
-        f"How keep counts are found: {METHODS.listed}.",
-        "Search",
-        check=one_of(lambda: METHODS, quoted=True),
+    method: str = _search(
+        "calibrated", f"How keep counts are found: {METHODS.listed}.", one_of(lambda: METHODS, quoted=True)
     )
-    keep: Sequence[float] | None = setting(
-        None,
-        "Fractions (or counts) to keep in each layer, comma-separated; no search.",
-        "Search",
-        check=_keep,
-        listed="0.9,0.7,0.5",
+    keep: Sequence[float] | None = _search(
+        None, "Fractions (or counts) to keep in each layer, comma-separated; no search.", _keep, listed="0.9,0.7,0.5"
     )
-    search_epochs: float = setting(1.0, f"{_LEARNED} passes over the training texts.", "Search", check=common.positive)
-    retention_lr: float | None = setting(
-        None, f"{_LEARNED} rate of the retention parameters; scaled unless given.", "Search", check=common.positive
+    search_epochs: float = _search(1.0, "Learned search: passes over the training texts.", common.positive)
+    retention_lr: float | None = _search(
+        None, "Learned search: rate of the retention parameters; scaled unless given.", common.positive
     )
-    price: float | None = setting(
-        None, f"{_LEARNED} a fixed price of a word vector, no speeds.", "Search", check=common.positive, called="lambda"
+    price: float | None = _search(
+        None, "Learned search: a fixed price of a word vector, no speeds.", common.positive, called="lambda"
     )
-    form: Form = setting("ramp", f"{_LEARNED} what is learned, ramp, table or count.", "Search", check=one_of(_forms))
-    cost: str = setting(
-        "flops",
-        "What speeds are ratios of: flops, or latency measured here.",
-        "Goal",
-        check=one_of(_costs, quoted=True),
+    form: Form = setting(
+        "ramp", "Learned search: what is learned, ramp, table or count.", one_of(_forms), panel="Search"
+    )
+    cost: str = _goal(
+        "flops", "What speeds are ratios of: flops, or latency measured here.", one_of(_costs, quoted=True)
     )
     protect: Sequence[str] = setting(
-        (), "Never drop these: first:N, separators, query, words:FILE; may be repeated.", check=_several
+        (), "Never drop these: first:N, separators, query, words:FILE; may be repeated.", _several
     )
     metric: str | ComputeMetrics | None = common.metric()
     pooling: Pooling = setting("mean", check=one_of(_poolings))
-    epochs: float = setting(
-        2.0,
-        "Passes over the training texts; half again for each faster speed tried.",
-        "Retraining",
-        check=common.positive,
+    epochs: float = _retraining(
+        2.0, "Passes over the training texts; half again for each faster speed tried.", common.positive
     )
-    seeds: int = setting(
-        1, "Last retraining: seeds to try; the best on validation is kept.", "Retraining", check=common.at_least(1)
-    )
-    retrain: bool = setting(True, "Leave the weights as they are.", "Retraining", flag="--no-retrain")
-    learning_rate: float = setting(
-        5e-5, "Highest learning rate of the retraining.", "Retraining", check=common.positive
-    )
+    seeds: int = _retraining(1, "Last retraining: seeds to try; the best on validation is kept.", common.at_least(1))
+    retrain: bool = _retraining(True, "Leave the weights as they are.", flag="--no-retrain")
+    learning_rate: float = _retraining(5e-5, "Highest learning rate of the retraining.", common.positive)
     batch_size: int = common.batch_size("Texts a step.")
     temperature: float = setting(2.0, check=common.positive)
     max_length: int | None = common.max_length()
     search_examples: int = setting(512, check=common.at_least(1))
     measure_speed: bool = True
-    report_to: Sequence[str] = setting(
-        (),
-        "Tell a tracker: tensorboard, wandb or mlflow.",
-        "Retraining",
-        check=_trackers,
-        listed="tensorboard,mlflow",
+    report_to: Sequence[str] = _retraining(
+        (), "Tell a tracker: tensorboard, wandb or mlflow.", _trackers, listed="tensorboard,mlflow"
     )
     seed: int = common.seed("everything that is random")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        exclusive = [
-            name
-            for name in ("keep", "target_speedup", "flops_budget", "speeds", "price")
-            if getattr(self, name) is not None
-        ]
+        asked = ("keep", "target_speedup", "flops_budget", "speeds", "price")
+        exclusive = [name for name in asked if getattr(self, name) is not None]
         if len(exclusive) > 1:
             raise WordelimError(f"Both {exclusive[0]} and {exclusive[1]} are given: give one of them.")
         for of in fields(self):
             if of.default is None and getattr(self, of.name) is not None:
-                self._refuse_for_others(of.name, called(of))
-
-    def _refuse_for_others(self, name: str, word: str) -> None:
-        """Refuse an option that another method has than the one that is chosen."""
-        owners = [method for method in METHODS if name in METHODS.options(method)]
-        if owners and self.method not in owners:
-            raise WordelimError(
-                f"{word} is given, which is the {owners[0]} search's: use it with method '{owners[0]}'."
-            )
+                owners = [method for method in METHODS if of.name in METHODS.options(method)]
+                if owners and self.method not in owners:
+                    raise WordelimError(
+                        f"{called(of)} is given, which is the {owners[0]} search's: use it with method '{owners[0]}'."
+                    )
 
     @property
     def aim(self) -> float | None:

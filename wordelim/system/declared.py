@@ -4,65 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, field, fields
 from typing import Any
 
 from ..errors import WordelimError
 
-__all__ = ["Check", "Checked", "Option", "is_number", "number", "one_of", "option_of", "setting", "whole"]
+__all__ = ["Check", "Checked", "called", "is_number", "number", "one_of", "setting", "whole"]
 
 Check = Callable[[str, Any], Any]
 """Takes a setting's name and value, and returns the value as it is kept; raises WordelimError where it can't be."""
 
 
-@dataclass(frozen=True)
-class Option:
-    """What the command line says of a setting.
-
-    Args:
-        help: one sentence.
-        panel: the group that ``--help`` shows it in; empty for those without one.
-        flag: its name, where that isn't the field's.
-        listed: where several values are given in one, separated by commas: an example of them.
-    """
-
-    help: str
-    panel: str
-    flag: str | None = None
-    listed: str | None = None
-
-
-def setting(
-    default: Any,
-    help: str | None = None,
-    panel: str = "",
-    *,
-    check: Check | None = None,
-    called: str | None = None,
-    flag: str | None = None,
-    listed: str | None = None,
-) -> Any:
+def setting(default: Any, help: str | None = None, check: Check | None = None, **more: str) -> Any:
     """A field of a settings class.
 
     Args:
         default: what it is unless given; where that is None, None is never checked.
-        help, panel, flag, listed: of its :class:`Option`; without ``help`` it is none of the command line's.
+        help: what ``--help`` says of it; None where it is no option of the command line.
         check: what it must be.
-        called: what the command line and errors call it, where that is another word than the field's name.
+        more: ``panel``, the group that ``--help`` shows it in; ``called``, what the command line and errors call it,
+            ``flag``, what the command line alone calls it, where these aren't the field's name; ``listed``, where
+            several values are given in one, separated by commas, an example of them.
     """
-    flag = flag or (called and f"--{called}")
-    option = None if help is None else Option(help, panel, flag, listed)
-    return field(default=default, metadata={"check": check, "called": called, "option": option})
-
-
-def option_of(of: Field[Any]) -> Option | None:
-    """What the command line says of a field; None where it doesn't have it."""
-    return of.metadata.get("option")
+    return field(default=default, metadata={"help": help, "check": check, **more})
 
 
 def called(of: Field[Any]) -> str:
     """What errors call a field."""
-    return of.metadata.get("called") or of.name
+    return str(of.metadata.get("called", of.name))
 
 
 class Checked:
@@ -77,26 +46,24 @@ class Checked:
 
 def is_number(value: Any, *, finite: bool = True) -> bool:
     """Whether a value is an int or a float, and no bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and (not finite or math.isfinite(value))
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, float) and (not finite or math.isfinite(value)))
 
 
 def number(wanted: str, holds: Callable[[Any], bool]) -> Check:
     """A finite number for which something holds, which ``wanted`` says as in "give a number above 0"."""
-    return _check(wanted, lambda value: is_number(value) and holds(value))
 
-
-def whole(wanted: str, holds: Callable[[int], bool] = lambda value: True) -> Check:
-    """A whole number for which something holds."""
-    return _check(wanted, lambda value: isinstance(value, int) and not isinstance(value, bool) and holds(value))
-
-
-def _check(wanted: str, holds: Callable[[Any], bool]) -> Check:
     def check(name: str, value: Any) -> Any:
-        if not holds(value):
+        if not (is_number(value) and holds(value)):
             raise WordelimError(f"{name} is {value}: give {wanted}.")
         return value
 
     return check
+
+
+def whole(wanted: str, holds: Callable[[int], bool] = lambda value: True) -> Check:
+    """A whole number for which something holds."""
+    return number(wanted, lambda value: isinstance(value, int) and holds(value))
 
 
 def one_of(names: Callable[[], Iterable[str]], *, quoted: bool = False) -> Check:
@@ -105,7 +72,7 @@ def one_of(names: Callable[[], Iterable[str]], *, quoted: bool = False) -> Check
     def check(name: str, value: Any) -> Any:
         known = list(names())
         if value not in known:
-            *most, last = map(repr, known) if quoted else known
+            *most, last = map(repr, known)
             listed = f"{', '.join(most)} or {last}" if quoted else f"one of {', '.join(known)}"
             raise WordelimError(f"{name.capitalize()} {value!r} is unknown: use {listed}.")
         return value

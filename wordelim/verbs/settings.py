@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..compression import common
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BenchSettings", "CheckSettings", "ProbeSettings"]
 
+_measurement = partial(setting, panel="Measurement")
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -42,11 +44,11 @@ class CheckSettings(Checked):
     min_speedup: float | None = setting(
         None,
         "Times as fast that it must be; without it, no speed is measured.",
-        "Goal",
-        check=number("a ratio above 0, such as 1.5", lambda value: value > 0),
+        number("a ratio above 0, such as 1.5", lambda value: value > 0),
+        panel="Goal",
     )
-    strict: bool = setting(False, "Judge the upper end of the drop's interval.", "Goal")
-    confidence: float = setting(0.95, "Confidence of that interval.", "Goal", check=common.share("0.95"))
+    strict: bool = setting(False, "Judge the upper end of the drop's interval.", panel="Goal")
+    confidence: float = setting(0.95, "Confidence of that interval.", common.share("0.95"), panel="Goal")
     metric: str | ComputeMetrics | None = common.metric()
     max_length: int | None = common.max_length()
     batch_size: int = common.batch_size("Texts a step.")
@@ -72,7 +74,7 @@ class ProbeSettings(Checked):
 
     max_drop: float = common.max_drop()
     metric: str | ComputeMetrics | None = common.metric()
-    examples: int = setting(512, "Texts that are measured on, drawn at random.", "Data", check=common.at_least(1))
+    examples: int = setting(512, "Texts that are measured on, drawn at random.", common.at_least(1), panel="Data")
     max_length: int | None = common.max_length()
     batch_size: int = common.batch_size("Texts a batch.")
     texts: int = setting(128, check=common.at_least(1))
@@ -107,19 +109,16 @@ class BenchSettings(Checked):
     """
 
     batch_size: int = common.batch_size("Texts a batch, for the throughput.")
-    texts: int = setting(128, "Texts for the throughput, drawn at random.", "Measurement", check=common.at_least(1))
-    latency_texts: int = setting(
-        32, "Texts for the latency, one at a time; 0 leaves it out.", "Measurement", check=common.at_least(0)
-    )
+    texts: int = _measurement(128, "Texts for the throughput, drawn at random.", common.at_least(1))
+    latency_texts: int = _measurement(32, "Texts for the latency, one at a time; 0 leaves it out.", common.at_least(0))
     max_length: int | None = common.max_length(", and pad to it where padding is fixed")
-    dtypes: Sequence[str] | None = setting(
+    dtypes: Sequence[str] | None = _measurement(
         None,
         "float32, bfloat16, float16 (comma-separated); those that are fast here unless given.",
-        "Measurement",
-        check=_dtypes,
+        _dtypes,
         flag="--dtype",
         listed="float32,bfloat16",
     )
-    compiled: bool = setting(False, "Measure through torch.compile as well.", "Measurement", flag="--compile")
-    rounds: int = setting(5, "How often everything is timed.", "Measurement", check=common.at_least(1))
+    compiled: bool = _measurement(False, "Measure through torch.compile as well.", flag="--compile")
+    rounds: int = _measurement(5, "How often everything is timed.", common.at_least(1))
     seed: int = common.seed("the choice of texts")
