@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from .options import FileForm
 from .progress import progress
-from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
+from .run import Config, Debug, Json, errors, list_skipped, print_json
 
 __all__ = ["command"]
 
@@ -27,9 +28,8 @@ def command(
     limit: Annotated[int, typer.Option(help="With --audit: most texts to follow.", min=1)] = 500,
     text_column: Annotated[str | None, typer.Option(help="With --audit: column of the text.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="With --audit: column of the second text.")] = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    skip_bad_rows: SkipBadRows = False,
+    *,
+    file: FileForm,
     html: Annotated[Path | None, typer.Option(help="Write the page to this file too.")] = None,
     as_json: Json = False,
     config: Config = None,
@@ -48,8 +48,7 @@ def command(
     refuse_files({"--html": html}, {"model": model_dir, "data": audit, "file of --config": config})
     if audit is not None:
         columns = {"text": text_column, "text_pair": pair_column}
-        form = {"delimiter": delimiter, "encoding": encoding, "skip_bad_rows": skip_bad_rows}
-        found = _audit(model_dir, audit, watch, limit, {**columns, **form})
+        found = _audit(model_dir, audit, watch, limit, {**columns, **file})
         print_json(found) if as_json else print_audit(found)
         list_skipped(found)
         _write(html, lambda: render_audit(found, model=Path(model_dir).name, source=Path(audit).name))
@@ -77,13 +76,13 @@ def _open(model_dir: str) -> tuple[Any, Any]:
     return opened.model, opened.tokenizer
 
 
-def _audit(model_dir: str, data: str, watch: str | None, limit: int, form: dict[str, Any]) -> dict[str, Any]:
+def _audit(model_dir: str, data: str, watch: str | None, limit: int, file: dict[str, Any]) -> dict[str, Any]:
     from wordelim.verbs.audit import NEGATIONS, audit
 
     words = NEGATIONS if watch is None else {word.strip().casefold() for word in watch.split(",")}
     model, tokenizer = _open(model_dir)
     with progress() as show:
-        return audit(model, tokenizer, data, watch=words, limit=limit, progress=show, **form)
+        return audit(model, tokenizer, data, watch=words, limit=limit, progress=show, **file)
 
 
 def _write(path: Path | None, render: Any) -> None:

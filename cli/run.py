@@ -17,7 +17,8 @@ from wordelim.report.console import PlainConsole
 from wordelim.system.printable import json_text, one_line
 from wordelim.system.processes import is_main
 
-from .shared import Config, Debug, Delimiter, Encoding, Json, LabelColumn, SkipBadRows, with_shared_options
+from .options import gather
+from .shared import Config, Debug, Json, with_shared_options
 
 if TYPE_CHECKING:
     from wordelim.compression.run import CompressionResult
@@ -26,11 +27,7 @@ __all__ = [
     "NOT_MET",
     "Config",
     "Debug",
-    "Delimiter",
-    "Encoding",
     "Json",
-    "LabelColumn",
-    "SkipBadRows",
     "errors",
     "finish",
     "guarded",
@@ -56,7 +53,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def guarded(command: Command) -> Command:
     """Turn an error into one sentence on stderr and an exit code, and give a command the options that all have."""
-    own = inspect.signature(command).parameters
+    own = inspect.signature(command, eval_str=True).parameters  # once; typer would evaluate its strings several times
 
     @functools.wraps(command)
     def run(*, quiet: bool, verbose: bool, debug: bool, **options: Any) -> Any:
@@ -66,7 +63,7 @@ def guarded(command: Command) -> Command:
             _silence()
         try:
             is_main()  # refuses what is left of a launcher in the environment and can't be, whatever the command
-            return command(**{name: value for name, value in given.items() if name in own})
+            return command(**gather(own, given))
         except KeyboardInterrupt as error:
             insist(f"Interrupted: {str(error) or 'nothing was written'}.")
             raise typer.Exit(INTERRUPTED) from None
@@ -85,9 +82,8 @@ def guarded(command: Command) -> Command:
 
     # In a terminal a paragraph is as wide as the terminal is.
     run.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
-    signature = with_shared_options(command)
+    signature = with_shared_options(own)
     run.__signature__ = signature  # type: ignore[attr-defined]
-    # Evaluated once; typer would evaluate the command's own, which are strings, several times.
     run.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     return run  # type: ignore[return-value]
 

@@ -32,7 +32,7 @@ def planted(make_tokenizer, make_texts):
     posed = partial(pose, "BertForSequenceClassification", config, make_tokenizer("bert"), make_texts(EXAMPLES))
     examples = posed()
     return examples, lambda *answers, metric=None, **bounds: judge(
-        posed(metric=metric) if metric else examples, *answers, **bounds
+        posed(metric=metric) if metric else examples, *answers, CheckSettings(**bounds)
     )
 
 

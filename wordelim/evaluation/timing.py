@@ -17,15 +17,31 @@ from transformers import PreTrainedModel
 from wordelim.adapters.family import chooses
 
 from ..errors import AnswersError
+from ..system.progress import FAST, tokens
 from ..tasks import ask
 from .inference import batches, has_numbers
 
-__all__ = ["Batch", "Forward", "Speed", "Workload", "forward_of", "interleave", "measure_speed", "workload"]
+__all__ = [
+    "TIMED",
+    "Batch",
+    "Forward",
+    "Speed",
+    "Workload",
+    "forward_of",
+    "interleave",
+    "measure_speed",
+    "timing",
+    "workload",
+]
 
 Batch: TypeAlias = Mapping[str, Tensor]
 """Inputs of a model by name, each [batch, tokens]."""
 Forward: TypeAlias = Callable[[Batch], object]
 """What is timed: it takes one batch and returns the result once it is there."""
+
+
+TIMED = 128
+"""Texts that speed is measured on."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +194,7 @@ def measure_speed(
     *,
     max_length: int,
     batch_size: int = 32,
-    texts: int = 128,
+    texts: int = TIMED,
     rounds: int = 5,
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
@@ -220,3 +236,9 @@ def measure_speed(
         dtype=str(compressed.dtype).removeprefix("torch."),
         rounds=rounds,
     )
+
+
+def timing(lengths: Sequence[int], padded: int | None = None) -> float:
+    """What :func:`measure_speed` takes on texts of these lengths, in tokens through the dense encoder."""
+    texts = min(TIMED, len(lengths))
+    return 6 * (texts * (padded or max(lengths)) + tokens(lengths, texts) * (2 + 2 * FAST))

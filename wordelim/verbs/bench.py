@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from ..compression.settings import BenchSettings
 from ..data.read import Data, open_data
 from ..data.usable import Skipped
 from ..errors import WordelimError
@@ -27,6 +26,7 @@ from ..system.printable import bare_name
 from ..system.progress import Progress, expect
 from .comparable import require_one_model
 from .opened import Opened, open_model
+from .settings import BenchSettings
 
 __all__ = ["bench"]
 
@@ -66,7 +66,7 @@ def bench(
         skip_bad_rows: leave out rows that can't be used, and list them in the report, instead of refusing them.
         device: where to compute; None for the accelerator that is there, else the processor.
         speed: one of those that ``compressed`` was made for; None for the one that its config names.
-        settings: fields of :class:`wordelim.compression.settings.BenchSettings`.
+        settings: fields of :class:`wordelim.verbs.settings.BenchSettings`.
 
     Returns:
         The report, as plain data.

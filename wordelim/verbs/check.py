@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -14,66 +13,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..compression.expected import check_stages
-from ..compression.settings import Settings
 from ..data.read import Data, open_data
 from ..data.split import fingerprint
 from ..data.usable import Skipped
 from ..errors import AnswersError, WordelimError
 from ..evaluation.examples import Examples
-from ..evaluation.timing import measure_speed
+from ..evaluation.timing import measure_speed, timing
 from ..system.machine import environment, open_device
 from ..system.printable import bare_name
-from ..system.progress import Progress, expect
-from ..tasks.metrics import ComputeMetrics, name_of
+from ..system.progress import FAST, Progress, expect
+from ..tasks.metrics import name_of
 from .baseline import CHECK_VERSION, Baseline
 from .comparable import label_names, require_one_task
 from .gate import judge, suspicions
 from .opened import Opened, open_model
+from .settings import CheckSettings
 
-__all__ = ["CheckResult", "CheckSettings", "check"]
-
-
-@dataclass(frozen=True)
-class CheckSettings:
-    """What a check allows, and how it measures.
-
-    Args:
-        max_drop: points of the metric that may be lost.
-        min_speedup: how many times faster the compressed model must be in random batches padded to their longest text;
-            None measures no speed.
-        strict: judge the upper end of the drop's interval, not the drop itself; where there is no interval (see
-            :func:`wordelim.evaluation.statistics.paired_bootstrap`), the check fails.
-        confidence: of that interval.
-        metric: as in :class:`wordelim.Settings`.
-        max_length: tokens at which texts are cut; None for what the tokenizer and the model allow.
-        batch_size: texts a step.
-        seed: of the bootstrap, and of the texts that speed is measured on.
-
-    Raises:
-        WordelimError: a value is out of its range.
-    """
-
-    max_drop: float = 1.0
-    min_speedup: float | None = None
-    strict: bool = False
-    confidence: float = 0.95
-    metric: str | ComputeMetrics | None = None
-    max_length: int | None = None
-    batch_size: int = 32
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        shared = {field.name for field in fields(Settings)} & {field.name for field in fields(self)}
-        Settings(**{name: getattr(self, name) for name in shared})  # checks what both have
-        if self.min_speedup is not None and not (_is_number(self.min_speedup) and self.min_speedup > 0):
-            raise WordelimError(f"min_speedup is {self.min_speedup}: give a ratio above 0, such as 1.5.")
-        if not (_is_number(self.confidence) and 0 < self.confidence < 1):
-            raise WordelimError(f"confidence is {self.confidence}: give a share between 0 and 1, such as 0.95.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+__all__ = ["CheckResult", "CheckSettings", "check", "check_stages"]
 
 
 @dataclass(frozen=True)
@@ -146,8 +102,7 @@ def check(
     expect(progress, check_stages(examples.lengths, base=stored is None, speed=measured))
     inputs = fingerprint(examples.dataset)
     found = _answers(fast, stored or slow, examples, inputs, chosen, progress)
-    bounds = {name: getattr(chosen, name) for name in ("max_drop", "strict", "confidence", "seed")}
-    judged = judge(examples, found.before, found.after, **bounds)
+    judged = judge(examples, found.before, found.after, chosen)
     speed, slower = _speed(slow, fast, found.after, examples, chosen, progress)
     said = {"drop": found.failure or judged.failure, "speed": slower}
     failures = {name: sentence for name, sentence in said.items() if sentence is not None}
@@ -209,6 +164,22 @@ def _answers(
     dense = run(base, "base")
     worst = {} if logits is None else {"worst_flips": examples.worst(dense, logits)}
     return _Answers(examples.answers(dense), after, failure, worst)
+
+
+def check_stages(lengths: Sequence[int], *, base: bool, speed: bool) -> dict[str, float]:
+    """The stages of a check, and what each takes, in tokens through the dense encoder.
+
+    Args:
+        lengths: tokens of every text.
+        base: whether the base model is run.
+        speed: whether speed is measured.
+    """
+    stages = {"compressed model": sum(lengths) * FAST}
+    if base:
+        stages["base model"] = float(sum(lengths))
+    if speed:
+        stages["speed"] = timing(lengths)
+    return stages
 
 
 def _speed(

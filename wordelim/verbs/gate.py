@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..evaluation.compare import compare
 from ..evaluation.examples import Examples
 from ..evaluation.statistics import paired_bootstrap
+from .settings import CheckSettings
 
 __all__ = ["Judged", "judge", "suspicions"]
 
@@ -29,24 +30,20 @@ def judge(
     examples: Examples,
     before: NDArray[Any],
     after: NDArray[Any] | None,
-    *,
-    max_drop: float = 1.0,
-    strict: bool = False,
-    confidence: float = 0.95,
-    seed: int = 0,
+    settings: CheckSettings,
 ) -> Judged:
     """Whether answers after compression stay within their bound.
 
     Args:
         before, after: as the task gives them; None where the compressed model gave none, which isn't judged.
-        max_drop, strict, confidence, seed: see :class:`wordelim.verbs.check.CheckSettings`.
     """
     metric, task, encoded = examples.metric, examples.task, examples.dataset
+    seed, confidence, most = settings.seed, settings.confidence, settings.max_drop
     result = compare(task, metric, before, after, encoded, seed=seed)
     drop, what = result["drop"], "the drop"
     if after is None:
         return Judged(result, drop)
-    if strict:
+    if settings.strict:
         interval = f"the {100 * confidence:g} % interval"
         judged, truth, groups = metric.of_answers(), task.truth(encoded), task.clusters(encoded)
         drawn = paired_bootstrap(judged, before, after, truth, seed=seed, confidence=confidence, clusters=groups)
@@ -54,9 +51,9 @@ def judge(
         if drop is None:
             why = f"{interval} has no upper end, for {metric.name} is undefined on too many resamples"
             return Judged(result, drop, why)
-    if drop <= max_drop + 1e-9:
+    if drop <= most + 1e-9:
         return Judged(result, drop)
-    return Judged(result, drop, f"{what} is {drop:.2f} points of {metric.name}, more than {max_drop:g}")
+    return Judged(result, drop, f"{what} is {drop:.2f} points of {metric.name}, more than {most:g}")
 
 
 def suspicions(examples: Examples, base: NDArray[Any]) -> list[str]:

@@ -6,7 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,6 @@ import datasets
 import numpy as np
 from transformers import PreTrainedModel
 
-from ..compression.expected import probe_stages
-from ..compression.settings import Settings
 from ..data.encode import lengths_of
 from ..data.read import Data, open_data
 from ..data.usable import Skipped
@@ -23,58 +21,24 @@ from ..errors import WordelimError
 from ..evaluation.examples import Examples, pose
 from ..evaluation.inference import logits_of
 from ..evaluation.statistics import paired_bootstrap
-from ..evaluation.timing import Batch, Forward, forward_of, interleave
+from ..evaluation.timing import TIMED, Batch, Forward, forward_of, interleave
 from ..graph.cost import cost_of
 from ..graph.splice import eliminate_, eliminating_encoder, restore_
 from ..graph.support import is_marked
 from ..retention import Retention
-from ..search.calibrated import calibrated_search
-from ..search.method import Candidate
+from ..search.method import SPEEDS, Candidate, Context
+from ..search.methods.calibrated import Calibrated
 from ..system.machine import environment, open_device
 from ..system.printable import bare_name
-from ..system.progress import Progress, expect
+from ..system.progress import FAST, Progress, expect, tokens
 from ..tasks import template_for
 from ..tasks.embedding import Embedding, Pooling
-from ..tasks.metrics import ComputeMetrics, name_of
+from ..tasks.metrics import name_of
 from .opened import open_model
+from .settings import ProbeSettings
 from .worth import RECOVERABLE, WORTH, fastest, judge
 
 __all__ = ["ProbeSettings", "probe", "probe_model"]
-
-
-@dataclass(frozen=True)
-class ProbeSettings:
-    """Choices of one probe.
-
-    Args:
-        max_drop: points of the metric that may be lost.
-        metric: as in :class:`wordelim.Settings`.
-        examples: random texts that are searched and measured on.
-        max_length: tokens at which texts are cut; None for what the tokenizer and the model allow.
-        batch_size: texts a batch.
-        texts, rounds: of the speed measurement.
-        seed: of the choice of texts.
-
-    Raises:
-        WordelimError: a value is out of its range.
-    """
-
-    max_drop: float = 1.0
-    metric: str | ComputeMetrics | None = None
-    examples: int = 512
-    max_length: int | None = None
-    batch_size: int = 32
-    texts: int = 128
-    rounds: int = 3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        shared = {field.name for field in fields(Settings)} & {field.name for field in fields(self)}
-        Settings(**{name: getattr(self, name) for name in shared})  # checks what both have
-        for name in ("examples", "texts", "rounds"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise WordelimError(f"{name} is {value}: give a whole number of at least 1.")
 
 
 def probe(
@@ -184,14 +148,16 @@ def probe_model(
     searched = cost.ratio(lengths, Retention((0.0,) * cost.layers)) > WORTH
     expect(progress, probe_stages(examples.lengths, len(sample), cost.layers, searched=searched))
     if searched:
-        candidates = calibrated_search(
+        context = Context.of(
             model,
             examples.task,
             sample,
             template=keep_all,
+            flops=cost,
             batch_size=chosen.batch_size,
             progress=lambda stage, share: progress(f"search: {stage}", share),
         )
+        candidates = Calibrated()(context).candidates
     dense, headroom = _headroom(model, fast, candidates, examples, sample, chosen, progress)
     work = examples.workload(batch_size=chosen.batch_size, texts=chosen.texts, seed=chosen.seed, device=model.device)
     retentions = [keep_all, *(candidate.retention for candidate in candidates)]
@@ -220,6 +186,22 @@ def probe_model(
         "seconds": round(time.perf_counter() - started, 1),
         **environment(model.device),
     }
+
+
+def probe_stages(lengths: Sequence[int], examples: int, layers: int, *, searched: bool) -> dict[str, float]:
+    """The stages of a probe, and what each takes, in tokens through the dense encoder.
+
+    Args:
+        lengths: tokens of every text.
+        examples: texts that are measured on.
+        searched: whether there is anything to search.
+    """
+    speeds, stages = len(SPEEDS) if searched else 0, {}
+    if searched:
+        search = Calibrated().stages(lengths, layers, speeds)
+        stages = {f"search: {stage}": weight for stage, weight in search.items()}
+        stages["measuring what is lost"] = speeds * tokens(lengths, examples) * FAST
+    return {**stages, "measuring speed": 4 * tokens(lengths, TIMED) * (2 + speeds * FAST)}
 
 
 def _headroom(
