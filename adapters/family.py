@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["HEADS", "Family", "Reads"]
+__all__ = ["HEADS", "Family", "Reads", "chooses"]
 
 Reads = Literal["first", "all"]
 """Which word vectors a head reads: the first of each text, or all of them."""
@@ -18,6 +18,11 @@ HEADS: Mapping[str, Reads] = {
     "ForQuestionAnswering": "all",
 }
 """Endings of class names, and what a head of that name reads in most families."""
+
+
+def chooses(model: object) -> bool:
+    """Whether a model chooses among several texts, so that its inputs are [batch, choices, tokens]."""
+    return type(model).__name__.endswith("ForMultipleChoice")
 
 
 @dataclass(frozen=True)

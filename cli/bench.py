@@ -7,9 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from wordelim.verbs.settings import BenchSettings
+
 from .console import print_report
+from .options import Fields, FileForm, UnlabelledColumns
 from .progress import progress
-from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
+from .run import Config, Debug, Json, errors, list_skipped, print_json
 
 __all__ = ["command"]
 
@@ -25,25 +28,10 @@ def command(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write the report to, as JSON.")] = None,
     html: Annotated[Path | None, typer.Option(help="File to write the report to, as a page.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Texts a batch, for the throughput.")] = 32,
-    texts: Annotated[int, typer.Option(help="Texts for the throughput, drawn at random.")] = 128,
-    latency_texts: Annotated[int, typer.Option(help="Texts for the latency, one at a time; 0 leaves it out.")] = 32,
-    max_length: Annotated[
-        int | None, typer.Option(help="Cut texts at this many tokens, and pad to it where padding is fixed.")
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="float32, bfloat16, float16 (comma-separated); those that are fast here unless given."),
-    ] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="Measure through torch.compile as well.")] = False,
-    rounds: Annotated[int, typer.Option(help="How often everything is timed.")] = 5,
-    text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
-    text_pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the label; none is needed.")] = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    skip_bad_rows: SkipBadRows = False,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of texts.")] = 0,
+    *,
+    settings: Annotated[dict[str, Any], Fields(BenchSettings)],
+    columns: UnlabelledColumns,
+    file: FileForm,
     device: Annotated[str | None, typer.Option(help="Device, such as cpu or cuda; found unless given.")] = None,
     as_json: Json = False,
     config: Config = None,
@@ -67,27 +55,13 @@ def command(
     )
     if html is not None:
         require_pages()
-    settings: dict[str, Any] = {
-        "batch_size": batch_size,
-        "texts": texts,
-        "latency_texts": latency_texts,
-        "max_length": max_length,
-        "dtypes": None if dtype is None else dtype.split(","),
-        "compiled": compiled,
-        "rounds": rounds,
-        "seed": seed,
-    }
     with progress() as show:
         report = bench(
             base,
             compressed,
             data=data,
-            text=text,
-            text_pair=text_pair,
-            label=label,
-            delimiter=delimiter,
-            encoding=encoding,
-            skip_bad_rows=skip_bad_rows,
+            **columns,
+            **file,
             device=device,
             speed=speed,
             progress=show,

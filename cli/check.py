@@ -7,17 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from wordelim.verbs.settings import CheckSettings
+
 from .console import print_report
+from .options import Columns, Fields, FileForm
 from .progress import progress
 from .run import (
     NOT_MET,
     Config,
     Debug,
-    Delimiter,
-    Encoding,
     Json,
-    LabelColumn,
-    SkipBadRows,
     errors,
     insist,
     list_skipped,
@@ -31,13 +30,6 @@ def command(
     base: Annotated[str, typer.Argument(help="Model to compare with; left out with --baseline-report.")],
     data: Annotated[str, typer.Option(help="Labelled texts: CSV, TSV, JSON lines (also .gz), Parquet, or a hub name.")],
     compressed: Annotated[str | None, typer.Argument(help="Model to judge.", show_default=False)] = None,
-    max_drop: Annotated[float, typer.Option(help="Points of the metric that may be lost.")] = 1.0,
-    min_speedup: Annotated[
-        float | None, typer.Option(help="Times as fast that it must be; without it, no speed is measured.")
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Judge the upper end of the drop's interval.")] = False,
-    confidence: Annotated[float, typer.Option(help="Confidence of that interval.")] = 0.95,
-    metric: Annotated[str | None, typer.Option(help="Metric; the task's usual one unless given.")] = None,
     baseline_report: Annotated[
         Path | None, typer.Option(help="Report of an earlier check, whose answers stand for the base model.")
     ] = None,
@@ -45,15 +37,10 @@ def command(
     markdown: Annotated[Path | None, typer.Option(help="File to write as Markdown, for a pull request.")] = None,
     html: Annotated[Path | None, typer.Option(help="File to write the report to, as a page.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write the report to, as JSON.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Cut texts at this many tokens.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Texts a step.")] = 32,
-    text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
-    text_pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
-    label: LabelColumn = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    skip_bad_rows: SkipBadRows = False,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    *,
+    settings: Annotated[dict[str, Any], Fields(CheckSettings)],
+    columns: Columns,
+    file: FileForm,
     device: Annotated[str | None, typer.Option(help="Device, such as cpu or cuda; found unless given.")] = None,
     as_json: Json = False,
     config: Config = None,
@@ -89,28 +76,14 @@ def command(
     )
     if html is not None:
         require_pages()
-    settings: dict[str, Any] = {
-        "max_drop": max_drop,
-        "min_speedup": min_speedup,
-        "strict": strict,
-        "confidence": confidence,
-        "metric": metric,
-        "max_length": max_length,
-        "batch_size": batch_size,
-        "seed": seed,
-    }
     with progress() as show:
         result = check(
             base if compressed is not None else None,
             compressed if compressed is not None else base,
             data=data,
             baseline_report=baseline_report,
-            text=text,
-            text_pair=text_pair,
-            label=label,
-            delimiter=delimiter,
-            encoding=encoding,
-            skip_bad_rows=skip_bad_rows,
+            **columns,
+            **file,
             device=device,
             progress=show,
             **settings,

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from .console import print_report
+from .options import FileForm
 from .progress import progress
-from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
+from .run import Config, Debug, Json, errors, list_skipped, print_json
 
 __all__ = ["command"]
 
@@ -28,9 +29,8 @@ def command(
     limit: Annotated[int, typer.Option(help="With --audit: most texts to follow.", min=1)] = 500,
     text_column: Annotated[str | None, typer.Option(help="With --audit: column of the text.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="With --audit: column of the second text.")] = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    skip_bad_rows: SkipBadRows = False,
+    *,
+    file: FileForm,
     html: Annotated[Path | None, typer.Option(help="Write the page to this file too.")] = None,
     as_json: Json = False,
     config: Config = None,
@@ -48,8 +48,7 @@ def command(
     refuse_files({"--html": html}, {"model": model_dir, "data": audit, "file of --config": config})
     if audit is not None:
         columns = {"text": text_column, "text_pair": pair_column}
-        form = {"delimiter": delimiter, "encoding": encoding, "skip_bad_rows": skip_bad_rows}
-        found = _audit(model_dir, audit, watch, limit, {**columns, **form})
+        found = _audit(model_dir, audit, watch, limit, {**columns, **file})
         print_json(found) if as_json else print_report(survival.audited(found))
         list_skipped(found)
         _write(html, lambda: survival.render_audit(found, model=Path(model_dir).name, source=Path(audit).name))
@@ -69,19 +68,19 @@ def command(
 
 
 def _open(model_dir: str) -> tuple[Any, Any]:
-    from wordelim.checkpoint.directory import load
-    from wordelim.verbs.opening import open_tokenizer
+    from wordelim.verbs.opened import open_model
 
-    return load(model_dir).float(), open_tokenizer(model_dir)
+    opened = open_model(model_dir, "compressed", dtype="float32")
+    return opened.model, opened.tokenizer
 
 
-def _audit(model_dir: str, data: str, watch: str | None, limit: int, form: dict[str, Any]) -> dict[str, Any]:
+def _audit(model_dir: str, data: str, watch: str | None, limit: int, file: dict[str, Any]) -> dict[str, Any]:
     from wordelim.verbs.audit import NEGATIONS, audit
 
     words = NEGATIONS if watch is None else {word.strip().casefold() for word in watch.split(",")}
     model, tokenizer = _open(model_dir)
     with progress() as show:
-        return audit(model, tokenizer, data, watch=words, limit=limit, progress=show, **form)
+        return audit(model, tokenizer, data, watch=words, limit=limit, progress=show, **file)
 
 
 def _write(path: Path | None, render: Any) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from .console import print_report
+from .options import FileForm, TextColumns
 from .progress import progress
-from .run import Config, Debug, Delimiter, Encoding, Json, SkipBadRows, errors, list_skipped, print_json
+from .run import Config, Debug, Json, errors, list_skipped, print_json
 
 __all__ = ["command"]
 
@@ -22,11 +23,9 @@ def command(
     data: Annotated[
         str | None, typer.Option(help="Texts that are run through model and program; built-in ones unless given.")
     ] = None,
-    text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
-    text_pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    skip_bad_rows: SkipBadRows = False,
+    *,
+    columns: TextColumns,
+    file: FileForm,
     max_length: Annotated[int | None, typer.Option(help="Cut these texts at this many tokens.")] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 23.")] = 20,
     speed: Annotated[
@@ -61,11 +60,8 @@ def command(
             format=format,
             int8=int8,
             data=data,
-            text=text,
-            text_pair=text_pair,
-            delimiter=delimiter,
-            encoding=encoding,
-            skip_bad_rows=skip_bad_rows,
+            **columns,
+            **file,
             max_length=max_length,
             opset=opset,
             speed=speed,

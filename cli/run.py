@@ -18,7 +18,8 @@ from wordelim.system.printable import json_text, one_line
 from wordelim.system.processes import as_one, is_main
 
 from .console import PlainConsole
-from .shared import Config, Debug, Delimiter, Encoding, Json, LabelColumn, SkipBadRows, with_shared_options
+from .options import gather
+from .shared import Config, Debug, Json, with_shared_options
 
 if TYPE_CHECKING:
     from wordelim.compression.run import CompressionResult
@@ -27,11 +28,7 @@ __all__ = [
     "NOT_MET",
     "Config",
     "Debug",
-    "Delimiter",
-    "Encoding",
     "Json",
-    "LabelColumn",
-    "SkipBadRows",
     "errors",
     "finish",
     "guarded",
@@ -61,7 +58,7 @@ def guarded(command: Command, *, together: bool = False) -> Command:
     Args:
         together: whether the processes of a launcher run it together, of which the first speaks for all.
     """
-    own = inspect.signature(command).parameters
+    own = inspect.signature(command, eval_str=True).parameters  # once; typer would evaluate its strings several times
 
     @functools.wraps(command)
     def run(*, quiet: bool, verbose: bool, debug: bool, **options: Any) -> Any:
@@ -74,7 +71,7 @@ def guarded(command: Command, *, together: bool = False) -> Command:
             is_main()  # refuses what is left of a launcher in the environment and can't be, whatever the command
             if not together:
                 alone.enter_context(as_one(always=True))
-            return command(**{name: value for name, value in given.items() if name in own})
+            return command(**gather(own, given))
         except KeyboardInterrupt as error:
             insist(f"Interrupted: {str(error) or 'nothing was written'}.")
             raise typer.Exit(INTERRUPTED) from None
@@ -94,9 +91,8 @@ def guarded(command: Command, *, together: bool = False) -> Command:
 
     # In a terminal a paragraph is as wide as the terminal is.
     run.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
-    signature = with_shared_options(command)
+    signature = with_shared_options(own)
     run.__signature__ = signature  # type: ignore[attr-defined]
-    # Evaluated once; typer would evaluate the command's own, which are strings, several times.
     run.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     return run  # type: ignore[return-value]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,15 +11,13 @@ import typer
 
 from wordelim.system.inputs import UnreadableError, read_toml
 
+from .options import expand
+
 __all__ = [
     "Config",
     "Debug",
-    "Delimiter",
-    "Encoding",
     "Json",
-    "LabelColumn",
     "Quiet",
-    "SkipBadRows",
     "Verbose",
     "with_shared_options",
 ]
@@ -63,15 +61,6 @@ Config = Annotated[
         help="TOML file with options by the same names; the command line goes before it.",
     ),
 ]
-Delimiter = Annotated[
-    str | None, typer.Option(help="Between the fields of CSV and TSV files, such as ';' or tab; found unless given.")
-]
-Encoding = Annotated[str | None, typer.Option(help="Of text files, such as cp1252 or utf-16; UTF-8 unless given.")]
-SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that can't be used, and list them.")]
-LabelColumn = Annotated[
-    str | None,
-    typer.Option(help="Column of the label; or, comma-separated, of 0 and 1 for each of a text's several labels."),
-]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and what libraries log.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
@@ -83,37 +72,44 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "verbose": (Verbose, False),
     "debug": (Debug, False),
 }
+# Of the options that aren't fields of settings.
 _PANELS = {
-    "Data": "train validation test data baseline_report examples max_length text text_pair label "
-    "delimiter encoding skip_bad_rows",
-    "Goal": "max_drop target_speedup flops_budget speeds cost min_speedup strict confidence metric",
-    "Search": "method keep search_epochs retention_lr price form",
-    "Retraining": "no_retrain epochs learning_rate seeds report_to",
+    "Data": "train validation test data baseline_report max_length",
+    "Goal": "",
+    "Search": "",
+    "Retraining": "",
     "Result": "output force junit markdown html push as_json",
-    "Measurement": "texts latency_texts dtype compiled rounds",
-    "Run": "batch_size seed device resume dry_run config quiet verbose debug",
+    "Measurement": "texts",
+    "Run": "device resume dry_run config quiet verbose debug",
 }
 _PANEL = {name: panel for panel, names in _PANELS.items() for name in names.split()}
 _ORDER = ["", *_PANELS]
 
 
-def with_shared_options(command: Callable[..., Any]) -> inspect.Signature:
-    """A command's signature with the shared options that it lacks, and every option in its group."""
-    signature = inspect.signature(command, eval_str=True)
-    parameters = [_in_panel(parameter) for parameter in _all_parameters(signature)]
-    return signature.replace(parameters=sorted(parameters, key=lambda p: _ORDER.index(_PANEL.get(p.name, ""))))
+def with_shared_options(own: Mapping[str, inspect.Parameter]) -> inspect.Signature:
+    """The signature of a command with these parameters: with the shared options too, and every option in its group."""
+    shared = (
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in _SHARED.items()
+    )
+    parameters = [parameter for parameter in expand(own) if parameter.name not in _SHARED]
+    parameters += [own.get(parameter.name) or parameter for parameter in shared]
+    grouped = sorted(map(_in_panel, parameters), key=lambda parameter: _ORDER.index(_panel_of(parameter)))
+    return inspect.Signature(grouped)
 
 
-def _all_parameters(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
-    yield from (parameter for name, parameter in signature.parameters.items() if name not in _SHARED)
-    for name, (annotation, default) in _SHARED.items():
-        yield signature.parameters.get(name) or inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-        )
+def _option_of(parameter: inspect.Parameter) -> Any:
+    kind = type(typer.Option())
+    return next((found for found in parameter.annotation.__metadata__ if isinstance(found, kind)), None)
+
+
+def _panel_of(parameter: inspect.Parameter) -> str:
+    option = _option_of(parameter)
+    return (option and option.rich_help_panel) or ""
 
 
 def _in_panel(parameter: inspect.Parameter) -> inspect.Parameter:
-    for option in getattr(parameter.annotation, "__metadata__", ()):
-        if isinstance(option, type(typer.Option())) and option.rich_help_panel is None:
-            option.rich_help_panel = _PANEL.get(parameter.name)
+    option = _option_of(parameter)
+    if option is not None and option.rich_help_panel is None:
+        option.rich_help_panel = _PANEL.get(parameter.name)
     return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)

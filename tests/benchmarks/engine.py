@@ -161,7 +161,7 @@ def paper(cells: Cells, options: argparse.Namespace) -> Rows:
         )
         forwards = {name: forward_of(model.to(cells.device)) for name, model in models.items()}
         cost = cost_of(kept)
-        flops = 2 * cost.flops([mix.fixed] * len(work.lengths)) + 5 * cost.flops(work.lengths)
+        flops = 2 * cost.spent([mix.fixed] * len(work.lengths)) + 5 * cost.spent(work.lengths)
         rounds = cells.rounds(flops, "float32") or 1
         found = speedups(forwards, work, cost, retention, rounds=rounds)
         rows.append({"task": task, "retention": retention.to_dict(), "about": about, "rounds": rounds, **found})

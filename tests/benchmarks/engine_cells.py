@@ -136,7 +136,7 @@ class Cells:
         real = sum(int(batch["attention_mask"].sum()) for batch in batches)
         cost = cost_of(models["padded"])
         lengths = [int(length) for batch in batches for length in batch["attention_mask"].sum(1)]
-        flops = 3 * len(models) * cost.flops(lengths, wordelim.retention_of(models["padded"]))
+        flops = 3 * len(models) * cost.spent(lengths, wordelim.retention_of(models["padded"]))
         rounds = self.rounds(flops, "float32") or 1
         taken = interleave({name: (_step_of(model), batches) for name, model in models.items()}, rounds)
         seconds = {name: each.sum(1) for name, each in taken.items()}
@@ -156,8 +156,8 @@ class Cells:
     ) -> dict[str, Any]:
         """Milliseconds of each, its speed-up over ``dense``, the FLOPs ratio; ``rounds`` 0 where it takes too long."""
         dense, costs = models["dense"], {name: cost_of(model) for name, model in models.items() if name != "dense"}
-        padded = next(iter(costs.values())).flops(widths)
-        flops = {name: cost.flops(lengths, wordelim.retention_of(models[name])) for name, cost in costs.items()}
+        padded = next(iter(costs.values())).spent(widths)
+        flops = {name: cost.spent(lengths, wordelim.retention_of(models[name])) for name, cost in costs.items()}
         rounds = self.rounds(padded + sum(flops.values()), str(dense.dtype).removeprefix("torch."))
         result: dict[str, Any] = {"rounds": rounds, "flops_ratio": {n: padded / f for n, f in flops.items()}}
         if rounds:

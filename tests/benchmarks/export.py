@@ -155,13 +155,13 @@ def _real(place: Path, dense_dir: str, data: str, threads: int, examples: int) -
     """Accuracy of each program on labelled texts, and speed on them in random batches of 8 and one by one."""
     from transformers import AutoConfig
 
+    from wordelim.checkpoint.loading import load_tokenizer
     from wordelim.data.columns import find_columns
     from wordelim.data.encode import encode
     from wordelim.data.read import open_data
     from wordelim.evaluation.inference import batches
-    from wordelim.verbs.opening import open_tokenizer
 
-    config, tokenizer = AutoConfig.from_pretrained(dense_dir), open_tokenizer(dense_dir)
+    config, tokenizer = AutoConfig.from_pretrained(dense_dir), load_tokenizer(dense_dir)
     texts = open_data(data)
     texts = texts.select(range(min(len(texts), examples)))
     encoded = encode(texts, tokenizer, find_columns(texts), config, max_length=min(256, tokenizer.model_max_length))

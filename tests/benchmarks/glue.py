@@ -49,7 +49,8 @@ from wordelim.elimination.significance import Selector
 from wordelim.graph.encoder import EliminatingEncoder
 from wordelim.system.machine import environment, has_fast_bf16
 from wordelim.tasks import Task, task_for
-from wordelim.training.retrain import Retraining, retrain_
+from wordelim.training.fit import Fit
+from wordelim.training.retrain import retrain_
 
 PARTS = ("calibrated", "learned", "attention", "random", "first")
 CHOOSING = ("calibrated", "learned")
@@ -271,7 +272,7 @@ def fine_tune(
     if teacher is not None:
         knows = benchmark.head.from_pretrained(teacher, dtype=torch.float32).eval().to(device)
         everything = Retention.keep_all(model.config.num_hidden_layers)
-        how = Retraining(epochs=benchmark.epochs, learning_rate=2 * rate, seed=seed)  # it has more to learn
+        how = Fit(epochs=benchmark.epochs, learning_rate=2 * rate, seed=seed)  # it has more to learn
         retrain_(model, knows, task, train, [everything], how)
         restore_(model)
         _leave(model, tokenizer, place)

@@ -19,7 +19,8 @@ from wordelim.data.columns import find_columns
 from wordelim.data.encode import encode
 from wordelim.data.read import read
 from wordelim.data.split import carve
-from wordelim.search.calibrated import calibrated_search
+from wordelim.search.method import Context
+from wordelim.search.methods.calibrated import Calibrated
 from wordelim.tasks import Task
 
 
@@ -35,7 +36,7 @@ def main() -> None:
     _, sample = carve(read(arguments.data / "train.jsonl.gz"), 512, seed=0)
     encoded = encode(sample, tokenizer, find_columns(sample), model.config, max_length=256)
     start = time.perf_counter()
-    found = calibrated_search(model, Task(model.config, tokenizer), encoded.dataset)
+    found = Calibrated()(Context.of(model, Task(model.config, tokenizer), encoded.dataset)).candidates
     result = {
         "about": f"MiniLM-L6 on 512 IMDB reviews cut at 256 tokens, {torch.get_num_threads()} threads.",
         "seconds": time.perf_counter() - start,

@@ -9,9 +9,8 @@ import datasets
 from transformers import AutoTokenizer, PreTrainedModel
 
 from wordelim import Retention, eliminate_
-from wordelim.data.encode import sequences_of
+from wordelim.evaluation.examples import pose
 from wordelim.evaluation.timing import measure_speed
-from wordelim.tasks import task_for
 
 
 def time_again(dense: PreTrainedModel, result: dict[str, Any], texts: datasets.Dataset) -> dict[str, Any]:
@@ -21,13 +20,13 @@ def time_again(dense: PreTrainedModel, result: dict[str, Any], texts: datasets.D
     compressed = deepcopy(dense)
     eliminate_(compressed, Retention.from_dict(result["retention"]))
     tokenizer = AutoTokenizer.from_pretrained(dense.name_or_path)
-    task = task_for(type(dense).__name__, dense.config, tokenizer, texts, metric=settings["metric"])
-    encoded = task.encode(texts, task.find_columns(texts), max_length=settings["max_length"])
+    given = {"metric": settings["metric"], "max_length": settings["max_length"]}
+    examples = pose(type(dense).__name__, dense.config, tokenizer, texts, **given)
     return measure_speed(
         dense,
         compressed,
-        sequences_of(encoded.dataset),
+        examples.sequences,
         tokenizer,
-        max_length=settings["max_length"] or max(encoded.lengths),
+        max_length=examples.width,
         batch_size=settings["batch_size"],
     ).to_dict()

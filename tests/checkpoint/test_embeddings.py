@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 import wordelim
 from wordelim import Retention
 from wordelim.checkpoint.directory import save
-from wordelim.verbs.subject import encode_for, open_subject
+from wordelim.verbs.opened import open_model
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 modules = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
@@ -117,9 +117,8 @@ def pairs(make_texts):
 
 def scores(directory, pairs):
     """By wordelim, and by sentence-transformers."""
-    subject = open_subject(directory)
-    task, _, _, encoded = encode_for(subject, pairs, {}, None)
-    found = subject.logits(task, encoded.dataset, lambda done: None)[:, 0]
+    opened = open_model(directory)
+    found = opened.logits(opened.pose(pairs), batch_size=32)[:, 0]
     model = sentence_transformers.SentenceTransformer(str(directory), device="cpu")
     vectors = [model.encode(pairs[name], convert_to_tensor=True) for name in ("sentence1", "sentence2")]
     return torch.from_numpy(found), model.similarity_pairwise(*vectors)

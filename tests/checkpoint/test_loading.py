@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 import wordelim
 from wordelim import Retention
 from wordelim.checkpoint.directory import is_compressed, load_dense
+from wordelim.checkpoint.loading import load_tokenizer
 from wordelim.checkpoint.vetting import shapes_in
 from wordelim.cli import app
 from wordelim.errors import CheckpointError, DataError, WordelimError
 from wordelim.evaluation.examples import check_tokenizer
-from wordelim.verbs.opening import open_tokenizer
 
 NAN, INFINITE = float("nan"), float("inf")
 # Fields that the tiny models' config.json has or may have, with values that none may have.
@@ -359,6 +359,6 @@ def stopped(*args, **options):
 def test_nor_does_anything_in_python(fast, trap, tmp_path, form):
     directory = shutil.copytree(fast, tmp_path / "fast")
     known = trap(directory, form)
-    for open_ in (wordelim.load, open_tokenizer):
+    for open_ in (wordelim.load, load_tokenizer):
         with nullcontext() if known else suppress(WordelimError):
             open_(directory)

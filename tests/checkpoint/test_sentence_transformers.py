@@ -13,8 +13,9 @@ from wordelim import Retention
 from wordelim.checkpoint.directory import load_dense, save
 from wordelim.checkpoint.sentence_transformers import companions, embedding_of
 from wordelim.errors import WordelimError
+from wordelim.verbs.comparable import require_one_task
 from wordelim.verbs.inspect import inspect_model
-from wordelim.verbs.subject import encode_for, open_subject, require_same_task
+from wordelim.verbs.opened import open_model
 
 SETTINGS, READING, MODULES = "config_sentence_transformers.json", "sentence_bert_config.json", "modules.json"
 TRANSFORMER = {"path": "", "type": "sentence_transformers.models.Transformer"}
@@ -156,7 +157,7 @@ def test_what_isnt_applied_is_refused_by_name_before_anything_runs(embedder, mak
     rows = pairs_of(make_texts)
     for run in (
         lambda: embedding_of(companions(embedder), "BertModel"),
-        lambda: open_subject(embedder),
+        lambda: open_model(embedder).embedding,
         lambda: inspect_model(embedder),
         lambda: wordelim.probe(embedder, validation=rows),
         lambda: wordelim.bench(embedder, data=rows),
@@ -210,14 +211,13 @@ def test_a_pooling_that_is_asked_for_goes_where_the_files_say_nothing(embedder, 
 )
 def test_two_that_make_embeddings_in_other_ways_arent_compared(embedder, make_texts, tmp_path, name, changes, said):
     model = wordelim.eliminate_(load_dense(embedder), Retention.keep_all(3))
-    tokenizer = open_subject(embedder).tokenizer
-    fast = open_subject(save(model, tokenizer, tmp_path / "fast", companions=companions(embedder)))
-    task, columns, rows, encoded = encode_for(fast, pairs_of(make_texts), {}, None)
-    made = (rows, task, columns, encoded)
-    require_same_task(open_subject(embedder), fast, *made, None)
+    tokenizer = open_model(embedder).tokenizer
+    fast = open_model(save(model, tokenizer, tmp_path / "fast", companions=companions(embedder)))
+    examples = fast.pose(pairs_of(make_texts))
+    require_one_task(open_model(embedder), fast, examples)
     written(name, **changes)(embedder)
     with pytest.raises(WordelimError, match=f"make embeddings in different ways .*{said}"):
-        require_same_task(open_subject(embedder), fast, *made, None)
+        require_one_task(open_model(embedder), fast, examples)
 
 
 @pytest.mark.parametrize(
@@ -234,11 +234,11 @@ def test_what_changes_a_heads_texts_or_scores_is_refused_too(make_model_dir, mak
     listed(TRANSFORMER)(directory)
     (directory / SETTINGS).write_text('{"model_type": "CrossEncoder", "activation_fn": "torch.nn.Sigmoid"}')
     (directory / READING).write_text('{"transformer_task": "sequence-classification"}')
-    open_subject(directory)
+    assert open_model(directory).embedding.layers == ()
     listed(TRANSFORMER, DENSE)(directory) if changes is None else written(name, **changes)(directory)
     texts = make_texts(8)
     for run in (
-        lambda: open_subject(directory),
+        lambda: open_model(directory).embedding,
         lambda: wordelim.probe(directory, validation=texts),
         lambda: wordelim.bench(directory, data=texts),
         lambda: wordelim.compress(directory, train=texts, validation=texts),

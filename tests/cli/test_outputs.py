@@ -12,12 +12,12 @@ import pytest
 
 from wordelim import Retention, eliminate_
 from wordelim.checkpoint.directory import save, write_report
+from wordelim.checkpoint.loading import load_tokenizer
 from wordelim.cli import app
 from wordelim.errors import CheckpointError
 from wordelim.system.files import write_whole
 from wordelim.system.outputs import refuse_existing, refuse_file, refuse_files
 from wordelim.verbs.compress import compress
-from wordelim.verbs.opening import open_tokenizer
 
 TRAINED = ("--train", "data/train.csv", "--validation", "data/dev.csv", "--test", "data/test.csv")
 TO_FILES = {
@@ -50,7 +50,7 @@ def scratch(here, template, make_model, make_texts):
     fast.config.id2label, fast.config.label2id = {0: "neg", 1: "pos"}, {"neg": 0, "pos": 1}
     eliminate_(fast, Retention.fractions([0.7, 0.4, 0.0]))
     for place in ("models/fast", "old", "run", "words", "git", "data"):
-        save(fast, open_tokenizer(template), here / place, report={"wordelim_report": 1})
+        save(fast, load_tokenizer(template), here / place, report={"wordelim_report": 1})
     for name in ("train", "dev", "test"):
         make_texts(8).to_csv(f"data/{name}.csv")
         (here / f"{name}.csv").unlink(missing_ok=True)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from wordelim.compression.journal import Work, digest
+from wordelim.compression.identity import digest
+from wordelim.compression.journal import Journal
 from wordelim.errors import CheckpointError, TrainingError
 from wordelim.verbs.compress import compress
 
@@ -160,16 +161,22 @@ def test_a_digest_is_of_values_and_names(make_model):
     assert digest(make_model("bert").half()) != before
 
 
+def bound(folder, *, resume=False, force=False, **run):
+    journal = Journal(folder, resume=resume, force=force)
+    journal.bind(run)
+    return journal
+
+
 def test_a_damaged_folder_is_refused(tmp_path):
-    Work(tmp_path / "work", {"seed": 1}).keep("search", [])
+    bound(tmp_path / "work", seed=1).keep("search", [])
     (tmp_path / "work" / "run.json").write_text("{")
     with pytest.raises(CheckpointError, match="no run that can go on"):
-        Work(tmp_path / "work", {"seed": 1}, resume=True)
-    assert not Work(tmp_path / "work", {"seed": 2}, force=True).holds()
+        bound(tmp_path / "work", seed=1, resume=True)
+    assert not bound(tmp_path / "work", seed=2, force=True).holds()
 
 
 def test_no_folder_keeps_nothing(make_model):
-    work = Work(None, {})
+    work = bound(None)
     work.keep("search", {"a": 1}, make_model("bert"))
     assert work.known("search") is None
     assert work.place("search") is None

@@ -14,7 +14,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from wordelim.compression.journal import Work
+from wordelim.compression.journal import Journal
 from wordelim.errors import CheckpointError
 from wordelim.system.lock import hold
 from wordelim.training.fit import last_checkpoint
@@ -244,7 +244,8 @@ def test_a_damaged_stage_is_named_and_can_be_done_again(dense, sets, whole, left
 
 @pytest.mark.parametrize("how", ["empty", "cut", "else", "null", "changed", "missing"])
 def test_damaged_weights_of_a_stage_are_named(bert, tmp_path, how):
-    work = Work(tmp_path / "work", {"seed": 1})
+    work = Journal(tmp_path / "work")
+    work.bind({"seed": 1})
     work.keep("retrain", {"a": 1}, bert)
     path = tmp_path / "work" / "retrain.safetensors"
     assert work.known("retrain") == {"a": 1}

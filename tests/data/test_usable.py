@@ -6,16 +6,15 @@ import datasets
 import pytest
 from transformers import BertConfig
 
-from wordelim import Retention, compress, compress_model, eliminate_
+from wordelim import Retention, audit, bench, check, compress, compress_model, eliminate_, probe
 from wordelim.checkpoint.directory import load_dense
+from wordelim.checkpoint.loading import load_tokenizer
 from wordelim.data.read import read
 from wordelim.data.usable import Skipped, Unusable, each_row
 from wordelim.errors import DataError, RowError
-from wordelim.evaluation.examples import encode_usable
+from wordelim.evaluation.examples import examples_of
 from wordelim.tasks import task_for
-from wordelim.verbs import audit, bench, check, probe
 from wordelim.verbs.compress import plan
-from wordelim.verbs.opening import open_tokenizer
 
 TEXTS = ["good film", "bad plot", "it is", "the cat", "not very", "one film", "two", "three"]
 NAMES = {"id2label": {0: "O", 1: "X"}, "label2id": {"O": 0, "X": 1}}
@@ -95,7 +94,7 @@ def spoilt(request, make_tokenizer):
 def test_the_first_row_that_cannot_be_used_is_named(spoilt):
     task, data, bad = spoilt
     with pytest.raises(RowError, match=r"^Row \d has ") as caught:
-        encode_usable(task, data, task.find_columns(data), max_length=None, part="validation")
+        examples_of(task, data, task.find_columns(data), part="validation")
     assert set(caught.value.rows) <= set(bad)
     assert str(caught.value).endswith(".")
 
@@ -103,10 +102,11 @@ def test_the_first_row_that_cannot_be_used_is_named(spoilt):
 def test_rows_that_cannot_be_used_are_left_out(spoilt):
     task, data, bad = spoilt
     skipped, columns = Skipped(), task.find_columns(data)
-    rows, encoded = encode_usable(task, data, columns, max_length=None, part="validation", skipped=skipped)
+    found = examples_of(task, data, columns, part="validation", skipped=skipped)
+    rows = found.rows
     assert sorted(skipped.reasons) == bad
     assert rows.to_dict() == data.select([at for at in range(8) if at + 1 not in bad]).to_dict()
-    assert encoded.dataset.to_dict() == task.encode(rows, columns).dataset.to_dict()
+    assert found.dataset.to_dict() == task.encode(rows, columns).dataset.to_dict()
     assert skipped.to_dict()["skipped"]["rows"][0] == {"row": bad[0], "reason": skipped.reasons[bad[0]]}
     assert all(reason.startswith("has ") for reason in skipped.reasons.values())
 
@@ -115,7 +115,7 @@ def test_what_is_used_is_the_same_without_bad_rows(spoilt):
     task, data, bad = spoilt
     good = data.select([at for at in range(8) if at + 1 not in bad])
     skipped = Skipped()
-    assert encode_usable(task, good, task.find_columns(good), max_length=None, skipped=skipped)[0] is good
+    assert examples_of(task, good, task.find_columns(good), skipped=skipped).rows is good
     assert skipped.to_dict() == {}
 
 
@@ -159,11 +159,11 @@ def commands(make_model_dir, make_texts, tmp_path):
 
     def audited(**options):
         model = eliminate_(load_dense(dense), Retention((1.0, 0.5, 0.0)))
-        return audit(model, open_tokenizer(dense), path, **options)
+        return audit(model, load_tokenizer(dense), path, **options)
 
     def modelled(*, skip_bad_rows, **_):
         data = read(path, delimiter=":", encoding="cp1252")
-        given = (load_dense(dense), open_tokenizer(dense))
+        given = (load_dense(dense), load_tokenizer(dense))
         return compress_model(*given, train=data, validation=data, skip_bad_rows=skip_bad_rows, **quick).report
 
     few = {"rounds": 1, "texts": 8}

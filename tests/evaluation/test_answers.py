@@ -2,7 +2,6 @@
 
 import copy
 import json
-from importlib import import_module
 from xml.etree import ElementTree
 
 import datasets
@@ -15,6 +14,7 @@ from typer.testing import CliRunner
 import wordelim
 from wordelim.checkpoint.directory import save
 from wordelim.cli import app
+from wordelim.compression.choose import choose
 from wordelim.errors import AnswersError, DataError, WordelimError
 from wordelim.evaluation.statistics import paired_bootstrap
 from wordelim.report.junit import render_junit
@@ -198,10 +198,9 @@ def test_a_broken_model_is_neither_a_base_nor_written_nor_timed(head, name, how,
         with pytest.raises(AnswersError, match=r"timed \(.*\) answers with NaN or infinity"):
             wordelim.bench(folder / base, fast and folder / fast, data=data, **times)
     tokenizer = AutoTokenizer.from_pretrained(folder / "dense")
-    stages = import_module("wordelim.compression.stages")
-    choose = stages.Stages.choose
     monkeypatch.setattr(
-        stages.Stages, "choose", lambda self, *given: (choose(self, *given), break_(self.model, how, tokenizer))
+        "wordelim.compression.run.choose",
+        lambda job, *given: (choose(job, *given), break_(job.model, how, tokenizer)),
     )
     with pytest.raises(AnswersError, match="The compressed model answers with NaN or infinity"):
         wordelim.compress(

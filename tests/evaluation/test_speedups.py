@@ -38,7 +38,7 @@ def measure(make_tokenizer, make_model, make_texts, cost, monkeypatch):
             if keep.protects_by_token and name == "compressed":
                 separators = (batch["input_ids"] == tokenizer.sep_token_id).sum(1)
                 sizes = list(zip(sizes, (1 + separators).tolist(), strict=True))
-            clock[0] += cost.flops(sizes, retention)
+            clock[0] += cost.spent(sizes, retention)
 
         return run
 
@@ -62,7 +62,7 @@ def test_time_that_is_flops_is_full_efficiency_and_the_factors_make_up_the_whole
         factors = won["factors"]
         assert math.prod(factors.values()) == pytest.approx(won["speedup"]["median"], rel=2e-3)
         assert factors["dropping"] == pytest.approx(
-            cost.flops(work.lengths, ALL) / cost.flops(work.lengths, KEEP), 1e-3
+            cost.spent(work.lengths, ALL) / cost.spent(work.lengths, KEEP), 1e-3
         )
         assert won["padding_share"] == pytest.approx(
             math.log(factors["padding"]) / math.log(won["speedup"]["median"]), abs=2e-3

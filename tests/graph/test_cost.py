@@ -64,8 +64,8 @@ def rescored(cost, lengths, retention):
 def test_the_dense_encoder_costs_what_torch_counts(shared, counted, make_batch, length):
     dense, compressed = shared
     cost = cost_of(compressed)
-    assert cost.flops([length]) == counted(dense, make_batch(dense, [length]))
-    assert cost.flops([length] * 3) == counted(dense, make_batch(dense, [length] * 3))
+    assert cost.spent([length]) == counted(dense, make_batch(dense, [length]))
+    assert cost.spent([length] * 3) == counted(dense, make_batch(dense, [length] * 3))
 
 
 @given(data=st.data(), length=st.integers(1, 40), batch_size=st.integers(1, 2))
@@ -78,7 +78,7 @@ def test_the_compressed_encoder_costs_what_torch_counts(
     cost, lengths = cost_of(model), [length] * batch_size
     measured = counted(model, make_batch(model, lengths))
     twice = 0 if eliminating_encoder(model).layout == "packed" else rescored(cost, lengths, retention)
-    assert measured == cost.flops(lengths, retention) + twice
+    assert measured == cost.spent(lengths, retention) + twice
 
 
 def test_scoring_twice_is_a_small_part_at_the_length_of_a_sentence(make_model, counted, make_batch):
@@ -87,7 +87,7 @@ def test_scoring_twice_is_a_small_part_at_the_length_of_a_sentence(make_model, c
     model = wordelim.eliminate_(make_model("bert", intermediate_size=128), retention)
     eliminating_encoder(model).layout = "padded"
     measured = counted(model, make_batch(model, [32]))
-    assert cost_of(model).flops([32], retention) == pytest.approx(measured, rel=0.1)
+    assert cost_of(model).spent([32], retention) == pytest.approx(measured, rel=0.1)
 
 
 def test_keeping_all_costs_less_than_the_dense_encoder_by_the_last_layers_cut_alone(shared, counted, make_batch):
@@ -100,7 +100,7 @@ def test_keeping_all_costs_less_than_the_dense_encoder_by_the_last_layers_cut_al
     saved = counted(dense, make_batch(dense, [9])) - counted(model, make_batch(model, [9]))
     # Eight rows fewer: of the scores and the context of attention, of its query and of all that stands behind it.
     assert saved == 8 * (2 * WIDTH * 9 * 2 + cost.per_token[-1])
-    assert cost.ratio([9], retention) == cost.flops([9]) / cost.flops([9], retention) > 1
+    assert cost.ratio([9], retention) == cost.spent([9]) / cost.spent([9], retention) > 1
 
 
 def test_what_bert_costs_by_hand(bert):
@@ -116,7 +116,7 @@ def test_what_bert_costs_by_hand(bert):
     by_hand += 2 * 32 * 8 * (8 + 4) + (4 * square + 2 * wide) * 4
     by_hand += 2 * 32 * 4 * (4 + 2) + (3 * square + 2 * wide) * 2
     by_hand += 2 * 32 * 2 * (1 + 1) + (2 * square + 2 * wide) * 1
-    assert cost.flops([8], Retention.counts([4, 2, 1])) == by_hand
+    assert cost.spent([8], Retention.counts([4, 2, 1])) == by_hand
 
 
 def test_cost_adds_up_over_texts(shared):
@@ -125,9 +125,9 @@ def test_cost_adds_up_over_texts(shared):
     retention = Retention.fractions([0.6, 0.3, 0.0])
     lengths = [5, 9, 9, 30]
     for chosen in (None, retention):
-        assert cost.flops(lengths, chosen) == sum(cost.flops([n], chosen) for n in lengths)
-        assert cost.flops(iter(lengths), chosen) == cost.flops(lengths, chosen)
-    assert cost.ratio(iter(lengths), retention) == cost.flops(lengths) / cost.flops(lengths, retention)
+        assert cost.spent(lengths, chosen) == sum(cost.spent([n], chosen) for n in lengths)
+        assert cost.spent(iter(lengths), chosen) == cost.spent(lengths, chosen)
+    assert cost.ratio(iter(lengths), retention) == cost.spent(lengths) / cost.spent(lengths, retention)
 
 
 @given(data=st.data(), length=st.integers(1, 60))
@@ -137,7 +137,7 @@ def test_keeping_less_never_costs_more(shared, data, length):
     values = st.lists(st.floats(0, 1), min_size=LAYERS, max_size=LAYERS)
     more, less = (sorted(data.draw(values), reverse=True) for _ in range(2))
     less = [min(pair) for pair in zip(more, less, strict=True)]
-    assert cost.flops([length], Retention(tuple(less))) <= cost.flops([length], Retention(tuple(more)))
+    assert cost.spent([length], Retention(tuple(less))) <= cost.spent([length], Retention(tuple(more)))
 
 
 def test_the_retention_set_now_changes_no_cost(bert):

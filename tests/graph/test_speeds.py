@@ -18,7 +18,8 @@ from wordelim.graph.cost import cost_of
 from wordelim.graph.protect import sizes_of
 from wordelim.graph.speeds import offer_speeds_
 from wordelim.report.kinds import brief_of
-from wordelim.search.calibrated import calibrated_search
+from wordelim.search.method import Context
+from wordelim.search.methods.calibrated import Calibrated
 from wordelim.tasks import Task
 from wordelim.verbs.compress import compress
 
@@ -150,5 +151,5 @@ def test_a_schedule_is_never_slower_than_asked(make_model, bert_tokenizer, make_
     cost = cost_of(model)
     wordelim.restore_(model)
     for speed in torch.linspace(1.3, cost.ratio(texts, Retention((0.0,) * 3)) - 1e-6, 12).tolist():
-        (found,) = calibrated_search(model, task, sample, speeds=(speed,))
+        (found,) = Calibrated()(Context.of(model, task, sample, speeds=(speed,))).candidates
         assert found.flops_ratio >= speed

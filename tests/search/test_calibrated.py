@@ -12,14 +12,18 @@ from wordelim import Retention
 from wordelim.errors import UnsupportedModelError
 from wordelim.evaluation.inference import logits_of
 from wordelim.graph.cost import cost_of
-from wordelim.search import calibrated
-from wordelim.search.calibrated import calibrated_search
-from wordelim.search.method import Candidate, frontier
+from wordelim.search.method import METHODS, Candidate, Context, frontier
+from wordelim.search.methods import calibrated
+from wordelim.system.machine import has_fast_bf16
 from wordelim.tasks import Task
 from wordelim.tasks.divergence import divergence
 
 SPEEDS = (1.5, 2.0, 3.0)
 LAYERS = 3
+
+
+def calibrated_search(*given, **options):
+    return METHODS["calibrated"]()(Context.of(*given, **options)).candidates
 
 
 @pytest.fixture(scope="session")
@@ -81,10 +85,10 @@ def test_the_frontier_is_monotone_and_reaches_the_speeds(searched):
         assert any(0.98 * speed <= ratio <= 1.3 * speed for speed in SPEEDS)
 
 
-def test_ratio_and_divergence_are_those_of_the_retention(searched, make_model, make_tokenizer, family, monkeypatch):
+def test_ratio_and_divergence_are_those_of_the_retention(searched, make_model, make_tokenizer, family):
     _, _, sample, found, _ = searched
     model, tokenizer = make_model(family), make_tokenizer(family)
-    bf16 = calibrated.has_fast_bf16("cpu")
+    bf16 = has_fast_bf16("cpu")
     wordelim.eliminate_(model, Retention.keep_all(LAYERS))
     dense = logits_of(model, sample, Task(model.config, tokenizer), batch_size=3, bf16=bf16)
     for candidate in found:

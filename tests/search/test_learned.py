@@ -9,10 +9,11 @@ from wordelim import Retention, eliminate_, restore_
 from wordelim.data.columns import find_columns
 from wordelim.data.encode import encode
 from wordelim.graph.cost import cost_of
-from wordelim.search.learned import Learning, learned_search
+from wordelim.search.method import Context
+from wordelim.search.methods.learned import Learned
 from wordelim.tasks import Task
 
-QUICK = {"batch_size": 8, "epochs": 2.0, "learning_rate": 1e-3}
+QUICK = {"search_epochs": 2.0, "learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +31,21 @@ def search(make_model, make_texts, bert_tokenizer):
         cost = cost_of(eliminate_(model, Retention.keep_all(4)))
         restore_(model)
         train = encode(texts, bert_tokenizer, find_columns(texts), model.config).dataset
-        settings = Learning(**{**QUICK, **how}, seed=seed)
-        found = learned_search(
-            model,
-            teacher.requires_grad_(False),
-            Task(model.config, bert_tokenizer),
-            train,
-            train.select(range(24)),
-            cost,
-            settings,
-            speeds=speeds,
+        sample = train.select(range(24))
+        found = Learned(**{**QUICK, **how}, seed=seed)(
+            Context(
+                model=model,
+                teacher=teacher.requires_grad_(False),
+                task=Task(model.config, bert_tokenizer),
+                train=train,
+                sample=sample,
+                texts=train["length"],
+                cost=cost,
+                flops=cost,
+                template=Retention.keep_all(4),
+                speeds=speeds,
+                batch_size=8,
+            )
         )
         return model, teacher, found, cost, train
 
@@ -56,7 +62,7 @@ def test_speeds_are_reached_and_the_model_stays(search):
         assert cost.ratio(train["length"], candidate.retention) == candidate.flops_ratio
         assert math.isfinite(candidate.divergence)
     assert found.candidates[1].flops_ratio < 2.3
-    assert found.warnings == ()
+    assert not found.warnings
     assert found.history
     assert not hasattr(model.config, "quantization_config")
     for name, tensor in model.state_dict().items():
@@ -65,18 +71,18 @@ def test_speeds_are_reached_and_the_model_stays(search):
 
 
 def test_a_dearer_word_vector_is_kept_less(search):
-    cheap, dear = (search(price=price, epochs=1)[2].candidates[0].flops_ratio for price in (1e-4, 1e-1))
+    cheap, dear = (search(price=price, search_epochs=1)[2].candidates[0].flops_ratio for price in (1e-4, 1e-1))
     assert dear > 1.2 * cheap
 
 
 def test_counts_as_in_the_paper(search):
-    _, _, found, _, train = search(form="count", price=3e-2, epochs=1)
+    _, _, found, _, train = search(form="count", price=3e-2, search_epochs=1)
     keep = found.candidates[0].retention
     assert keep.kind == "count"
     assert max(keep.keep) <= max(train["length"])
 
 
 def test_a_rate_too_low_to_get_anywhere_is_said(search):
-    *_, found, _, _ = search(speeds=(2.0,), retention_rate=1e-5, epochs=1)
+    *_, found, _, _ = search(speeds=(2.0,), retention_lr=1e-5, search_epochs=1)
     assert "raise --retention-lr" in found.warnings[0]
     assert found.candidates[0].flops_ratio >= 2.0

@@ -5,19 +5,18 @@ import torch
 
 from wordelim import Retention, eliminate_, restore_
 from wordelim.compression.run import compress_model
-from wordelim.graph.cost import cost_of
-from wordelim.search.milliseconds import Latency, measure_latency
+from wordelim.graph.cost import Flops, cost_of
+from wordelim.search.milliseconds import Milliseconds, measure_latency
 
 LENGTHS = (2, 4, 16)
 
 
 @pytest.fixture
 def latency():
-    return Latency(
-        (8, 8, 8, 8),
-        4,
-        True,
-        LENGTHS,
+    return Milliseconds(
+        layers=3,
+        first_token=True,
+        lengths=LENGTHS,
         entering=(0.0, 2.0, 8.0),
         leaving=(0.0, 1.0, 4.0),
         last=(0.0, 1.0, 2.0),
@@ -28,11 +27,10 @@ def latency():
 def test_a_schedule_takes_the_time_of_its_parts(latency):
     # 16 enter, 4 stay, then 2; the last layer is entered by 2.
     kept = Retention.counts([4, 2, 0])
-    assert latency.flops([16], kept) == pytest.approx(0.5 + (8 + 1) + (2 + 0) + 0)
-    assert latency.flops([16]) == pytest.approx(0.5 + 2 * (8 + 4) + 2)
-    assert latency.flops([16, 3], kept) == pytest.approx(11.5 + 0.5 + (1 + 0.5) + (1 + 0) + 0)
+    assert latency.spent([16], kept) == pytest.approx(0.5 + (8 + 1) + (2 + 0) + 0)
+    assert latency.spent([16]) == pytest.approx(0.5 + 2 * (8 + 4) + 2)
+    assert latency.spent([16, 3], kept) == pytest.approx(11.5 + 0.5 + (1 + 0.5) + (1 + 0) + 0)
     assert latency.ratio([16], kept) == pytest.approx(26.5 / 11.5)
-    assert latency.flops_ratio([16], kept) != latency.ratio([16], kept)
 
 
 def test_it_has_a_slope(latency):
@@ -42,7 +40,7 @@ def test_it_has_a_slope(latency):
 
 
 def test_plain_data_and_back(latency):
-    assert Latency.from_dict(latency.to_dict(), latency) == latency
+    assert Milliseconds.from_dict(latency.to_dict(), Flops((8, 8, 8, 8), 4, True)) == latency
 
 
 def test_the_machine_is_measured(make_model):
@@ -58,13 +56,13 @@ def test_the_machine_is_measured(make_model):
     assert shares[-1] == 1
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     cost = cost_of(eliminate_(model, Retention.keep_all(4)))
-    assert (latency.per_token, latency.width) == (cost.per_token, cost.width)
+    assert (latency.layers, latency.first_token) == (cost.layers, cost.first_token)
     restore_(model)
 
 
 @pytest.mark.parametrize("method", ["calibrated", "learned"])
 def test_both_searches_reach_a_ratio_of_time(make_model, make_tokenizer, make_texts, latency, method, monkeypatch):
-    monkeypatch.setattr("wordelim.compression.stages.measure_latency", lambda *args, **kwargs: latency)
+    monkeypatch.setattr("wordelim.compression.find.measure_latency", lambda *args, **kwargs: latency)
     settings = {"search_examples": 16, "batch_size": 8, "max_drop": 100, "retrain": False, "measure_speed": False}
     result = compress_model(
         make_model("bert", labels=2),

@@ -9,11 +9,11 @@ from typer import BadParameter
 import wordelim
 from wordelim import Retention
 from wordelim.checkpoint.directory import is_compressed
+from wordelim.checkpoint.loading import load_tokenizer
 from wordelim.cli.shared import _read_config
 from wordelim.errors import WordelimError
 from wordelim.system.inputs import UnreadableError, parse_json, read_json, read_text, read_toml
 from wordelim.verbs.baseline import Baseline
-from wordelim.verbs.opening import open_tokenizer
 
 DEEP = {"json": '{"a":' * 50_000 + "1" + "}" * 50_000, "toml": "a = " + "[" * 50_000 + "]" * 50_000}
 LONG = {"json": '{"a": ' + "9" * 6000 + "}", "toml": "a = " + "9" * 6000}
@@ -80,9 +80,9 @@ READERS = {
     "baseline.json": lambda path, tokenizer: Baseline.read(path),
     "options.toml": lambda path, tokenizer: _read_config(None, path),
     "config.json": lambda path, tokenizer: is_compressed(path.parent),
-    "tokenizer.json": lambda path, tokenizer: open_tokenizer(path.parent),
-    "tokenizer_config.json": lambda path, tokenizer: open_tokenizer(path.parent),
-    "special_tokens_map.json": lambda path, tokenizer: open_tokenizer(path.parent),
+    "tokenizer.json": lambda path, tokenizer: load_tokenizer(path.parent),
+    "tokenizer_config.json": lambda path, tokenizer: load_tokenizer(path.parent),
+    "special_tokens_map.json": lambda path, tokenizer: load_tokenizer(path.parent),
 }
 
 

@@ -17,7 +17,8 @@ from wordelim.errors import TrainingError
 from wordelim.evaluation.inference import logits_of
 from wordelim.tasks import Task
 from wordelim.tasks.metrics import Metric, metric_for
-from wordelim.training.retrain import Retraining, retrain_
+from wordelim.training.fit import Fit
+from wordelim.training.retrain import retrain_
 
 SOME = Retention.fractions([0.7, 0.4, 0.0])
 OTHERS = (SOME, Retention.fractions([0.9, 0.8, 0.0]), Retention.fractions([0.3, 0.2, 0.0]))
@@ -66,7 +67,7 @@ def unequal(state, other):
 def test_the_student_learns_and_the_teacher_does_not(student, teacher, task, encoded):
     eliminate_(student, SOME)
     before, dense = weights(student), weights(teacher)
-    history = retrain_(student, teacher, task, encoded(32), [SOME], Retraining(batch_size=8))
+    history = retrain_(student, teacher, task, encoded(32), [SOME], Fit(batch_size=8))
     assert retention_of(student) == SOME
     assert not student.training
     assert set(unequal(before, weights(student))) > {"classifier.weight", "bert.encoder.layer.0.output.dense.weight"}
@@ -80,7 +81,7 @@ def test_nothing_else_is_left_behind(student, teacher, task, encoded, tmp_path, 
     logging.set_verbosity_warning()
     config = student.config.to_dict()
     attributes = [set(vars(model)) for model in (student, teacher)]
-    retrain_(student, teacher, task, encoded(16), [SOME], Retraining(batch_size=8))
+    retrain_(student, teacher, task, encoded(16), [SOME], Fit(batch_size=8))
     assert logging.get_verbosity() == logging.WARNING
     assert list(tmp_path.iterdir()) == []
     assert all(parameter.grad is None for parameter in student.parameters())
@@ -101,7 +102,7 @@ def test_each_of_several_retentions_is_trained(student, teacher, task, encoded, 
             return loss
 
     monkeypatch.setattr("wordelim.training.retrain.DistillationTrainer", Note)
-    retrain_(student, teacher, task, encoded(64), OTHERS, Retraining(batch_size=4, epochs=1.5))
+    retrain_(student, teacher, task, encoded(64), OTHERS, Fit(batch_size=4, epochs=1.5))
     assert set(seen) == set(OTHERS)
     assert sum(seen.values()) == 24
     assert min(seen.values()) >= 3
@@ -116,7 +117,7 @@ def test_distillation_pulls_the_student_to_the_teacher(student, make_model, task
         return np.square(logits_of(student, train, task) - target).mean()
 
     before = distance()
-    settings = Retraining(batch_size=8, epochs=6, learning_rate=1e-3)
+    settings = Fit(batch_size=8, epochs=6, learning_rate=1e-3)
     retrain_(student, teacher, task, train, [SOME], settings)
     assert distance() < 0.7 * before
 
@@ -130,7 +131,7 @@ def test_a_loss_that_is_not_a_number_is_named_with_its_step(student, teacher, ta
 
     monkeypatch.setattr(distillation, "distillation_loss", broken)
     with pytest.raises(TrainingError, match="loss became nan at step 2: lower --learning-rate"):
-        retrain_(student, teacher, task, encoded(32), [SOME], Retraining(batch_size=4))
+        retrain_(student, teacher, task, encoded(32), [SOME], Fit(batch_size=4))
     assert not student.base_model._forward_hooks
     assert not teacher.base_model._forward_hooks
     assert "forward" not in vars(student)
@@ -146,7 +147,7 @@ def test_weights_that_are_not_numbers_are_noticed(student, teacher, task, encode
             task,
             encoded(8),
             [SOME],
-            Retraining(batch_size=4, learning_rate=1e40),
+            Fit(batch_size=4, learning_rate=1e40),
             **validation,
         )
 
@@ -167,7 +168,7 @@ def test_the_best_weights_are_kept(student, teacher, task, encoded, monkeypatch)
         task,
         train,
         [SOME],
-        Retraining(batch_size=4, learning_rate=1e-3),
+        Fit(batch_size=4, learning_rate=1e-3),
         validation=validation,
         metric=scripted([50, 60, 55, 40]),
     )
@@ -195,7 +196,7 @@ def test_training_goes_to_the_end_though_it_grows_no_better(student, teacher, ta
         task,
         encoded(64),
         [SOME],
-        Retraining(batch_size=4, epochs=4),
+        Fit(batch_size=4, epochs=4),
         validation=encoded(8, 1),
         metric=scripted([50, 60, *[10] * 100]),
     )
@@ -211,7 +212,7 @@ def test_the_last_step_is_looked_at(student, teacher, task, encoded):
         task,
         encoded(36),
         [SOME],
-        Retraining(batch_size=4),
+        Fit(batch_size=4),
         validation=encoded(8, 1),
         metric=scripted(range(1, 100)),
     )
@@ -223,7 +224,7 @@ def test_same_seed_same_weights(make_model, teacher, task, encoded):
     results = []
     for seed in (1, 1, 2):
         student = make_model("bert", labels=2)
-        retrain_(student, teacher, task, encoded(32), OTHERS, Retraining(batch_size=4, seed=seed))
+        retrain_(student, teacher, task, encoded(32), OTHERS, Fit(batch_size=4, seed=seed))
         random.random()
         torch.rand(1)
         results.append(weights(student))
@@ -233,7 +234,7 @@ def test_same_seed_same_weights(make_model, teacher, task, encoded):
 
 def test_progress_rises_to_one(student, teacher, task, encoded):
     shares = []
-    retrain_(student, teacher, task, encoded(16), [SOME], Retraining(batch_size=4), progress=shares.append)
+    retrain_(student, teacher, task, encoded(16), [SOME], Fit(batch_size=4), progress=shares.append)
     assert shares == [0.25, 0.5, 0.75, 1.0]
 
 
@@ -249,7 +250,7 @@ def test_an_equal_teacher_has_nothing_to_teach(make_model, task, encoded, monkey
 
     monkeypatch.setattr(distillation, "distillation_loss", note)
     keep_all = [Retention.keep_all(3)]
-    retrain_(student, teacher.requires_grad_(False), task, encoded(4), keep_all, Retraining(batch_size=4))
+    retrain_(student, teacher.requires_grad_(False), task, encoded(4), keep_all, Fit(batch_size=4))
     assert losses == [pytest.approx(0, abs=1e-3)]
 
 
@@ -269,6 +270,6 @@ def test_an_interruption_that_got_lost_is_made_good(student, teacher, task, enco
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        retrain_(student, teacher, task, encoded(64), [SOME], Retraining(batch_size=4), progress=progress)
+        retrain_(student, teacher, task, encoded(64), [SOME], Fit(batch_size=4), progress=progress)
     assert len(steps) == 2
     assert signal.getsignal(signal.SIGINT) is before

@@ -1,7 +1,7 @@
 """The regression gate: what it catches, what it lets pass, and what it refuses."""
 
 import json
-from importlib import import_module
+from functools import partial
 
 import datasets
 import numpy as np
@@ -11,42 +11,35 @@ from transformers import BertConfig
 
 import wordelim
 from wordelim.checkpoint.directory import save, write_report
+from wordelim.checkpoint.loading import load_tokenizer
 from wordelim.data.columns import Columns
 from wordelim.data.encode import encode
 from wordelim.errors import DataError, WordelimError
+from wordelim.evaluation.examples import pose
 from wordelim.evaluation.inference import logits_of
 from wordelim.tasks import Task
 from wordelim.testing import assert_accuracy_drop
 from wordelim.verbs.check import CheckSettings, check
-from wordelim.verbs.opening import open_tokenizer
-from wordelim.verbs.subject import Subject
+from wordelim.verbs.gate import judge, suspicions
 
 EXAMPLES = 1000
 
 
 @pytest.fixture
-def planted(monkeypatch, make_tokenizer, make_texts):
-    """``planted(base, compressed, **options)``: check two models with these answers to 1,000 texts."""
-    texts, tokenizer = make_texts(EXAMPLES), make_tokenizer("bert")
+def planted(make_tokenizer, make_texts):
+    """1,000 labelled texts, and ``judge`` of answers to them."""
     config = BertConfig(id2label={0: "neg", 1: "pos"}, label2id={"neg": 0, "pos": 1})
-
-    def run(base, compressed, **options):
-        answers = {"base": base, "compressed": compressed}
-
-        def subject(name, **_):
-            head = "BertForSequenceClassification"
-            return Subject(name, head, config, tokenizer, lambda task, encoded, progress: np.eye(2)[answers[name]])
-
-        monkeypatch.setattr(import_module("wordelim.verbs.check"), "open_subject", subject)
-        return check("base", "compressed", data=texts, **options)
-
-    return texts["label"], run
+    posed = partial(pose, "BertForSequenceClassification", config, make_tokenizer("bert"), make_texts(EXAMPLES))
+    examples = posed()
+    return examples, lambda *answers, metric=None, **bounds: judge(
+        posed(metric=metric) if metric else examples, *answers, CheckSettings(**bounds)
+    )
 
 
-def plant(labels, seed, net):
+def plant(examples, seed, net):
     """A base that is right on about 90 %, and answers that break ``net`` more of them than they mend."""
     random = np.random.default_rng(seed)
-    truth = np.array(labels)
+    truth = np.array(examples.rows["label"])
     base = np.where(random.random(EXAMPLES) < 0.9, truth, 1 - truth)
     compressed, noise = base.copy(), int(random.integers(0, 15))
     right, wrong = np.flatnonzero(base == truth), np.flatnonzero(base != truth)
@@ -56,45 +49,44 @@ def plant(labels, seed, net):
 
 
 def test_a_drop_of_two_points_is_caught_and_none_is_not(planted):
-    labels, run = planted
+    examples, judged = planted
     verdicts = []
     for seed in range(20):
-        base, compressed = plant(labels, seed, 20)
-        caught, same = run(base, compressed), run(base, base, strict=True)
-        verdicts.append((caught.passed, same.passed, caught.report["result"]["drop"]))
-    assert verdicts == [(False, True, 2.0)] * 20
+        base, compressed = plant(examples, seed, 20)
+        caught, same = judged(base, compressed), judged(base, base, strict=True)
+        verdicts.append((caught.failure, same.failure, caught.result["drop"]))
+    assert verdicts == [("the drop is 2.00 points of accuracy, more than 1", None, 2.0)] * 20
 
 
 def test_strict_judges_the_end_of_the_interval(planted):
-    labels, run = planted
-    base, compressed = plant(labels, 0, 8)
-    assert run(base, compressed).passed
-    strict = run(base, compressed, strict=True)
-    assert not strict.passed
-    assert strict.report["judged"] == strict.report["result"]["drop_interval_95"][1] > 1
-    wide, narrow = (run(base, compressed, strict=True, confidence=c).report["judged"] for c in (0.99, 0.5))
-    assert wide > strict.report["judged"] > narrow
+    examples, judged = planted
+    base, compressed = plant(examples, 0, 8)
+    assert judged(base, compressed).failure is None
+    strict = judged(base, compressed, strict=True)
+    assert strict.failure.startswith("the upper end of the 95 % interval is")
+    assert strict.drop == strict.result["drop_interval_95"][1] > 1
+    wide, narrow = (judged(base, compressed, strict=True, confidence=c).drop for c in (0.99, 0.5))
+    assert wide > strict.drop > narrow
 
 
-def test_the_same_inputs_give_the_same_report(planted):
-    labels, run = planted
-    base, compressed = plant(labels, 3, 10)
-    first, second = (dict(run(base, compressed, metric="f1").report) for _ in range(2))
-    assert min(first.pop("seconds"), second.pop("seconds")) >= 0
+def test_the_same_inputs_give_the_same_verdict(planted):
+    examples, judged = planted
+    base, compressed = plant(examples, 3, 10)
+    first, second = (judged(base, compressed, metric="f1") for _ in range(2))
     assert first == second
-    assert first["passed"] is (first["judged"] <= 1.0)
+    assert (first.failure is None) is (first.drop <= 1.0)
 
 
 def test_a_drop_of_just_the_bound_passes(planted):
-    labels, run = planted
-    assert run(*plant(labels, 1, 10)).passed
-    assert not run(*plant(labels, 1, 11)).passed
+    examples, judged = planted
+    assert judged(*plant(examples, 1, 10)).failure is None
+    assert judged(*plant(examples, 1, 11)).failure is not None
 
 
 def test_data_of_another_task_is_suspected(planted):
-    labels, run = planted
-    found = run(1 - np.array(labels), 1 - np.array(labels)).report["warnings"]
-    assert "is this data of its task?" in found[0]
+    examples, _ = planted
+    (found,) = suspicions(examples, 1 - np.array(examples.rows["label"]))
+    assert "is this data of its task?" in found
 
 
 # --- real models ------------------------------------------------------------------------------------------------
@@ -166,7 +158,7 @@ def test_models_that_cant_be_compared_are_refused(pair, make_model_dir, make_tex
         check(short, same, data=texts)
     bare = wordelim.load(same)
     wordelim.restore_(bare).bert.save_pretrained(dense.parent / "bare")
-    open_tokenizer(same).save_pretrained(dense.parent / "bare")
+    load_tokenizer(same).save_pretrained(dense.parent / "bare")
     with pytest.raises(WordelimError, match=r"is a BertModel, but .* with one head"):
         check(dense.parent / "bare", same, data=texts)
 

@@ -14,7 +14,8 @@ from wordelim.errors import DataError, WordelimError
 from wordelim.evaluation.inference import logits_of
 from wordelim.tasks import Task
 from wordelim.tasks.metrics import metric_for
-from wordelim.verbs.probe import RECOVERABLE, ProbeSettings, judge, probe_model
+from wordelim.verbs.probe import ProbeSettings, probe_model
+from wordelim.verbs.worth import RECOVERABLE, judge
 
 QUICK = ProbeSettings(examples=24, texts=8, rounds=1, batch_size=8)
 

@@ -111,7 +111,7 @@ def load_tokenizer(source: str | os.PathLike[str]) -> Any:
     if path.is_dir():
         refuse_irregular(path)
     try:
-        return AutoTokenizer.from_pretrained(str(path if path.exists() else source), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(path if path.exists() else source), trust_remote_code=False)
     except Exception as error:  # from broken files come errors of many classes, without a common base
         for name in filter(lambda name: (path / name).exists(), _TOKENIZER_FILES):
             try:
@@ -129,6 +129,10 @@ def load_tokenizer(source: str | os.PathLike[str]) -> Any:
         raise CheckpointError(
             f"{source} has no tokenizer that loads ({_flat(error)}): save one beside the model."
         ) from error
+    # For a directory without one, transformers makes one without words.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise CheckpointError(f"{source} has no tokenizer: save the model's own beside it with save_pretrained.")
+    return tokenizer
 
 
 def load_model(source: str, config: Mapping[str, Any], dtype: torch.dtype | str) -> PreTrainedModel:

@@ -14,7 +14,7 @@ from torch import nn
 from ..errors import CheckpointError, UnsupportedModelError
 from ..system.inputs import UnreadableError, irregular, parse_json
 from ..system.printable import short
-from ..tasks.embedding import SIMILARITIES, Embedding, Pooling
+from ..tasks.embedding import SIMILARITIES, Embedding, Pooling, embeds
 from .embedding_layers import first_of, layer_of
 
 __all__ = ["companions", "embedding_of"]
@@ -129,9 +129,8 @@ def embedding_of(files: Mapping[str, bytes], name: str, pooling: Pooling | None 
         CheckpointError: a file is damaged, or another pooling is asked for than it says.
         UnsupportedModelError: an embedding is made, or texts are read, in a way that isn't served.
     """
-    embeds = name.endswith("Model")
     if _MODULES not in files:
-        if embeds:
+        if embeds(name):
             _refuse_pooling_alone(files)
         return Embedding(pooling or "mean")
     modules = [(_kind(module), module["path"]) for module in _modules(files)]
@@ -140,9 +139,9 @@ def embedding_of(files: Mapping[str, bytes], name: str, pooling: Pooling | None 
             f"{_MODULES} of the model doesn't begin with a Transformer in the model's own folder: write it anew with "
             "save_pretrained of sentence-transformers."
         )
-    settings, reading = _json(files, _SETTINGS, dict), _reading(files, embeds=embeds)
+    settings, reading = _json(files, _SETTINGS, dict), _reading(files, embeds=embeds(name))
     prompt = _prompt(settings)
-    if not embeds:
+    if not embeds(name):
         _refuse_for_head(name, modules, reading, prompt)
         return Embedding(pooling or "mean")
     stated, layers, whole = _pipeline(modules, files, prompt=prompt)

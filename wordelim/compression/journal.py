@@ -2,74 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, uint8
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, NotMetError
 from ..system.files import unwritable
-from ..system.lock import LOCK
+from ..system.lock import LOCK, hold
 from ..system.processes import from_main, is_main, wait
 from ..training.fit import last_checkpoint
+from .identity import differences, digest_of_data, digest_of_weights
 
-__all__ = ["Work", "digest", "has_written", "identity", "refuse_foreign"]
+__all__ = ["Journal", "has_written", "journal", "refuse_foreign"]
 
 _RUN = "run.json"
 _SAVING = "saving"
 # Files that a run leaves in its folder.
 _OWN = re.compile(rf"{_SAVING}|{LOCK}|\.?[\w-]+\.(json|safetensors)(\.part)?")
-# Of a config, what says where a model was and who wrote it, not what it computes.
-_ELSEWHERE = ("_name_or_path", "transformers_version")
-_TOKENIZER = (
-    *("special_tokens_map", "model_max_length", "padding_side", "truncation_side", "model_input_names"),
-    *("pad_token_type_id", "split_special_tokens"),
-)
-_TOLD, _LONGEST = 5, 60  # differences that are told, and characters of a value
-
-
-def digest(model: PreTrainedModel) -> str:
-    """SHA-256 (hex) of a model's weights: names, types, shapes and values."""
-    return _digest_of(model.state_dict())
-
-
-def _digest_of(weights: Mapping[str, Tensor]) -> str:
-    found = hashlib.sha256()
-    for name, tensor in weights.items():
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(uint8).numpy().data)
-    return found.hexdigest()
-
-
-def identity(model: PreTrainedModel, tokenizer: Any) -> dict[str, Any]:
-    """What a run's result depends on of its model and tokenizer, as plain data: weights, config, and words."""
-    config = {name: value for name, value in model.config.to_dict().items() if name not in _ELSEWHERE}
-    return {"model": digest(model), "config": config, "tokenizer": _words(tokenizer)}
-
-
-def _words(tokenizer: Any) -> dict[str, Any]:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        # How it pads and cuts is set anew at every call.
-        made = {**json.loads(backend.to_str()), "padding": None, "truncation": None}
-    else:
-        made = {"vocabulary": tokenizer.get_vocab(), "added": str(getattr(tokenizer, "added_tokens_decoder", None))}
-    found = {name: getattr(tokenizer, name, None) for name in _TOKENIZER}
-    return {"class": type(tokenizer).__name__, "words": _digest_of_data(made), **found}
-
-
-def _digest_of_data(data: Any) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -102,37 +61,68 @@ def _place_of(directory: Path) -> str:
     return f"{status.st_dev} {status.st_ino}"
 
 
-class Work:
+@contextmanager
+def journal(folder: Path | None, *, resume: bool = False, force: bool = False) -> Iterator[Journal]:
+    """Hold the folder of a run for its journal, and leave it where there is something to go on from.
+
+    A run that comes to its end, or to a goal that is out of reach, leaves nothing; nor does one that fails before
+    anything was kept.
+
+    Raises:
+        CheckpointError: another run holds the folder.
+        KeyboardInterrupt: the run was interrupted; it says from where it goes on.
+    """
+    with hold(folder):
+        kept = Journal(folder, resume=resume, force=force)
+        try:
+            yield kept
+        except BaseException as error:
+            if isinstance(error, NotMetError) or not kept.holds():
+                kept.remove()
+            elif isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"no model was written; --resume goes on from {folder}") from error
+            raise
+        kept.remove()
+
+
+class Journal:
     """A folder for the finished stages of one run, and for the checkpoints of the unfinished one.
 
     It is made when the first of these is written. Every process may read; the main one alone writes.
 
     Args:
         folder: where; None keeps nothing.
-        run: what the run is made of, as plain data. A run goes on only where all of it is the same.
         resume: go on from what is there.
         force: where ``resume`` is false, delete what is there.
-
-    Raises:
-        CheckpointError: something is there and neither was asked for, or it is of another run.
     """
 
-    def __init__(
-        self, folder: Path | None, run: Mapping[str, Any], *, resume: bool = False, force: bool = False
-    ) -> None:
-        self.folder = folder
-        self.run = json.loads(json.dumps(run, default=str))
+    def __init__(self, folder: Path | None = None, *, resume: bool = False, force: bool = False) -> None:
+        self.folder, self.resume, self.force = folder, resume, force
+        self.run: dict[str, Any] | None = None
         self.parents = [] if folder is None else [parent for parent in folder.parents if not parent.exists()]
-        from_main(lambda: self._open(resume=resume, force=force))
 
-    def _open(self, *, resume: bool, force: bool) -> None:
+    def bind(self, run: Mapping[str, Any]) -> None:
+        """Say which run it is of, before anything is kept or looked up.
+
+        Args:
+            run: what the run is made of, as plain data. A run goes on only where all of it is the same.
+
+        Raises:
+            CheckpointError: something is there and neither to go on nor to delete it was asked for, or it is of another
+                run.
+        """
+        plain = json.loads(json.dumps(run, default=str))
+        from_main(lambda: self._open(plain))
+        self.run = plain
+
+    def _open(self, run: Mapping[str, Any]) -> None:
         if self.folder is None or not self.folder.exists():
             return
         refuse_foreign(self.folder)
         if not any(path.name not in (LOCK, _SAVING) for path in self.folder.iterdir()):
             return  # of a run that was killed before there was anything to keep, or when all was done
-        if not resume:
-            if not force:
+        if not self.resume:
+            if not self.force:
                 raise CheckpointError(
                     f"{self.folder} holds an unfinished run: pass --resume to go on with it, or --force to start over."
                 )
@@ -147,16 +137,10 @@ class Work:
                 f"{self.folder} holds no run that can go on ({_RUN} can't be read): delete it, or pass --force without "
                 "--resume."
             ) from error
-        different = [
-            f"{name} was {_short(old)} and is {_short(new)}"
-            for name, (old, new) in _differences(before, self.run).items()
-        ]
-        if different:
-            more = len(different) - _TOLD
-            different = different[:_TOLD] + ([f"and {more} more"] if more > 0 else [])
+        if different := differences(before, run):
             raise CheckpointError(
-                f"{self.folder} is of another run ({'; '.join(different)}): give what was given then, or pass --force "
-                "without --resume to start over."
+                f"{self.folder} is of another run ({different}): give what was given then, or pass --force without "
+                "--resume to start over."
             )
 
     def known(self, stage: str) -> Any:
@@ -171,7 +155,7 @@ class Work:
         """What :meth:`keep` wrote of a stage, if it is what it wrote."""
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
-            if kept["sha256"] != _digest_of_data([kept["result"], kept["weights"]]):
+            if kept["sha256"] != digest_of_data([kept["result"], kept["weights"]]):
                 raise ValueError("changed")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._damaged(path, path) from error
@@ -192,7 +176,7 @@ class Work:
             found = load_file(path)
         except (OSError, SafetensorError, ValueError) as error:
             raise self._damaged(path, told) from error
-        if _digest_of(dict(sorted(found.items()))) != expected:
+        if digest_of_weights(dict(sorted(found.items()))) != expected:
             raise self._damaged(path, told)
         return found
 
@@ -203,10 +187,10 @@ class Work:
             weights = None
             if model is not None:
                 tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-                weights = _digest_of(dict(sorted(tensors.items())))
+                weights = digest_of_weights(dict(sorted(tensors.items())))
                 self._write(stage, ".safetensors", lambda path: save_file(tensors, path))
             result = json.loads(json.dumps(result))
-            kept = {"result": result, "weights": weights, "sha256": _digest_of_data([result, weights])}
+            kept = {"result": result, "weights": weights, "sha256": digest_of_data([result, weights])}
             self._write(stage, ".json", lambda path: path.write_text(json.dumps(kept), encoding="utf-8"))
             shutil.rmtree(self.folder / stage, ignore_errors=True)
         wait()
@@ -226,15 +210,15 @@ class Work:
             self._write(_SAVING, "", lambda path: path.write_text(_place_of(made), encoding="utf-8"))
 
     def holds(self) -> bool:
-        """Whether there is anything to go on from."""
-        if self.folder is None or not self.folder.exists():
+        """Whether there is anything of this run to go on from."""
+        if self.run is None or self.folder is None or not self.folder.exists():
             return False
         stages = [path for path in self.folder.glob("*.json") if path.name != _RUN]
         return bool(stages) or any(last_checkpoint(path) for path in self.folder.iterdir() if path.is_dir())
 
     def remove(self) -> None:
-        """Delete the folder, and those above it that are empty and weren't there before."""
-        if self.folder is not None and is_main() and self.folder.exists():
+        """Delete the folder, if it is this run's, and those above it that are empty and weren't there before."""
+        if self.folder is not None and self.run is not None and is_main() and self.folder.exists():
             self._clear()
             for path in (self.folder, *self.parents):
                 with suppress(OSError):
@@ -274,17 +258,3 @@ class Work:
             with suppress(OSError):
                 part.unlink()
             raise unwritable(path, error) from error
-
-
-def _differences(before: Any, now: Any, name: str = "") -> dict[str, tuple[Any, Any]]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        found: dict[str, tuple[Any, Any]] = {}
-        for key in dict.fromkeys([*before, *now]):
-            found |= _differences(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
-        return found
-    return {} if before == now else {name: (before, now)}
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return f"{text[:12]}..." if len(text) == 64 else text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -1,41 +1,41 @@
-"""The story of one compression: search, retrain, verify."""
+"""The story of one compression: find, choose, verify."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import datasets
+import torch
 from transformers import PreTrainedModel, set_seed
 
-from ..data.split import fingerprint
 from ..data.usable import Skipped
-from ..errors import DataError, UnsupportedModelError, WordelimError
-from ..evaluation.examples import check_tokenizer, check_vocabulary, encode_usable
-from ..evaluation.proven import require_proven
-from ..graph.cost import Cost, cost_of
-from ..graph.protect import bare_rules, protect_rules
-from ..graph.splice import eliminate_, restore_, retention_of
+from ..graph.protect import bare_rules
+from ..graph.splice import restore_, retention_of
 from ..graph.support import is_marked
 from ..retention import Retention
 from ..system.machine import environment, move
 from ..system.processes import from_main, processes
 from ..system.progress import Progress, expect
-from ..tasks import task_for, template_for
 from ..tasks.embedding import Embedding
 from ..training.fit import unwrap_
-from .expected import compress_stages
-from .journal import Work, identity
+from .choose import choose, choose_stages
+from .find import find, find_stages
+from .identity import identity
+from .job import Job, Log
+from .journal import Journal
+from .prepare import Given, Ready, prepare, sources
 from .settings import Settings
-from .stages import Ready, Stages
+from .verify import verify, verify_stages
 
-__all__ = ["CompressionResult", "compress_model", "prepare", "run", "told"]
+__all__ = ["CompressionResult", "compress_model", "run", "stages", "told"]
 
 
 @dataclass(frozen=True)
@@ -95,170 +95,101 @@ def compress_model(
         WordelimError: the model, the data or a setting can't be used.
     """
     sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
-    return run(
-        model,
-        tokenizer,
-        sets,
-        {"text": text, "text_pair": text_pair, "label": label},
-        {name: Skipped() for name in sets} if skip_bad_rows else {},
-        Settings(**settings),
-        progress,
-        lambda run: Work(None, run),
-    )
+    names = {"text": text, "text_pair": text_pair, "label": label}
+    given = Given(sets, names, {name: Skipped() for name in sets} if skip_bad_rows else {})
+    return run(model, tokenizer, given, Settings(**settings), Journal(), progress)
 
 
 def run(
     model: PreTrainedModel,
     tokenizer: Any,
-    sets: Mapping[str, datasets.Dataset],
-    names: Mapping[str, Any],
-    skipped: Mapping[str, Skipped],
-    chosen: Settings,
+    given: Given,
+    settings: Settings,
+    journal: Journal,
     progress: Progress,
-    open_work: Callable[[Mapping[str, Any]], Work],
+    *,
     embedding: Embedding | None = None,
+    companions: Mapping[str, bytes] = MappingProxyType({}),
 ) -> CompressionResult:
-    started = time.perf_counter()
-    set_seed(chosen.seed)
+    """The same, kept in a journal on the way.
+
+    Args:
+        journal: bound to nothing yet.
+        embedding: how a model without a head makes one; None for the pooling of the settings alone.
+        companions: files beside the model that its answers depend on.
+    """
+    log, started = Log(), time.perf_counter()
+    set_seed(settings.seed)
     unwrap_(model)
     stored, device = model.dtype, model.device
-    ready = prepare(model, tokenizer, sets, names, chosen, embedding, skipped)
-    expect(
-        progress,
-        compress_stages(chosen, {name: part.lengths for name, part in ready.encoded.items()}, ready.cost.layers),
-    )
-    sources = {
-        name: {
-            "examples": len(data),
-            "truncated": ready.encoded[name].truncated,
-            "longest": max(ready.encoded[name].lengths),
-            "fingerprint": fingerprint(data, ready.columns),
-            **(skipped[name].to_dict() if name in skipped else {}),
-        }
-        for name, data in ready.sets.items()
-    }
-    columns = ready.columns.to_dict()
-    versions = environment(device)["versions"]
-    work = open_work(
+    ready = prepare(model, tokenizer, given, settings, embedding)
+    lengths = {name: part.lengths for name, part in ready.encoded.items()}
+    expect(progress, stages(settings, lengths, ready.cost.layers))
+    data = sources(given, ready)
+    journal.bind(
         {
             **identity(model, tokenizer),
-            "data": {name: part["fingerprint"] for name, part in sources.items()},
-            "columns": columns,
-            "settings": {**chosen.to_dict(), "report_to": None},
-            "protected": hashlib.sha256(" ".join(ready.template.protect).encode()).hexdigest(),
-            "versions": versions,
+            **_circumstances(ready, settings, device, data),
             **({} if embedding is None else {"embedding": embedding.to_dict()}),
-            "device": device.type,
-            "processes": processes(),
+            "companions": {name: hashlib.sha256(content).hexdigest() for name, content in companions.items()},
         }
     )
-    before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    training = model.training
-    try:
+    with _undone_on_failure(model):
         model.float()
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
-        stages = Stages(model, teacher, ready, chosen, progress, work)
-        candidates = stages.search()
-        stages.choose(candidates)
+        job = Job(model, teacher, ready, settings, journal, progress)
+        candidates, cost = find(job, log)
+        choose(job, candidates, log)
         # What is measured from here on is what will be on the disk.
         move(model, stored).float()
-        measured = stages.verify(candidates)
+        measured = verify(job, candidates, cost, log)
         report = from_main(lambda: measured)  # timings differ from process to process
         move(model, stored)
+    report = {
+        "wordelim_report": 1,
+        **report,
+        "data": {"columns": ready.columns.to_dict(), **data},
+        "settings": told(settings),
+        "seconds": {**log.seconds, "total": round(time.perf_counter() - started, 1)},
+        **environment(device),
+    }
+    return CompressionResult(model, retention_of(model), bool(report["met"]), report)
+
+
+def stages(settings: Settings, lengths: Mapping[str, Sequence[int]], layers: int) -> dict[str, float]:
+    """What is to come, in its order, and what each stage takes, in tokens through the dense encoder.
+
+    Args:
+        lengths: tokens of every text, for ``train``, ``validation`` and perhaps ``test``.
+        layers: of the encoder.
+    """
+    found, chosen = find_stages(settings, lengths, layers), choose_stages(settings, lengths)
+    return {**found, **chosen, **verify_stages(settings, lengths)}
+
+
+def _circumstances(ready: Ready, settings: Settings, device: torch.device, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's result depends on beside model and tokenizer, as plain data."""
+    return {
+        "data": {name: part["fingerprint"] for name, part in data.items()},
+        "columns": ready.columns.to_dict(),
+        "settings": {**settings.to_dict(), "report_to": None},
+        "protected": hashlib.sha256(" ".join(ready.template.protect).encode()).hexdigest(),
+        "versions": environment(device)["versions"],
+        "device": device.type,
+        "processes": processes(),
+    }
+
+
+@contextmanager
+def _undone_on_failure(model: PreTrainedModel) -> Iterator[None]:
+    """Give back a dense model with its old weights where the work on it fails."""
+    before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    stored, training = model.dtype, model.training
+    try:
+        yield
     except BaseException:
         if is_marked(model.config):
             restore_(model)
         move(model, stored).load_state_dict(before)
         model.train(training)
         raise
-    report = {
-        "wordelim_report": 1,
-        **report,
-        "data": {"columns": columns, **sources},
-        "settings": told(chosen),
-        "seconds": {**stages.seconds, "total": round(time.perf_counter() - started, 1)},
-        **environment(device),
-    }
-    return CompressionResult(model, retention_of(model), bool(report["met"]), report)
-
-
-def prepare(
-    model: PreTrainedModel,
-    tokenizer: Any,
-    sets: Mapping[str, datasets.Dataset],
-    names: Mapping[str, Any],
-    settings: Settings,
-    embedding: Embedding | None = None,
-    skipped: Mapping[str, Skipped] = MappingProxyType({}),
-) -> Ready:
-    """Check that model, data and settings fit each other, and encode the data.
-
-    Args:
-        sets: data sets by name; the first one's columns are those of all.
-        names: ``text``, ``text_pair`` and ``label``, None where the usual names are to be found.
-        embedding: how a model without a head makes one; None for the pooling of the settings alone.
-        skipped: takes the rows of each set that can't be used; those of a set without are refused.
-
-    Raises:
-        WordelimError: something doesn't fit; the message says what.
-    """
-    keep, kind = (1.0,) * max(1, getattr(model.config, "num_hidden_layers", 0)), "fraction"
-    if settings.keep is not None:
-        counts = any(value > 1 for value in settings.keep) and all(value % 1 == 0 for value in settings.keep)
-        keep, kind = tuple(settings.keep), "count" if counts else "fraction"
-    tried, cost = _try_out(model, Retention(keep, kind))  # type: ignore[arg-type]
-    check_tokenizer(tokenizer)
-    first = next(iter(sets.values()))
-    task = task_for(
-        type(model).__name__,
-        model.config,
-        tokenizer,
-        first,
-        metric=settings.metric,
-        embedding=embedding or Embedding(settings.pooling),
-    )
-    template = template_for(model, task, protect_rules(settings.protect, tokenizer))
-    template = replace(tried, protect=template.protect, restore=template.restore or tried.restore)
-    encoded, usable = {}, {}
-    columns = None
-    for name, data in sets.items():
-        try:
-            if columns is None:
-                columns = task.find_columns(data, **names)
-            missing = next((column for column in columns.used if column not in data.column_names), None)
-            if missing is not None:
-                listed = ", ".join(map(repr, data.column_names))
-                raise DataError(
-                    f"there is no column {missing!r}, which the {next(iter(sets))} data has; the columns are {listed}: "
-                    "give all sets the same columns."
-                )
-            usable[name], encoded[name] = encode_usable(
-                task, data, columns, max_length=settings.max_length, part=name, skipped=skipped.get(name)
-            )
-            check_vocabulary(encoded[name].dataset, model)
-        except DataError as error:
-            raise DataError(f"In the {name} data: {error}") from error
-    assert columns is not None
-    require_proven(model, task, encoded["validation"].dataset)
-    fixed = None if settings.keep is None else template
-    return Ready(task, columns, usable, encoded, task.metric(settings.metric), cost, template, fixed)
-
-
-def _try_out(model: PreTrainedModel, retention: Retention) -> tuple[Retention, Cost]:
-    """Splice and undo, so that a model which can't be served is refused before anything is read or run.
-
-    Returns:
-        The retention as the model has it, and what the model costs.
-    """
-    if is_marked(getattr(model, "config", None)):
-        raise UnsupportedModelError(
-            f"{type(model).__name__} is compressed already: call wordelim.restore_(model) to start from dense again."
-        )
-    for name, parameter in model.named_parameters():
-        if not bool(parameter.isfinite().all()):
-            raise WordelimError(f"The weight {name} holds NaN or infinity: train or load the model again.")
-    eliminate_(model, retention)
-    try:
-        return retention_of(model), cost_of(model)
-    finally:
-        restore_(model)

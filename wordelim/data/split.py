@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
 
 from ..errors import DataError
 from .columns import LABELS, Columns
-from .encode import Encoded, column_values
-from .usable import Skipped
+from .encode import column_values
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["carve", "describe", "fingerprint"]
-
-# --- whole data sets --------------------------------------------------------------------------------------
+__all__ = ["carve", "fingerprint"]
 
 
 def fingerprint(dataset: datasets.Dataset, columns: Columns | None = None) -> str:
@@ -36,19 +29,6 @@ def fingerprint(dataset: datasets.Dataset, columns: Columns | None = None) -> st
         for row in zip(*(batch[name] for name in names), strict=True):
             digest.update(b"\n" + json.dumps(row, sort_keys=True, default=str).encode())
     return digest.hexdigest()
-
-
-def describe(
-    dataset: datasets.Dataset, columns: Columns, encoded: Encoded, skipped: Skipped | None = None
-) -> dict[str, Any]:
-    """What a report says of the data that something was measured on, as plain data; ``skipped`` where rows were."""
-    return {
-        "columns": columns.to_dict(),
-        "examples": len(dataset),
-        "truncated": encoded.truncated,
-        "fingerprint": fingerprint(dataset, columns),
-        **(skipped.to_dict() if skipped is not None else {}),
-    }
 
 
 def carve(

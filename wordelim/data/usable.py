@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import datasets
 
 from ..errors import DataError, RowError
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["Skipped", "Unusable", "each_row"]
+__all__ = ["Skipped", "Unusable", "each_row", "usable"]
 
 T = TypeVar("T")
 # How many of the rows that were left out a report lists.
@@ -87,3 +84,24 @@ class Skipped:
             return {}
         listed = [{"row": row, "reason": self.reasons[row]} for row in sorted(self.reasons)[:_LISTED]]
         return {"skipped": {"count": len(self), "rows": listed}}
+
+
+def usable(
+    read: Callable[[datasets.Dataset], T], data: datasets.Dataset, skipped: Skipped | None
+) -> tuple[datasets.Dataset, T]:
+    """The rows that can be read, and what ``read`` makes of them.
+
+    Args:
+        skipped: takes the rows that are left out; None refuses them.
+
+    Raises:
+        RowError: some rows can't be read, and ``skipped`` is None.
+        DataError: no row can be read, or too few.
+    """
+    while True:  # each check names all its rows, so that this goes round no more often than there are checks
+        try:
+            return data, read(data)
+        except RowError as error:
+            if skipped is None:
+                raise
+            data = skipped.leave_out(data, error.rows)

@@ -70,17 +70,17 @@ def speedups(
     fast = f"{judged} {real}"
     # Baseline: what it is timed on, FLOPs of that, what is judged, the sizes of its texts.
     baselines = {
-        "fixed": ("dense fixed", cost.flops(width for b in work.fixed for width in _widths(b)), fast, sizes),
-        "dynamic": ("dense dynamic", cost.flops(width for b in work.dynamic for width in _widths(b)), fast, sizes),
-        "unpadded": ("dense unpadded", cost.flops(even), f"{judged} unpadded", even),
-        "keep-all": (f"keep-all {real}", cost.flops(sizes, everything), fast, sizes),
+        "fixed": ("dense fixed", cost.spent(width for b in work.fixed for width in _widths(b)), fast, sizes),
+        "dynamic": ("dense dynamic", cost.spent(width for b in work.dynamic for width in _widths(b)), fast, sizes),
+        "unpadded": ("dense unpadded", cost.spent(even), f"{judged} unpadded", even),
+        "keep-all": (f"keep-all {real}", cost.spent(sizes, everything), fast, sizes),
     }
     against: dict[str, dict[str, Any]] = {}
     for name, (slow, flops, fast, judged_on) in baselines.items():
         if slow not in runs or slow == fast:
             continue
         ratios = totals[slow] / totals[fast]
-        speedup, flops_ratio = float(np.median(ratios)), flops / cost.flops(judged_on, retention)
+        speedup, flops_ratio = float(np.median(ratios)), flops / cost.spent(judged_on, retention)
         against[name] = {
             "speedup": _spread(ratios),
             "flops_ratio": round(flops_ratio, 3),

@@ -14,16 +14,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from wordelim.adapters.family import chooses
+
 from ..errors import AnswersError
+from ..system.progress import FAST, tokens
 from ..tasks import ask
 from .inference import batches, has_numbers
 
-__all__ = ["Batch", "Forward", "Speed", "Workload", "forward_of", "interleave", "measure_speed", "workload"]
+__all__ = [
+    "TIMED",
+    "Batch",
+    "Forward",
+    "Speed",
+    "Workload",
+    "forward_of",
+    "interleave",
+    "measure_speed",
+    "timing",
+    "workload",
+]
 
 Batch: TypeAlias = Mapping[str, Tensor]
 """Inputs of a model by name, each [batch, tokens]."""
 Forward: TypeAlias = Callable[[Batch], object]
 """What is timed: it takes one batch and returns the result once it is there."""
+
+
+TIMED = 128
+"""Texts that speed is measured on."""
 
 
 @dataclass(frozen=True)
@@ -83,16 +101,17 @@ def _without_padding(batch: Batch) -> Batch:
     return {name: values.gather(1, columns) for name, values in batch.items()}
 
 
-def forward_of(model: PreTrainedModel, *, compiled: bool = False) -> Forward:
+def forward_of(model: Any, *, compiled: bool = False) -> Forward:
     """What is timed of a model: inference on a batch that is on its device already, until the device is done.
 
     A model that chooses among several texts is given each text as the only choice.
 
     Args:
+        model: a PyTorch model, or an exported program.
         compiled: through torch.compile with dynamic shapes, instead of eager.
     """
     device = model.device
-    choices = type(model).__name__.endswith("ForMultipleChoice")
+    choices = chooses(model)
     run: Callable[..., object] = torch.compile(model, dynamic=True) if compiled else model
 
     def forward(batch: Batch) -> object:
@@ -175,7 +194,7 @@ def measure_speed(
     *,
     max_length: int,
     batch_size: int = 32,
-    texts: int = 128,
+    texts: int = TIMED,
     rounds: int = 5,
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
@@ -217,3 +236,9 @@ def measure_speed(
         dtype=str(compressed.dtype).removeprefix("torch."),
         rounds=rounds,
     )
+
+
+def timing(lengths: Sequence[int], padded: int | None = None) -> float:
+    """What :func:`measure_speed` takes on texts of these lengths, in tokens through the dense encoder."""
+    texts = min(TIMED, len(lengths))
+    return 6 * (texts * (padded or max(lengths)) + tokens(lengths, texts) * (2 + 2 * FAST))

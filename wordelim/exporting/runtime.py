@@ -16,6 +16,7 @@ from ..checkpoint.loading import load_config
 from ..data.encode import usable_positions
 from ..errors import ExportError
 from ..retention import Retention
+from ..system.inputs import UnreadableError, read_json
 from .formats import FORMATS, RETENTION_KEY, format_in
 
 __all__ = ["EXPORT_FILE", "ExportedModel", "feed_of", "is_exported", "open_program"]
@@ -61,6 +62,17 @@ class ExportedModel:
         kept = metadata.get(RETENTION_KEY)
         self.retention = Retention.from_json(kept) if kept else None
         self._positions = usable_positions(self.config)
+
+    @property
+    def precision(self) -> str:
+        """Of its weights, ``int8`` or ``float32``; ExportError where the report beside it is damaged."""
+        report = self.directory / EXPORT_FILE
+        try:
+            int8 = report.exists() and read_json(report)["int8"]
+        except (UnreadableError, KeyError, TypeError) as error:
+            reason = error if isinstance(error, UnreadableError) else "doesn't say int8"
+            raise ExportError(f"{report} {reason}: export the model again.") from error
+        return "int8" if int8 else "float32"
 
     def eval(self) -> ExportedModel:
         """Itself: there is no other mode."""

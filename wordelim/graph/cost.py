@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from ..retention import Retention
 from .linear import linear_of
 from .splice import eliminating_encoder
 
-__all__ = ["Cost", "Count", "Text", "cost_of"]
+__all__ = ["Cost", "Count", "Flops", "Text", "cost_of"]
 
 Text: TypeAlias = int | tuple[int, int]
 """Tokens of a text, or these and how many of them are never dropped, where rules name tokens."""
@@ -25,47 +26,33 @@ Text: TypeAlias = int | tuple[int, int]
 Count = TypeVar("Count", float, NDArray[np.float64], torch.Tensor)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """FLOPs of an encoder as a function of the word vectors alive.
+class Cost(ABC):
+    """What an encoder costs, in some unit, as a function of the word vectors alive."""
 
-    Two for each multiply-add of its linear modules and of attention: the scores of all word vectors that enter a layer,
-    the context of those that leave it. Inference in the packed layout on a CPU computes just that; elsewhere the kept
-    rows are scored a second time. Normalisation, activations and the head, less than a percent of all, are left out.
-
-    Args:
-        per_token: FLOPs of the linear modules for each word vector that is alive after 0, 1, ... eliminations.
-        width: heads times head size of attention.
-        first_token: whether the last layer keeps the first token alone.
-    """
-
-    per_token: tuple[int, ...]
-    width: int
+    unit: ClassVar[str]
+    """What a ratio of two costs is called."""
+    layers: int
     first_token: bool
+    """Whether the last layer keeps the first token alone."""
 
-    @property
-    def layers(self) -> int:
-        return len(self.per_token) - 1
-
-    def layer(self, layer: int, entered: Count, left: Count) -> Count:
-        """FLOPs from one layer's attention to the next: ``entered`` word vectors score each other, ``left`` stay."""
-        scored = left if self.first_token and layer == self.layers - 1 else entered
-        return 2.0 * self.width * entered * (scored + left) + self.per_token[layer + 1] * left
-
+    @abstractmethod
     def entry(self, lengths: Count) -> Count:
-        """FLOPs before the first layer's attention."""
-        return self.per_token[0] * lengths
+        """Before the first layer's attention."""
+
+    @abstractmethod
+    def layer(self, layer: int, entered: Count, left: Count) -> Count:
+        """From one layer's attention to the next: ``entered`` word vectors score each other, ``left`` stay."""
 
     def total(self, lengths: Count, kept: Sequence[Count]) -> Count:
-        """FLOPs of texts of these ``lengths``, of which ``kept[j]`` word vectors leave layer j."""
+        """Of texts of these ``lengths``, of which ``kept[j]`` word vectors leave layer j."""
         total: Any = self.entry(lengths)
         entered: Any = lengths
         for layer, left in enumerate(kept):
             total, entered = total + self.layer(layer, entered, left), left
         return total  # type: ignore[no-any-return]
 
-    def flops(self, texts: Iterable[Text], retention: Retention | None = None) -> float:
-        """FLOPs for these texts without padding; of the dense encoder where ``retention`` is None."""
+    def spent(self, texts: Iterable[Text], retention: Retention | None = None) -> float:
+        """On these texts without padding; by the dense encoder where ``retention`` is None."""
         total = 0.0
         for text, times in Counter(texts).items():
             length, protected = text if isinstance(text, tuple) else (text, 0)
@@ -79,16 +66,43 @@ class Cost:
         return (*path[:-1], min(1, length)) if self.first_token else path
 
     def ratio(self, texts: Iterable[Text], retention: Retention) -> float:
-        """FLOPs of the dense encoder over those of the compressed one, both without padding."""
+        """What the dense encoder costs over what the compressed one does, both without padding."""
         texts = list(texts)
-        return self.flops(texts) / self.flops(texts, retention)
-
-    def flops_ratio(self, texts: Iterable[Text], retention: Retention) -> float:
-        """The same, also where the cost is another than FLOPs."""
-        return self.ratio(texts, retention)
+        return self.spent(texts) / self.spent(texts, retention)
 
 
-def cost_of(model: PreTrainedModel) -> Cost:
+@dataclass(frozen=True)
+class Flops(Cost):
+    """FLOPs of an encoder.
+
+    Two for each multiply-add of its linear modules and of attention: the scores of all word vectors that enter a layer,
+    the context of those that leave it. Inference in the packed layout on a CPU computes just that; elsewhere the kept
+    rows are scored a second time. Normalisation, activations and the head, less than a percent of all, are left out.
+
+    Args:
+        per_token: FLOPs of the linear modules for each word vector that is alive after 0, 1, ... eliminations.
+        width: heads times head size of attention.
+        first_token: whether the last layer keeps the first token alone.
+    """
+
+    unit = "FLOPs ratio"
+    per_token: tuple[int, ...]
+    width: int
+    first_token: bool
+
+    @property
+    def layers(self) -> int:  # type: ignore[override]
+        return len(self.per_token) - 1
+
+    def entry(self, lengths: Count) -> Count:
+        return self.per_token[0] * lengths
+
+    def layer(self, layer: int, entered: Count, left: Count) -> Count:
+        scored = left if self.first_token and layer == self.layers - 1 else entered
+        return 2.0 * self.width * entered * (scored + left) + self.per_token[layer + 1] * left
+
+
+def cost_of(model: PreTrainedModel) -> Flops:
     """Count what a compressed model's encoder costs; UnsupportedModelError when the model isn't compressed."""
     encoder = eliminating_encoder(model)
     per_token, hoisted, width, first_token = [0], 0, 0, False
@@ -104,4 +118,4 @@ def cost_of(model: PreTrainedModel) -> Cost:
             else:
                 per_token[-1] += flops
     per_token[-1] += hoisted
-    return Cost(tuple(per_token), width, first_token)
+    return Flops(tuple(per_token), width, first_token)

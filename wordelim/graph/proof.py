@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from wordelim.adapters import Reads
+from wordelim.adapters.family import Reads, chooses
 
 from ..errors import UnsupportedModelError
 
@@ -199,8 +199,7 @@ def _rows(model: PreTrainedModel) -> dict[str, Tensor]:
     if "token_type_ids" in takes and getattr(config, "type_vocab_size", 0) > 1:
         rows["token_type_ids"] = [[int(n // 2 <= place < n) for place in range(max(lengths))] for n in lengths]
     inputs = {name: torch.tensor(values, device=model.device) for name, values in rows.items()}
-    chooses = type(model).__name__.endswith("ForMultipleChoice")
-    return {name: values[None] for name, values in inputs.items()} if chooses else inputs
+    return {name: values[None] for name, values in inputs.items()} if chooses(model) else inputs
 
 
 def _floats(output: Any) -> Iterator[Tensor]:

@@ -82,7 +82,7 @@ def splice_(model: Model, retention: Retention, *, loaded: bool = False) -> Mode
     known = is_known(model, encoder)
     if not known and model.dtype in (torch.float16, torch.bfloat16):
         # Rounded so far, the answers of what is somebody's own prove little.
-        splice_(copy.deepcopy(model).float(), retention)
+        splice_(copy.deepcopy(model).to(torch.float32), retention)  # type: ignore[arg-type]
     elif not (known and loaded):
         proof = Proof(model, encoder, reads)
         require_width(model, family, proof.width)

@@ -1,1 +1,1 @@
-"""How the counts are found: one module a method."""
+"""What methods of search share; the methods themselves are in ``methods``."""

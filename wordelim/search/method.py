@@ -1,14 +1,31 @@
-"""What a search returns: retentions from slow to fast, with what each is expected to cost in accuracy."""
+"""What a method of search is: what it is given, what it returns, and which there are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..retention import Retention
+from ..system.progress import FAST, Progress, tokens
 
-__all__ = ["SPEEDS", "Candidate", "frontier"]
+if TYPE_CHECKING:
+    import datasets
+    from transformers import PreTrainedModel
+
+    from ..graph.cost import Cost, Flops, Text
+    from ..tasks import Task
+
+__all__ = ["CONFIRMED", "METHODS", "SPEEDS", "Candidate", "Context", "Found", "Search", "frontier", "register"]
+
+SPEEDS = (1.25, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+"""Ratios that are searched for unless others are asked for."""
+CONFIRMED = 256
+"""Texts of the sample that candidates are measured on, at most."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,159 @@ class Candidate:
         return cls(Retention.from_dict(data["retention"]), data["flops_ratio"], data["divergence"])
 
 
+@dataclass(frozen=True)
+class Context:
+    """What a search has to work with.
+
+    Args:
+        model: a dense model of a known family.
+        teacher: the dense model again, which stays as it is; the same object where nothing is trained.
+        task: what its head is asked.
+        train: encoded texts with labels.
+        sample: some of them in random order; no labels needed.
+        texts: their lengths, or those of ``train``: see :attr:`Search.counted`.
+        cost: what the search saves, in FLOPs or in time.
+        flops: of the encoder.
+        template: a retention whose ``protect`` and ``restore`` those found have.
+        speeds: ratios of ``cost`` to find, against the dense encoder without padding, from low to high.
+        batch_size: texts that are run, or trained on, at once.
+        progress: called with a stage of :meth:`Search.stages` and the share of it that is done.
+        place: where checkpoints of a training go and are looked for, so that a run that was killed goes on; None keeps
+            none.
+    """
+
+    model: PreTrainedModel
+    teacher: PreTrainedModel
+    task: Task
+    train: datasets.Dataset
+    sample: datasets.Dataset
+    texts: Sequence[Text]
+    cost: Cost
+    flops: Flops
+    template: Retention
+    speeds: Sequence[float] = SPEEDS
+    batch_size: int = 32
+    progress: Progress = lambda stage, share: None
+    place: Callable[[], Path | None] = lambda: None
+
+    @classmethod
+    def of(
+        cls,
+        model: PreTrainedModel,
+        task: Task,
+        sample: datasets.Dataset,
+        *,
+        template: Retention | None = None,
+        flops: Flops | None = None,
+        **more: Any,
+    ) -> Context:
+        """For a search that trains nothing and saves FLOPs.
+
+        Args:
+            template: None protects the first token alone.
+            flops: None counts them.
+        """
+        from ..graph.cost import cost_of
+        from ..graph.protect import sizes_of
+        from ..graph.splice import eliminate_, restore_
+
+        template = template or Retention.keep_all(model.config.num_hidden_layers)
+        if flops is None:
+            flops = cost_of(eliminate_(model, template))
+            restore_(model)
+        texts = sizes_of(sample, template)
+        return cls(model, model, task, sample, sample, texts, flops, flops, template, **more)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Args:
+        candidates: from slow to fast, each measured under hard extraction on the dense weights; speeds out of reach are
+            left out.
+        warnings: sentences on what makes the result doubtful.
+        history: the Trainer's log, where something was trained.
+    """
+
+    candidates: Sequence[Candidate]
+    warnings: Sequence[str] = ()
+    history: Sequence[dict[str, Any]] = ()
+
+
+class Search(ABC):
+    """A method, as a frozen dataclass of its options; each is taken from the field of its name in the settings."""
+
+    counted: ClassVar[Literal["sample", "train"]] = "sample"
+    """The texts of which ``Context.texts`` has the lengths: speeds are counted on them."""
+
+    def stages(self, lengths: Sequence[int], layers: int, speeds: int) -> Mapping[str, float]:
+        """The stages to come, in their order, and what each takes, in tokens through the dense encoder.
+
+        Args:
+            lengths: tokens of every training text.
+            layers: of the encoder.
+            speeds: how many are searched for.
+        """
+        return {"confirming": speeds * tokens(lengths, CONFIRMED) * FAST}
+
+    def __call__(self, context: Context) -> Found:
+        """Search, and leave the model dense."""
+        from ..graph.splice import restore_
+        from ..graph.support import is_marked
+
+        try:
+            return self.find(context)
+        finally:
+            if is_marked(context.model.config):
+                restore_(context.model)
+
+    @abstractmethod
+    def find(self, context: Context) -> Found:
+        """The search itself, which may leave the model compressed, but its weights as they were."""
+
+
+class _Methods(Mapping[str, type[Search]]):
+    """The methods by name; each is imported when it is first looked up, for most need torch."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, type[Search]] = {}
+        self._files = {module.name for module in iter_modules([str(Path(__file__).with_name("methods"))])}
+
+    def __getitem__(self, name: str) -> type[Search]:
+        if name not in self.known and name in self._files:
+            import_module(f".methods.{name}", __package__)
+        return self.known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._files.union(self.known)))
+
+    def __len__(self) -> int:
+        return len(self._files.union(self.known))
+
+    @property
+    def listed(self) -> str:
+        """Their names, in a sentence."""
+        *most, last = self
+        return f"{', '.join(most)}, or {last}"
+
+    def options(self, name: str) -> set[str]:
+        """Names of a method's options."""
+        return {field.name for field in fields(self[name])}  # type: ignore[arg-type]
+
+    def make(self, name: str, settings: Any) -> Search:
+        """A method with its options as some settings have them."""
+        return self[name](**{option: getattr(settings, option) for option in self.options(name)})
+
+    def register(self, name: str, method: type[Search]) -> None:
+        """Make a method known."""
+        self.known[name] = method
+
+
+METHODS = _Methods()
+register = METHODS.register
+
+
 def frontier(
     candidates: Iterable[Candidate], speed: Callable[[Candidate], float] = lambda candidate: candidate.flops_ratio
 ) -> Sequence[Candidate]:
@@ -50,7 +220,3 @@ def frontier(
             best.append(candidate)
             lowest = candidate.divergence
     return tuple(reversed(best))
-
-
-SPEEDS = (1.25, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
-"""FLOPs ratios that are searched for unless others are asked for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,57 +13,56 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..graph.cost import Cost, Count, Text, cost_of
+from ..graph.cost import Cost, Count, Flops, cost_of
 from ..graph.splice import eliminate_, restore_
 from ..retention import Retention
 
-__all__ = ["Latency", "measure_latency"]
+__all__ = ["Milliseconds", "measure_latency", "timing"]
+
+_TIMES = ("lengths", "entering", "leaving", "last")
 
 
 @dataclass(frozen=True)
-class Latency(Cost):
-    """Milliseconds of an encoder as a function of the word vectors alive; otherwise as :class:`Cost`.
+class Milliseconds(Cost):
+    """Milliseconds of an encoder whose last layer leaves the first token alone, from a table of what was timed.
 
     Args:
+        layers: of the encoder.
         lengths: word vectors of a text, rising, for which there are times; between them lie straight lines.
         entering: milliseconds a text for the part of a layer that all that entered it go through: query, key, value
             and scores.
         leaving: for the part behind it, which those go through that stay.
-        last: for the last layer, which leaves the first token alone.
+        last: for the last layer.
         base: what a text takes however short it is.
     """
 
-    lengths: tuple[int, ...] = ()
-    entering: tuple[float, ...] = ()
-    leaving: tuple[float, ...] = ()
-    last: tuple[float, ...] = ()
+    unit = "ratio of measured latencies"
+    layers: int
+    first_token: bool
+    lengths: tuple[int, ...]
+    entering: tuple[float, ...]
+    leaving: tuple[float, ...]
+    last: tuple[float, ...]
     base: float = 0.0
 
     def layer(self, layer: int, entered: Count, left: Count) -> Count:
-        """Milliseconds of one layer."""
         if self.first_token and layer == self.layers - 1:
             return _between(entered, self.lengths, self.last)  # type: ignore[no-any-return]
         first, then = _between(entered, self.lengths, self.entering), _between(left, self.lengths, self.leaving)
         return first + then  # type: ignore[no-any-return]
 
     def entry(self, lengths: Count) -> Count:
-        """Milliseconds that a text takes however short it is."""
         return self.base + 0.0 * lengths
 
-    def flops_ratio(self, texts: Iterable[Text], retention: Retention) -> float:
-        return Cost(self.per_token, self.width, self.first_token).ratio(texts, retention)
-
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], cost: Cost) -> Latency:
+    def from_dict(cls, data: Mapping[str, Any], flops: Flops) -> Milliseconds:
         """Read what :meth:`to_dict` wrote, of an encoder with these FLOPs."""
-        times = {name: tuple(data[name]) for name in ("lengths", "entering", "leaving", "last")}
-        return cls(cost.per_token, cost.width, cost.first_token, **times, base=data["base"])
+        times = {name: tuple(data[name]) for name in _TIMES}
+        return cls(flops.layers, flops.first_token, **times, base=data["base"])
 
     def to_dict(self) -> dict[str, Any]:
         """The table as plain data, for a report."""
-        return {name: list(getattr(self, name)) for name in ("lengths", "entering", "leaving", "last")} | {
-            "base": self.base
-        }
+        return {name: list(getattr(self, name)) for name in _TIMES} | {"base": self.base}
 
 
 def _between(at: Any, lengths: Sequence[int], times: Sequence[float]) -> Any:
@@ -75,6 +74,11 @@ def _between(at: Any, lengths: Sequence[int], times: Sequence[float]) -> Any:
     return y[right - 1] + slope * (at - x[right - 1])
 
 
+def timing(longest: int) -> float:
+    """What :func:`measure_latency` takes, roughly, in tokens through the dense encoder."""
+    return 100.0 * longest
+
+
 @torch.inference_mode()
 def measure_latency(
     model: PreTrainedModel,
@@ -83,7 +87,7 @@ def measure_latency(
     batch_size: int = 8,
     rounds: int = 3,
     progress: Callable[[float], None] = lambda share: None,
-) -> Latency:
+) -> Milliseconds:
     """Time a dense model's layers on the device and with the threads that it has now.
 
     For each of some lengths three models are timed: one that drops nothing, one that drops all behind the first layer's
@@ -123,15 +127,8 @@ def measure_latency(
     entering = _rising(first)
     leaving = _rising((late - (layers - 1) * entering) / max(1, layers - 2))
     last = _rising(whole - (layers - 1) * (entering + leaving))
-    times = {"entering": entering, "leaving": leaving, "last": last}
-    return Latency.from_dict(
-        {
-            "lengths": lengths,
-            "base": float(milliseconds[0, 0]),
-            **{name: values.tolist() for name, values in times.items()},
-        },
-        cost,
-    )
+    entered, left, cut = (tuple(values.tolist()) for values in (entering, leaving, last))
+    return Milliseconds(layers, cost.first_token, lengths, entered, left, cut, float(milliseconds[0, 0]))
 
 
 def _rising(times: NDArray[np.float64]) -> NDArray[np.float64]:

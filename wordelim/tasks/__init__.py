@@ -14,7 +14,7 @@ from ..errors import UnsupportedModelError
 from ..retention import Retention
 from .answering import Answering
 from .choice import Choice
-from .embedding import Embedding
+from .embedding import Embedding, embeds
 from .metrics import ComputeMetrics
 from .ranking import BY_QUERY, Ranking
 from .similarity import Similarity
@@ -57,7 +57,7 @@ def task_for(
     for ending, task in _HEADS.items():
         if name.endswith(ending):
             return task(config, tokenizer)
-    if name.endswith("Model"):
+    if embeds(name):
         return Similarity(config, tokenizer, embedding)
     raise UnsupportedModelError(
         f"{name} has no head that can be trained and measured: use one of {', '.join(f'*{head}' for head in _HEADS)}, "

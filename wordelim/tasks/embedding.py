@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.linalg import vector_norm
 from torch.nn import functional
 
-__all__ = ["SIMILARITIES", "Embedding", "Pooling"]
+__all__ = ["SIMILARITIES", "Embedding", "Pooling", "embeds"]
 
 Pooling = Literal["mean", "cls"]
 """How an embedding is made of the last hidden states: their mean over real tokens, or that of the first token."""
@@ -22,6 +22,11 @@ SIMILARITIES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "euclidean": lambda first, second: -vector_norm(first - second, dim=-1),
     "manhattan": lambda first, second: -vector_norm(first - second, ord=1, dim=-1),
 }
+
+
+def embeds(name: str) -> bool:
+    """Whether a model's class of this name has no head, so that what it makes is embeddings."""
+    return name.endswith("Model")
 
 
 @dataclass(frozen=True)

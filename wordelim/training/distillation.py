@@ -18,7 +18,10 @@ from ..graph.splice import eliminate_
 from ..retention import Retention
 from ..tasks import Task, ask
 
-__all__ = ["ByLength", "DistillationTrainer", "distillation_loss"]
+__all__ = ["TRAINED", "ByLength", "DistillationTrainer", "distillation_loss"]
+
+TRAINED = 2.5
+"""What a token that is trained on takes, with the teacher's pass, in tokens through the dense encoder."""
 
 _NOWHERE = -1e4  # the logit of a position that isn't there
 

@@ -51,15 +51,17 @@ class Fit:
         learning_rate: the highest; it falls linearly to 0 after a short warm-up.
         batch_size: texts a step of each process.
         seed: of the order of texts and of dropout.
+        temperature: of the distillation.
         report_to: trackers that transformers knows, such as tensorboard, wandb or mlflow.
         name: of the run, for trackers.
         place: where checkpoints go and are looked for, so that a run that was killed goes on; None keeps none.
     """
 
-    epochs: float
-    learning_rate: float
-    batch_size: int
-    seed: int
+    epochs: float = 1.0
+    learning_rate: float = 5e-5
+    batch_size: int = 32
+    seed: int = 0
+    temperature: float = 2.0
     report_to: Sequence[str] = ()
     name: str = "wordelim"
     place: Path | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,22 +20,7 @@ from ..tasks.metrics import Metric
 from .distillation import DistillationTrainer
 from .fit import Fit, Stateful, fit
 
-__all__ = ["Retraining", "retrain_"]
-
-
-@dataclass(frozen=True)
-class Retraining(Fit):
-    """How to retrain: see :class:`Fit`.
-
-    Args:
-        temperature: of the distillation.
-    """
-
-    epochs: float = 1.0
-    learning_rate: float = 5e-5
-    batch_size: int = 32
-    seed: int = 0
-    temperature: float = 2.0
+__all__ = ["retrain_"]
 
 
 class _KeepBest(Stateful):
@@ -74,7 +58,7 @@ def retrain_(
     task: Task,
     train: datasets.Dataset,
     retentions: Sequence[Retention],
-    settings: Retraining,
+    how: Fit,
     *,
     validation: datasets.Dataset | None = None,
     metric: Metric | None = None,
@@ -100,13 +84,13 @@ def retrain_(
     eliminate_(model, retentions[0])
     watched = validation is not None and metric is not None
     best = _KeepBest(model)
-    trainer = partial(DistillationTrainer, teacher=teacher, retentions=retentions, temperature=settings.temperature)
+    trainer = partial(DistillationTrainer, teacher=teacher, retentions=retentions, temperature=how.temperature)
     history = fit(
         trainer,
         model,
         task,
         train,
-        settings,
+        how,
         validation=validation,
         metric=metric,
         callbacks=[best] if watched else [],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import datasets
@@ -13,8 +14,8 @@ from transformers import PreTrainedModel
 from ..data.columns import Columns, find_columns
 from ..data.encode import texts_in
 from ..data.read import Data, open_data
-from ..data.usable import Skipped
-from ..errors import DataError, RowError
+from ..data.usable import Skipped, usable
+from ..errors import DataError
 from ..graph.splice import retention_of
 from ..report.explanation import Explanation
 from ..system.progress import expect
@@ -75,7 +76,7 @@ def audit(
     if not len(data):
         raise DataError("The data set has no rows; it needs at least one.")
     if skipped is not None:
-        data = _usable(data, columns, skipped)
+        data, _ = usable(partial(_require_texts, columns=columns), data, skipped)
     chosen = sorted(np.random.default_rng(seed).permutation(len(data))[:limit].tolist())
     seen: defaultdict[str, list[int]] = defaultdict(list)
     watched: list[tuple[str, int]] = []
@@ -122,14 +123,10 @@ def audit(
     }
 
 
-def _usable(data: datasets.Dataset, columns: Columns, skipped: Skipped) -> datasets.Dataset:
+def _require_texts(data: datasets.Dataset, columns: Columns) -> None:
     for name, option in ((columns.text, "--text-column"), (columns.text_pair, "--pair-column")):
         if name is not None:
-            try:
-                texts_in(data, name, option, blank_allowed=name != columns.text)
-            except RowError as error:
-                data = skipped.leave_out(data, error.rows)
-    return data
+            texts_in(data, name, option, blank_allowed=name != columns.text)
 
 
 def _text(value: Any, column: str, number: int, *, blank_allowed: bool) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..system.inputs import UnreadableError, read_json
 from ..tasks import Task
-from .subject import task_of
+from .comparable import label_names
 
 __all__ = ["CHECK_VERSION", "Baseline"]
 
@@ -51,7 +51,7 @@ class Baseline:
 
     def answers(self, inputs: str, task: Task, like: NDArray[Any]) -> NDArray[Any]:
         """The answers that it keeps, in the form of the answers `like`; DataError where they are to something else."""
-        labels = task_of(task.config)[1]
+        labels = label_names(task.config)
         if self.report["labels"] != labels:
             raise DataError(
                 f"The baseline report {self.path} answers {', '.join(self.report['labels'])}, but the model "

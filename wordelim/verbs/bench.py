@@ -4,41 +4,31 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
-import datasets
 import torch
-from transformers import PreTrainedModel
 
-from ..checkpoint.directory import load_dense
-from ..checkpoint.sentence_transformers import companions, embedding_of
-from ..compression.settings import BenchSettings
-from ..data.encode import sequences_of
 from ..data.read import Data, open_data
-from ..data.split import describe
 from ..data.usable import Skipped
 from ..errors import WordelimError
-from ..evaluation.examples import check_tokenizer, check_vocabulary, encode_usable
+from ..evaluation.examples import Examples
 from ..evaluation.speedups import speedups
-from ..evaluation.timing import forward_of, workload
 from ..exporting.runtime import is_exported
-from ..graph.cost import cost_of
-from ..graph.splice import eliminate_, retention_of
+from ..graph.cost import Cost
+from ..graph.splice import eliminate_
 from ..retention import Retention
 from ..system.machine import environment, has_fast_bf16, move, open_device
 from ..system.printable import bare_name
 from ..system.progress import Progress, expect
-from ..tasks import task_for
-from ..tasks.embedding import Embedding
-from .bench_programs import bench_programs
-from .opening import open_pair, open_tokenizer
+from .comparable import require_one_model
+from .opened import Opened, open_model
+from .settings import BenchSettings
 
-__all__ = ["bench", "bench_models"]
+__all__ = ["bench"]
 
 
 def bench(
@@ -57,7 +47,12 @@ def bench(
     progress: Progress = lambda stage, share: None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Time a dense model and the one compressed from it on the same texts, in one run; see :func:`bench_models`.
+    """Time a dense model and the one compressed from it on the same texts, in one run.
+
+    Throughput is measured in batches and latency one text at a time, interleaved, each against the dense model under
+    SDPA: in every dtype asked for, in eager mode and, if asked for, through ``torch.compile``. What is measured, and
+    against what, is said in :func:`wordelim.evaluation.speedups.speedups`. Where one of the two is an exported
+    directory, both run on the CPU, each in its own precision, and the model that drops nothing is left out.
 
     Args:
         base: the dense model, a directory or a hub name; or an exported directory.
@@ -71,7 +66,7 @@ def bench(
         skip_bad_rows: leave out rows that can't be used, and list them in the report, instead of refusing them.
         device: where to compute; None for the accelerator that is there, else the processor.
         speed: one of those that ``compressed`` was made for; None for the one that its config names.
-        settings: fields of :class:`wordelim.compression.settings.BenchSettings`.
+        settings: fields of :class:`wordelim.verbs.settings.BenchSettings`.
 
     Returns:
         The report, as plain data.
@@ -81,138 +76,102 @@ def bench(
         WordelimError: a model, the data or a setting can't be used; the two models aren't one before and after.
     """
     chosen = BenchSettings(**settings)
-    columns = {"text": text, "text_pair": text_pair, "label": label}
-    names = {"base": bare_name(base), "compressed": None if compressed is None else bare_name(compressed)}
-    skipped = Skipped() if skip_bad_rows else None
-    opened = partial(open_data, data, delimiter=delimiter, encoding=encoding, skipped=skipped)
-    if is_exported(base) or (compressed is not None and is_exported(compressed)):
-        if compressed is None:
-            raise WordelimError(f"{base} is an exported program: name the compressed one to time it against.")
-        if speed is not None:
-            raise WordelimError(f"A program has one speed: leave {speed:g} out, or export the model at that speed.")
-        report = bench_programs(base, compressed, opened(), chosen, columns=columns, skipped=skipped, progress=progress)
-        return {**names, **report}
-    place = open_device(device)
-    if compressed is None:
-        dense, fast, tokenizer = load_dense(base), None, open_tokenizer(base)
-    else:
-        dense, fast, tokenizer = open_pair(base, compressed, speed=speed)
-        move(fast, place)
-    embedding = embedding_of(companions(base), type(dense).__name__)
-    report = bench_models(
-        move(dense, place),
-        fast,
-        tokenizer,
-        opened(),
-        chosen,
-        columns=columns,
-        embedding=embedding,
-        skipped=skipped,
-        progress=progress,
-    )
-    return {**names, **report}
-
-
-def bench_models(
-    dense: PreTrainedModel,
-    compressed: PreTrainedModel | None,
-    tokenizer: Any,
-    data: datasets.Dataset,
-    settings: BenchSettings,
-    *,
-    columns: Mapping[str, Any] = MappingProxyType({}),
-    embedding: Embedding | None = None,
-    skipped: Skipped | None = None,
-    progress: Progress = lambda stage, share: None,
-) -> dict[str, Any]:
-    """Time models on the same texts: throughput in batches and latency one text at a time, interleaved.
-
-    Each stands against the dense model under SDPA in its own dtype, in eager mode and, if asked for, through
-    ``torch.compile``. What is measured, and against what, is said in :func:`wordelim.evaluation.speedups.speedups`.
-
-    Args:
-        dense: the dense model; its dtype is changed.
-        compressed: the one made from it, on the same device; None judges ``dense`` rewritten with nothing dropped.
-        columns: ``text``, ``text_pair`` and ``label``, where they aren't the usual ones.
-        embedding: how models without a head read texts; None as they are.
-        skipped: takes the rows that can't be used; None refuses them.
-
-    Raises:
-        WordelimError: the models, the data or a setting can't be used.
-    """
-    layers = max(1, getattr(dense.config, "num_hidden_layers", 0))
-    everything = Retention.keep_all(layers)
+    programs = is_exported(base) or (compressed is not None and is_exported(compressed))
+    if programs and compressed is None:
+        raise WordelimError(f"{base} is an exported program: name the compressed one to time it against.")
+    place = torch.device("cpu") if programs else open_device(device)
+    dense = open_model(base, "dense", "exported", device=place, dtype=torch.float32)
+    fast, sides = None, {"dense": dense}
     if compressed is not None:
-        everything = replace(retention_of(compressed), keep=everything.keep, kind=everything.kind)
-    keep_all = eliminate_(copy.deepcopy(dense), everything)
-    check_tokenizer(tokenizer)
-    task = task_for(type(dense).__name__, dense.config, tokenizer, data, embedding=embedding)
-    found = task.find_columns(data, **columns, need_label=False)
-    data, encoded = encode_usable(task, data, found, max_length=settings.max_length, skipped=skipped)
-    check_vocabulary(encoded.dataset, dense)
-    models = {"dense": dense, "keep-all": keep_all, **({} if compressed is None else {"compressed": compressed})}
-    for model in models.values():
-        model.eval()
-    device, cost = dense.device, cost_of(keep_all)
-    retention = retention_of(keep_all if compressed is None else compressed)
-    longest = settings.max_length or max(encoded.lengths)
-    parts = {"throughput": (settings.batch_size, settings.texts)}
-    if settings.latency_texts:
-        parts["latency"] = (1, settings.latency_texts)
-    work = {
-        part: workload(
-            sequences_of(encoded.dataset),
-            tokenizer,
-            max_length=longest,
-            batch_size=batch_size,
-            texts=texts,
-            seed=settings.seed,
-            device=device,
-        )
-        for part, (batch_size, texts) in parts.items()
-    }
-    dtypes, modes = settings.dtypes or _fast_dtypes(device), ("eager", "compiled")[: 1 + settings.compiled]
-    expect(
-        progress,
-        {f"{part}, {dtype}, {mode}": float(parts[part][1]) for dtype in dtypes for mode in modes for part in parts},
+        fast = open_model(compressed, "compressed", "exported", device=place, dtype=torch.float32, speed=speed)
+        require_one_model(dense, fast)
+    if not programs:
+        sides["keep-all"] = _keeping_all(dense, fast)
+    if fast is not None:
+        sides["compressed"] = fast
+    skipped = Skipped() if skip_bad_rows else None
+    examples = dense.pose(
+        open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped),
+        {"text": text, "text_pair": text_pair, "label": label},
+        need_label=False,
+        max_length=chosen.max_length,
+        skipped=skipped,
     )
-    measurements = []
-    for dtype in dtypes:
-        for model in models.values():
-            move(model, getattr(torch, dtype))
-        for mode in modes:
-            compiled = mode == "compiled"
-            forwards = {name: forward_of(model, compiled=compiled) for name, model in models.items()}
-            measured = {}
-            for part, given in work.items():
-                stage = f"{part}, {dtype}, {mode}"
-                progress(stage, 0.0)
-                with _compiler_errors(compiled):
-                    measured[part] = speedups(
-                        forwards,
-                        given,
-                        cost,
-                        retention,
-                        rounds=settings.rounds,
-                        progress=lambda share, stage=stage: progress(stage, share),  # type: ignore[misc]
-                    )
-            measurements.append({"dtype": dtype, "mode": mode, **measured})
+    cost = (fast or sides["keep-all"]).cost()
+    measurements = _measured(sides, examples, cost, chosen, place, progress)
     return {
+        "base": bare_name(base),
+        "compressed": None if compressed is None else bare_name(compressed),
         "wordelim_bench": 1,
-        "class": type(dense).__name__,
-        "attention": dense.config._attn_implementation,
-        "retention": None if compressed is None else retention.to_dict(),
+        "class": dense.head,
+        "attention": None if programs else dense.config._attn_implementation,
+        "retention": None if fast is None or fast.retention is None else fast.retention.to_dict(),
         "last_layer_cut_to_first_token": cost.first_token,
-        "data": {**describe(data, found, encoded, skipped), "lengths": encoded.spread},
-        "fixed_length": longest,
-        "settings": asdict(settings),
+        "data": {**examples.describe(), "lengths": examples.encoded.spread},
+        "fixed_length": examples.width,
+        "settings": asdict(chosen),
         "measurements": measurements,
-        **environment(device),
+        **environment(place),
     }
 
 
-def _fast_dtypes(device: torch.device) -> tuple[str, ...]:
-    return ("float32", "bfloat16") if has_fast_bf16(device) else ("float32",)
+def _keeping_all(dense: Opened, fast: Opened | None) -> Opened:
+    """The dense model rewritten as the compressed one is, with nothing dropped."""
+    everything = Retention.keep_all(max(1, getattr(dense.config, "num_hidden_layers", 0)))
+    if fast is not None and fast.retention is not None:
+        everything = replace(fast.retention, keep=everything.keep, kind=everything.kind)
+    return replace(dense, kind="compressed", model=eliminate_(copy.deepcopy(dense.model), everything))
+
+
+def _measured(
+    sides: Mapping[str, Opened],
+    examples: Examples,
+    cost: Cost,
+    settings: BenchSettings,
+    device: torch.device,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """What is measured of the sides, of which the last is judged, in each precision and mode."""
+    *_, judged = sides.values()
+    retention = judged.retention
+    assert retention is not None
+    parts = {"throughput": (settings.batch_size, settings.texts), "latency": (1, settings.latency_texts)}
+    work = {
+        part: examples.workload(batch_size=size, texts=texts, seed=settings.seed, device=device)
+        for part, (size, texts) in parts.items()
+        if texts
+    }
+    forms = _forms(sides, settings, device)
+    expect(progress, {f"{part}, {', '.join(form)}": float(parts[part][1]) for form in forms for part in work})
+    measurements = []
+    for dtype, mode in forms:
+        compiled, measured = mode == "compiled", {}
+        if "keep-all" in sides:  # else they are as they were exported
+            for side in sides.values():
+                move(side.model, getattr(torch, dtype))
+        forwards = {name: side.forward(compiled=compiled) for name, side in sides.items()}
+        for part, given in work.items():
+            tell = partial(progress, f"{part}, {dtype}, {mode}")
+            tell(0.0)
+            with _compiler_errors(compiled):
+                measured[part] = speedups(forwards, given, cost, retention, rounds=settings.rounds, progress=tell)
+        measurements.append({"dtype": dtype, "mode": mode, **measured})
+    return measurements
+
+
+def _forms(sides: Mapping[str, Opened], settings: BenchSettings, device: torch.device) -> list[tuple[str, str]]:
+    """Precisions and modes: of models those asked for, of programs the one that each has."""
+    both = sides.values()
+    if any(side.kind == "exported" for side in both):
+        return [(_against(side.precision for side in both), _against(side.runtime for side in both))]
+    fast = ("float32", "bfloat16") if has_fast_bf16(device) else ("float32",)
+    modes = ("eager", "compiled") if settings.compiled else ("eager",)
+    return [(dtype, mode) for dtype in settings.dtypes or fast for mode in modes]
+
+
+def _against(sides: Iterable[str]) -> str:
+    dense, fast = sides
+    return dense if dense == fast else f"{fast} against {dense}"
 
 
 @contextmanager

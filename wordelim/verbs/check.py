@@ -2,80 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from ..compression.expected import check_stages
-from ..compression.settings import Settings
-from ..data.encode import Encoded, sequences_of
 from ..data.read import Data, open_data
-from ..data.split import describe, fingerprint
+from ..data.split import fingerprint
 from ..data.usable import Skipped
 from ..errors import AnswersError, WordelimError
-from ..evaluation.compare import compare
-from ..evaluation.statistics import paired_bootstrap
-from ..evaluation.timing import measure_speed
-from ..graph.cost import cost_of
-from ..graph.protect import sizes_of
-from ..graph.splice import retention_of
-from ..graph.support import is_marked
+from ..evaluation.examples import Examples
+from ..evaluation.timing import measure_speed, timing
 from ..system.machine import environment, open_device
 from ..system.printable import bare_name
-from ..system.progress import Progress, expect
-from ..tasks.metrics import ComputeMetrics, Metric, name_of
+from ..system.progress import FAST, Progress, expect
+from ..tasks.metrics import name_of
 from .baseline import CHECK_VERSION, Baseline
-from .subject import Subject, encode_for, open_subject, require_same_task, task_of
+from .comparable import label_names, require_one_task
+from .gate import judge, suspicions
+from .opened import Opened, open_model
+from .settings import CheckSettings
 
-__all__ = ["CheckResult", "CheckSettings", "check"]
-
-
-@dataclass(frozen=True)
-class CheckSettings:
-    """What a check allows, and how it measures.
-
-    Args:
-        max_drop: points of the metric that may be lost.
-        min_speedup: how many times faster the compressed model must be in random batches padded to their longest text;
-            None measures no speed.
-        strict: judge the upper end of the drop's interval, not the drop itself; where there is no interval (see
-            :func:`wordelim.evaluation.statistics.paired_bootstrap`), the check fails.
-        confidence: of that interval.
-        metric: as in :class:`wordelim.Settings`.
-        max_length: tokens at which texts are cut; None for what the tokenizer and the model allow.
-        batch_size: texts a step.
-        seed: of the bootstrap, and of the texts that speed is measured on.
-
-    Raises:
-        WordelimError: a value is out of its range.
-    """
-
-    max_drop: float = 1.0
-    min_speedup: float | None = None
-    strict: bool = False
-    confidence: float = 0.95
-    metric: str | ComputeMetrics | None = None
-    max_length: int | None = None
-    batch_size: int = 32
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        shared = {field.name for field in fields(Settings)} & {field.name for field in fields(self)}
-        Settings(**{name: getattr(self, name) for name in shared})  # checks what both have
-        if self.min_speedup is not None and not (_is_number(self.min_speedup) and self.min_speedup > 0):
-            raise WordelimError(f"min_speedup is {self.min_speedup}: give a ratio above 0, such as 1.5.")
-        if not (_is_number(self.confidence) and 0 < self.confidence < 1):
-            raise WordelimError(f"confidence is {self.confidence}: give a share between 0 and 1, such as 0.95.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+__all__ = ["CheckResult", "CheckSettings", "check", "check_stages"]
 
 
 @dataclass(frozen=True)
@@ -132,134 +86,139 @@ def check(
     if base is None and chosen.min_speedup is not None:
         raise WordelimError("A speed-up is measured against a model that runs: name the base model too.")
     place, stored = open_device(device), None if baseline_report is None else Baseline.read(baseline_report)
-    subject = open_subject(compressed, device=place, batch_size=chosen.batch_size)
+    fast = open_model(compressed, device=place, dtype=torch.float32)
     skipped = Skipped() if skip_bad_rows else None
-    rows = open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
-    names = {"text": text, "text_pair": text_pair, "label": label}
-    task, columns, rows, encoded = encode_for(subject, rows, names, chosen.max_length, chosen.metric, skipped)
-    metric = task.metric(chosen.metric)
-    truth = task.truth(encoded.dataset)
-    inputs = fingerprint(encoded.dataset)
-    runs = {"compressed": subject}
-    if base is not None and (stored is None or chosen.min_speedup is not None):
-        runs["base"] = open_subject(base, device=place, batch_size=chosen.batch_size)
-        require_same_task(runs["base"], subject, rows, task, columns, encoded, chosen.max_length)
-
-    logits: dict[str, NDArray[Any]] = {}
-
-    def run(name: str) -> NDArray[Any]:
-        texts, stage = encoded.dataset, f"{name} model"
-        return runs[name].logits(task, texts, lambda done: progress(stage, done / len(texts)))
-
-    measured = chosen.min_speedup is not None
-    expect(progress, check_stages(encoded.lengths, base=stored is None, speed=measured))
-    failures, after = {}, None
-    try:
-        logits["compressed"] = run("compressed")
-        form = after = task.answers(metric, logits["compressed"], encoded.dataset)
-    except AnswersError as error:
-        failures["drop"] = f"the compressed model {error.found}, so that what is lost is no number"
-        form = task.answers(metric, np.zeros_like(error.logits), encoded.dataset)
-    if stored is not None:
-        before = stored.answers(inputs, task, form)
-    else:
-        logits["base"] = run("base")
-        before = task.answers(metric, logits["base"], encoded.dataset)
-    result = compare(task, metric, before, after, encoded.dataset, seed=chosen.seed)
-    if len(logits) == 2:
-        result["worst_flips"] = task.worst(
-            metric,
-            (logits["base"], logits["compressed"]),
-            encoded.dataset,
-            lambda row: task.shown(columns, rows[row]),
-        )
-    judged = result["drop"]
-    if chosen.strict and after is not None:
-        interval = paired_bootstrap(
-            metric.of_answers(),
-            before,
-            after,
-            truth,
-            seed=chosen.seed,
-            confidence=chosen.confidence,
-            clusters=task.clusters(encoded.dataset),
-        )
-        judged = interval.ends[1]
-        if judged is None:
-            failures["drop"] = (
-                f"the {100 * chosen.confidence:g} % interval has no upper end, for {metric.name} is undefined on too "
-                "many resamples"
-            )
-    if judged is not None and not judged <= chosen.max_drop + 1e-9:
-        what = f"the upper end of the {100 * chosen.confidence:g} % interval" if chosen.strict else "the drop"
-        failures["drop"] = f"{what} is {judged:.2f} points of {metric.name}, more than {chosen.max_drop:g}"
-    speed = None
-    if chosen.min_speedup is not None and after is None:
-        failures["speed"] = "the speed of a model that doesn't answer with numbers isn't measured"
-    elif chosen.min_speedup is not None:
-        speed = _speed(runs["base"], subject, encoded, chosen, progress)
-        if not speed["dynamic"] >= chosen.min_speedup:
-            failures["speed"] = f"the speed-up is {speed['dynamic']:.2f}x, less than {chosen.min_speedup:g}x"
+    examples = fast.pose(
+        open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped),
+        {"text": text, "text_pair": text_pair, "label": label},
+        max_length=chosen.max_length,
+        metric=chosen.metric,
+        skipped=skipped,
+    )
+    slow, measured = None, chosen.min_speedup is not None
+    if base is not None and (stored is None or measured):
+        slow = open_model(base, device=place, dtype=torch.float32)
+        require_one_task(slow, fast, examples)
+    expect(progress, check_stages(examples.lengths, base=stored is None, speed=measured))
+    inputs = fingerprint(examples.dataset)
+    found = _answers(fast, stored or slow, examples, inputs, chosen, progress)
+    judged = judge(examples, found.before, found.after, chosen)
+    speed, slower = _speed(slow, fast, found.after, examples, chosen, progress)
+    said = {"drop": found.failure or judged.failure, "speed": slower}
+    failures = {name: sentence for name, sentence in said.items() if sentence is not None}
     report = {
         "wordelim_check": CHECK_VERSION,
         "passed": not failures,
         "failures": failures,
-        "warnings": _warnings(metric, before, truth, encoded),
+        "warnings": suspicions(examples, found.before),
         "base": bare_name(str(base) if stored is None else stored.path),
-        "compressed": bare_name(subject.name),
-        "metric": metric.name,
-        "judged": judged,
-        "result": {**result, "lengths": encoded.spread, **_flops(runs.get("base"), subject, encoded)},
-        **({} if speed is None else {"speed": speed}),
-        "labels": task_of(subject.config)[1],
-        "data": {**describe(rows, columns, encoded, skipped), "longest": max(encoded.lengths), "inputs": inputs},
+        "compressed": bare_name(fast.name),
+        "metric": examples.metric.name,
+        "judged": judged.drop,
+        "result": {**judged.result, **found.worst, "lengths": examples.encoded.spread, **_flops(slow, fast, examples)},
+        **speed,
+        "labels": label_names(fast.config),
+        "data": {**examples.describe(), "longest": max(examples.lengths), "inputs": inputs},
         "settings": {**asdict(chosen), "metric": name_of(chosen.metric)},
         "seconds": round(time.perf_counter() - started, 1),
         **environment(place),
-        "answers": {"base": before.tolist(), "compressed": None if after is None else after.tolist()},
+        "answers": {"base": found.before.tolist(), "compressed": None if found.after is None else found.after.tolist()},
     }
     return CheckResult(not failures, report)
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """To the same examples: before and after compression, and where they are worst, for the report.
+
+    There are none after compression where ``failure`` says why.
+    """
+
+    before: NDArray[Any]
+    after: NDArray[Any] | None
+    failure: str | None
+    worst: Mapping[str, Any]
+
+
+def _answers(
+    compressed: Opened,
+    base: Opened | Baseline | None,
+    examples: Examples,
+    inputs: str,
+    settings: CheckSettings,
+    progress: Progress,
+) -> _Answers:
+    def run(model: Opened, name: str) -> NDArray[Any]:
+        return model.logits(examples, batch_size=settings.batch_size, progress=partial(progress, f"{name} model"))
+
+    logits, after, failure = None, None, None
+    try:
+        logits = run(compressed, "compressed")
+        form = after = examples.answers(logits)
+    except AnswersError as error:
+        failure = f"the compressed model {error.found}, so that what is lost is no number"
+        form = examples.answers(np.zeros_like(error.logits))
+    if isinstance(base, Baseline):
+        return _Answers(base.answers(inputs, examples.task, form), after, failure, {})
+    assert base is not None
+    dense = run(base, "base")
+    worst = {} if logits is None else {"worst_flips": examples.worst(dense, logits)}
+    return _Answers(examples.answers(dense), after, failure, worst)
+
+
+def check_stages(lengths: Sequence[int], *, base: bool, speed: bool) -> dict[str, float]:
+    """The stages of a check, and what each takes, in tokens through the dense encoder.
+
+    Args:
+        lengths: tokens of every text.
+        base: whether the base model is run.
+        speed: whether speed is measured.
+    """
+    stages = {"compressed model": sum(lengths) * FAST}
+    if base:
+        stages["base model"] = float(sum(lengths))
+    if speed:
+        stages["speed"] = timing(lengths)
+    return stages
+
+
 def _speed(
-    base: Subject, compressed: Subject, encoded: Encoded, settings: CheckSettings, progress: Progress
-) -> dict[str, Any]:
-    if base.model is None or compressed.model is None:
+    base: Opened | None,
+    compressed: Opened,
+    answers: NDArray[Any] | None,
+    examples: Examples,
+    settings: CheckSettings,
+    progress: Progress,
+) -> tuple[dict[str, Any], str | None]:
+    """The speed, where some is asked for, and what it fails by."""
+    if settings.min_speedup is None:
+        return {}, None
+    if answers is None:
+        return {}, "the speed of a model that doesn't answer with numbers isn't measured"
+    assert base is not None
+    if "exported" in (base.kind, compressed.kind):
         raise WordelimError("Speed is measured between two PyTorch models: leave the speed-up out.")
-    return measure_speed(
+    speed = measure_speed(
         base.model,
         compressed.model,
-        sequences_of(encoded.dataset),
+        examples.sequences,
         compressed.tokenizer,
-        max_length=settings.max_length or max(encoded.lengths),
+        max_length=examples.width,
         batch_size=settings.batch_size,
         seed=settings.seed,
-        progress=lambda share: progress("speed", share),
+        progress=partial(progress, "speed"),
     ).to_dict()
+    if speed["dynamic"] >= settings.min_speedup:
+        return {"speed": speed}, None
+    return {"speed": speed}, f"the speed-up is {speed['dynamic']:.2f}x, less than {settings.min_speedup:g}x"
 
 
-def _flops(base: Subject | None, compressed: Subject, encoded: Encoded) -> dict[str, Any]:
+def _flops(base: Opened | None, compressed: Opened, examples: Examples) -> dict[str, Any]:
     """The retention, and what it saves of the encoder's FLOPs against the dense one."""
-    model = compressed.model
-    if model is None or not is_marked(model.config):
+    if compressed.kind != "compressed" or compressed.retention is None:
         return {}
-    retention = retention_of(model)
-    saved = {"flops_ratio": round(cost_of(model).ratio(sizes_of(encoded.dataset, retention), retention), 3)}
-    return {"retention": retention.to_dict(), **({} if base and is_marked(base.config) else saved)}
-
-
-def _warnings(metric: Metric, base: NDArray[Any], labels: NDArray[Any], encoded: Encoded) -> list[str]:
-    found = []
-    if metric.is_mean and labels.ndim == 1:
-        _, counts = np.unique(labels, return_counts=True)
-        commonest, right = 100 * counts.max() / len(labels), 100 * float((base == labels).mean())
-        if len(counts) > 1 and right <= commonest:
-            found.append(
-                f"the base model is right on {right:.1f} %, no more than the commonest label alone would be "
-                f"({commonest:.1f} %): is this data of its task?"
-            )
-    if encoded.truncated:
-        found.append(
-            f"{encoded.truncated} of {len(labels)} texts were longer than {max(encoded.lengths)} tokens and were cut"
-        )
-    return found
+    retention = compressed.retention
+    known = {"retention": retention.to_dict()}
+    if base is not None and base.retention is not None:
+        return known
+    return {**known, "flops_ratio": round(compressed.cost().ratio(examples.sizes(retention), retention), 3)}

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ..checkpoint.directory import REPORT_FILE, load_dense, save, write_report
+from ..checkpoint.directory import REPORT_FILE, save, write_report
 from ..checkpoint.sentence_transformers import companions, embedding_of
-from ..compression.journal import Work, has_written, refuse_foreign
-from ..compression.run import CompressionResult, prepare, run, told
+from ..compression.journal import has_written, journal, refuse_foreign
+from ..compression.prepare import Given, prepare
+from ..compression.run import CompressionResult, run, told
 from ..compression.settings import Settings
 from ..data.read import Data, open_data
 from ..data.usable import Skipped
@@ -27,13 +25,12 @@ from ..errors import CheckpointError, DataError, NotMetError
 from ..report.card import model_card
 from ..report.html import READABLE, readable
 from ..system.files import write_whole
-from ..system.lock import hold
 from ..system.machine import environment, move, open_device
 from ..system.outputs import Inputs, refuse_existing, refuse_file, refuse_inputs
 from ..system.printable import bare_name
 from ..system.processes import is_main, join, wait
 from ..system.progress import Progress
-from .opening import open_tokenizer
+from .opened import open_model
 
 __all__ = ["compress", "plan"]
 
@@ -93,40 +90,30 @@ def compress(
         # Killed between the last two things that it does, a run leaves a model that is its own.
         return force or (resume and target is not None and folder is not None and has_written(folder, target))
 
-    sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
-    skipped = {name: Skipped() for name in sets} if skip_bad_rows else {}
-    inputs = _inputs(model_dir, sets, chosen)
+    sources = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
+    inputs = _inputs(model_dir, sources, chosen)
     _refuse_output(output, inputs, force=may_replace())
-    kept: list[Work] = []
-    held = ExitStack()
-    try:
-        held.enter_context(hold(folder))
+    with journal(folder, resume=resume, force=force) as kept:
         replaceable = may_replace()  # now that no other run can change it
         model, tokenizer = _open(model_dir, output, inputs, force=replaceable)
         move(model, place)
         beside_model = companions(model_dir)
         embedding = embedding_of(beside_model, type(model).__name__, settings.get("pooling"))
         chosen = replace(chosen, pooling=embedding.pooling)
-
-        def open_work(run: Mapping[str, Any]) -> Work:
-            files = {name: hashlib.sha256(content).hexdigest() for name, content in beside_model.items()}
-            kept.append(Work(folder, {**run, "companions": files}, resume=resume, force=force))
-            return kept[-1]
-
-        result = run(
-            model,
-            tokenizer,
-            {name: _data(name, source, delimiter, encoding, skipped.get(name)) for name, source in sets.items()},
-            {"text": text, "text_pair": text_pair, "label": label},
-            skipped,
-            chosen,
-            progress,
-            open_work,
-            embedding,
-        )
+        names = {"text": text, "text_pair": text_pair, "label": label}
+        given = _read(sources, names, delimiter, encoding, skip_bad_rows=skip_bad_rows)
+        try:
+            result = run(model, tokenizer, given, chosen, kept, progress, embedding=embedding, companions=beside_model)
+        except NotMetError as error:
+            if target is not None and is_main():
+                unmet = {"met": False, "unmet": str(error), "best": error.best, "settings": told(chosen)}
+                known = {"wordelim_report": 1, "model": bare_name(model_dir), **unmet, **environment(place)}
+                _write_beside(target, known)
+            wait()  # a launcher ends the others when the first one leaves
+            raise
         report = {"model": bare_name(model_dir), **result.report}
-        _name_sources(report["data"], sets)
-        if target is not None and beside is not None and is_main():
+        _name_sources(report["data"], sources)
+        if target is not None and is_main():
             if result.met:
                 card = model_card({**report, "model": str(model_dir)}, result.model)
                 name, page = readable(report)
@@ -140,36 +127,12 @@ def compress(
                     force=replaceable,
                     scratch=folder,
                     inputs=inputs,
-                    made=kept[-1].begin_saving,
+                    made=kept.begin_saving,
                 )
             else:
                 _write_beside(target, report)
         wait()
-        kept[-1].remove()
-        return replace(result, report=report, output=target if result.met else beside)
-    except NotMetError as error:
-        report = {
-            "wordelim_report": 1,
-            "model": bare_name(model_dir),
-            "met": False,
-            "unmet": str(error),
-            "best": error.best,
-        }
-        if target is not None and is_main():
-            _write_beside(target, {**report, "settings": told(chosen), **environment(place)})
-        wait()  # a launcher ends the others when the first one leaves
-        for work in kept:
-            work.remove()
-        raise
-    except BaseException as error:
-        for work in kept:
-            if not work.holds():
-                work.remove()
-            elif isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(f"no model was written; --resume goes on from {work.folder}") from error
-        raise
-    finally:
-        held.close()
+    return replace(result, report=report, output=target if result.met else beside)
 
 
 def _beside(target: Path, ending: str) -> Path:
@@ -184,12 +147,22 @@ def _write_beside(target: Path, report: Mapping[str, Any]) -> None:
     write_whole(page, _beside(target, name))
 
 
-def _data(
-    name: str, source: Data | None, delimiter: str | None, encoding: str | None, skipped: Skipped | None
-) -> datasets.Dataset:
-    if source is None:
-        raise DataError(f"There is no {name} data: give a file, a hub name or a data set.")
-    return open_data(source, delimiter=delimiter, encoding=encoding, skipped=skipped)
+def _read(
+    sources: Mapping[str, Data | None],
+    names: Mapping[str, Any],
+    delimiter: str | None,
+    encoding: str | None,
+    *,
+    skip_bad_rows: bool,
+) -> Given:
+    """The data of a compression, read."""
+    skipped = {name: Skipped() for name in sources} if skip_bad_rows else {}
+    sets = {}
+    for name, source in sources.items():
+        if source is None:
+            raise DataError(f"There is no {name} data: give a file, a hub name or a data set.")
+        sets[name] = open_data(source, delimiter=delimiter, encoding=encoding, skipped=skipped.get(name))
+    return Given(sets, names, skipped)
 
 
 def _name_sources(data: dict[str, Any], given: Mapping[str, Data | None]) -> None:
@@ -223,14 +196,14 @@ def plan(
     """
     chosen = Settings(**settings)
     place = open_device(device)
-    inputs = _inputs(model_dir, {"train": train, "validation": validation, "test": test}, chosen)
+    sources = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
+    inputs = _inputs(model_dir, sources, chosen)
     model, tokenizer = _open(model_dir, output, inputs, force=force)
     embedding = embedding_of(companions(model_dir), type(model).__name__, settings.get("pooling"))
-    given = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
-    skipped = {name: Skipped() for name in given} if skip_bad_rows else {}
-    sets = {name: _data(name, source, delimiter, encoding, skipped.get(name)) for name, source in given.items()}
     names = {"text": text, "text_pair": text_pair, "label": label}
-    ready = prepare(model, tokenizer, sets, names, chosen, embedding, skipped)
+    given = _read(sources, names, delimiter, encoding, skip_bad_rows=skip_bad_rows)
+    ready = prepare(model, tokenizer, given, chosen, embedding)
+    left_out = {name: len(skipped) for name, skipped in given.skipped.items() if len(skipped)}
     return {
         "model": str(model_dir),
         "class": type(model).__name__,
@@ -239,7 +212,7 @@ def plan(
         "columns": ", ".join(ready.columns.used),
         **{
             name: f"{len(part.lengths)} texts, {np.mean(part.lengths):.0f} tokens on average, {part.truncated} cut"
-            + (f", rows left out: {len(skipped[name])}" if name in skipped and len(skipped[name]) else "")
+            + (f", rows left out: {left_out[name]}" if name in left_out else "")
             for name, part in ready.encoded.items()
         },
         "search": "none: keep is given"
@@ -275,7 +248,8 @@ def _open(
 ) -> tuple[PreTrainedModel, Any]:
     """Load a model and its tokenizer, once it is sure that the result can be put where it should go."""
     _refuse_output(output, inputs, force=force)
-    model, tokenizer = load_dense(model_dir), open_tokenizer(model_dir)
+    opened = open_model(model_dir, "dense")
+    model, tokenizer = opened.model, opened.tokenizer
     if output is not None:
         above = next(parent for parent in Path(output).expanduser().absolute().parents if parent.exists())
         free, size = shutil.disk_usage(above).free, sum(t.numel() * t.element_size() for t in model.parameters())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ..checkpoint.loading import load_tokenizer
 from ..compression.run import CompressionResult
 from ..demo import MODEL_DIR
 from ..demo.corpus import load
@@ -12,7 +13,6 @@ from ..system.outputs import refuse_existing
 from ..system.progress import Progress
 from .compress import compress
 from .explain import explain
-from .opening import open_tokenizer
 
 __all__ = ["run_demo"]
 
@@ -47,7 +47,7 @@ def run_demo(
         epochs=1.0,
         learning_rate=2e-4,
     )
-    tokenizer = open_tokenizer(MODEL_DIR)
+    tokenizer = load_tokenizer(MODEL_DIR)
     # Prose of middling length is easiest to read.
     text = min(test["text"], key=lambda t: (">>>" in t, abs(len(t.split()) - 60)))
     return result, explain(result.model.float(), tokenizer, text)

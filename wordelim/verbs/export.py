@@ -17,27 +17,28 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..checkpoint.directory import is_compressed, load, load_dense, staged, write_files
-from ..checkpoint.sentence_transformers import companions
+from wordelim.adapters.family import chooses
+
+from ..checkpoint.directory import staged, write_files
 from ..data.columns import find_columns
 from ..data.read import Data, open_data
 from ..data.usable import Skipped
 from ..errors import ExportError
-from ..evaluation.examples import check_tokenizer, check_vocabulary, encode_usable
+from ..evaluation.examples import check_tokenizer, examples_of
 from ..evaluation.inference import batches
-from ..evaluation.timing import Forward, interleave
+from ..evaluation.timing import forward_of, interleave
 from ..exporting.formats import RETENTION_KEY, Format, format_named
 from ..exporting.parity import compare, require_numbers
 from ..exporting.program import OPSET, write_program
 from ..exporting.runtime import EXPORT_FILE, ExportedModel
-from ..graph.splice import restore_, retention_of
+from ..graph.splice import restore_
 from ..graph.support import require_fields
 from ..system.machine import environment
 from ..system.outputs import refuse_existing
 from ..system.printable import bare_name, json_text
 from ..system.progress import Progress, expect
 from ..tasks import Task
-from .opening import open_tokenizer
+from .opened import open_model
 
 __all__ = ["export"]
 
@@ -119,30 +120,24 @@ def export(
     stages = {"load": 1.0, "export": 4.0, "compare with the model": 2.0}
     expect(progress, stages | ({"measure the speed": 8.0} if measure else {}))
     progress("load", 0.0)
-    compressed = is_compressed(model_dir)
-    if speed is not None and not compressed:
-        raise ExportError(f"{model_dir} isn't compressed, so it has no speed {speed:g}: leave the speed out.")
-    given = (
-        load(model_dir, dtype=torch.float32, speed=speed) if compressed else load_dense(model_dir, dtype=torch.float32)
-    )
-    model = given.eval()
+    opened = open_model(model_dir, "dense", "compressed", dtype=torch.float32, speed=speed)
+    model = opened.model
     require_fields(model)
-    if type(model).__name__.endswith("ForMultipleChoice"):
-        raise ExportError(f"{model_dir} holds a {type(model).__name__}: programs for choices aren't served yet.")
-    tokenizer = open_tokenizer(model_dir)
-    check_tokenizer(tokenizer)
-    beside_model = companions(model_dir)
+    if chooses(model):
+        raise ExportError(f"{model_dir} holds a {opened.head}: programs for choices aren't served yet.")
+    check_tokenizer(opened.tokenizer)
+    beside_model = opened.companions
     skipped = Skipped() if skip_bad_rows else None
     own = None if data is None else open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
-    texts, padded = _sample(model, tokenizer, own, text, text_pair, max_length, skipped)
+    texts, padded = _sample(model, opened.tokenizer, own, text, text_pair, max_length, skipped)
     require_numbers(model, padded)
-    retention = retention_of(model).to_dict() if compressed else None
+    retention = None if opened.retention is None else opened.retention.to_dict()
     metadata = {} if retention is None else {RETENTION_KEY: json.dumps(retention)}
     with staged(output, force=force, inputs=inputs) as stage:
         progress("export", 0.0)
         write_program(model, padded[0], stage, form, int8=int8, opset=opset, metadata=metadata)
         model.config.save_pretrained(stage)
-        tokenizer.save_pretrained(stage)
+        opened.tokenizer.save_pretrained(stage)
         write_files(beside_model, stage)
         progress("compare with the model", 0.0)
         parity = compare(model, stage, texts, padded)
@@ -150,7 +145,7 @@ def export(
         report = {
             "wordelim_export": 1,
             "model": bare_name(model_dir),
-            "class": type(model).__name__,
+            "class": opened.head,
             "format": form.name,
             "int8": int8,
             "opset": opset,
@@ -160,7 +155,7 @@ def export(
             **({} if skipped is None else skipped.to_dict()),
             **_environment(form),
         }
-        if measure and compressed:
+        if measure and retention is not None:
             progress("measure the speed", 0.0)
             report["speed"] = _speed(model, stage, form, texts, padded, int8=int8, opset=opset, threads=threads)
         (stage / EXPORT_FILE).write_text(json_text(report) + "\n", encoding="utf-8")
@@ -183,8 +178,7 @@ def _sample(
     columns = find_columns(given, text=text, text_pair=text_pair, need_label=False)
     columns = type(columns)(columns.text, columns.text_pair)  # labels have no part in this
     task = Task(model.config, tokenizer)
-    encoded = encode_usable(task, given, columns, max_length=max_length, skipped=skipped)[1].dataset
-    check_vocabulary(encoded, model)
+    encoded = examples_of(task, given, columns, model=model, max_length=max_length, skipped=skipped).dataset
     order = list(range(len(encoded)))
     return list(batches(encoded, tokenizer, order, 1)), list(batches(encoded, tokenizer, order * 2, 8))
 
@@ -218,7 +212,7 @@ def _speed(
             programs[precision] = ExportedModel(place, threads=threads)
         result: dict[str, Any] = {"rounds": _ROUNDS, "threads": threads}
         for part, given in (("latency", texts), ("batches_of_8", padded)):
-            seconds = interleave({name: (_forward(run), given) for name, run in programs.items()}, _ROUNDS)
+            seconds = interleave({name: (forward_of(run), given) for name, run in programs.items()}, _ROUNDS)
             totals = {name: of.sum(1) for name, of in seconds.items()}
             result[part] = {
                 f"over_dense_{name}": round(float(np.median(totals[name] / totals["compressed"])), 3)
@@ -226,7 +220,3 @@ def _speed(
                 if name != "compressed"
             }
     return result
-
-
-def _forward(program: ExportedModel) -> Forward:
-    return lambda batch: program(**batch)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..checkpoint.directory import is_compressed, load, load_dense
-from ..checkpoint.sentence_transformers import companions, embedding_of
+from ..checkpoint.sentence_transformers import embedding_of
 from ..data.encode import usable_positions
 from ..data.labels import require_names
 from ..graph.cost import cost_of
@@ -14,6 +13,7 @@ from ..graph.passes import extraction_nodes
 from ..graph.splice import eliminate_, eliminating_encoder, retention_of
 from ..retention import Retention
 from ..tasks import task_for
+from .opened import open_model
 
 __all__ = ["inspect_model"]
 
@@ -29,12 +29,12 @@ def inspect_model(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         WordelimError: the model can't be loaded or isn't supported; the message says why.
     """
-    compressed = is_compressed(model_dir)
-    model = load(model_dir) if compressed else load_dense(model_dir)
-    embedding_of(companions(model_dir), type(model).__name__)  # one that isn't served is refused
+    opened = open_model(model_dir, "dense", "compressed")
+    model, compressed = opened.model, opened.kind == "compressed"
+    embedding_of(opened.companions, opened.head)  # one that isn't served is refused
     if not compressed:
         eliminate_(model, Retention.keep_all(getattr(model.config, "num_hidden_layers", 1)))
-    if task_for(type(model).__name__, model.config, None).names:
+    if task_for(opened.head, model.config, None).names:
         require_names(model.config)
     encoder = eliminating_encoder(model)
     cost = cost_of(model)
@@ -42,7 +42,7 @@ def inspect_model(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
     longest = usable_positions(model.config) or max(_LENGTHS)
     return {
         "model": str(model_dir),
-        "class": type(model).__name__,
+        "class": opened.head,
         "family": model.config.model_type,
         "supported": True,
         "compressed": compressed,

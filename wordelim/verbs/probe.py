@@ -6,92 +6,40 @@ import copy
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import datasets
 import numpy as np
 from transformers import PreTrainedModel
 
-from ..checkpoint.directory import load_dense
-from ..checkpoint.sentence_transformers import companions, embedding_of
-from ..compression.expected import probe_stages
-from ..compression.settings import Settings
-from ..data.encode import lengths_of, sequences_of
+from ..data.encode import lengths_of
 from ..data.read import Data, open_data
-from ..data.split import describe
 from ..data.usable import Skipped
 from ..errors import WordelimError
-from ..evaluation.examples import check_tokenizer, check_vocabulary, encode_usable
+from ..evaluation.examples import Examples, pose
 from ..evaluation.inference import logits_of
 from ..evaluation.proven import require_proven
 from ..evaluation.statistics import paired_bootstrap
-from ..evaluation.timing import Batch, Forward, forward_of, interleave, workload
+from ..evaluation.timing import TIMED, Batch, Forward, forward_of, interleave
 from ..graph.cost import cost_of
 from ..graph.splice import eliminate_, eliminating_encoder, restore_
 from ..graph.support import is_marked
 from ..retention import Retention
-from ..search.calibrated import calibrated_search
-from ..search.method import Candidate
-from ..system.machine import environment, move, open_device
+from ..search.method import SPEEDS, Candidate, Context
+from ..search.methods.calibrated import Calibrated
+from ..system.machine import environment, open_device
 from ..system.printable import bare_name
-from ..system.progress import Progress, expect
-from ..tasks import task_for, template_for
+from ..system.progress import FAST, Progress, expect, tokens
+from ..tasks import template_for
 from ..tasks.embedding import Embedding, Pooling
-from ..tasks.metrics import ComputeMetrics, name_of
-from .opening import open_tokenizer
+from ..tasks.metrics import name_of
+from .opened import open_model
+from .settings import ProbeSettings
+from .worth import RECOVERABLE, WORTH, fastest, judge
 
-__all__ = ["ProbeSettings", "Verdict", "judge", "probe", "probe_model"]
-
-# Points above the bound that retraining may win back: a rule of thumb, put to the test by tests/benchmarks/probe.py.
-RECOVERABLE = 3.0
-# Tokens below which a text has little to drop: special tokens and the few words that decide are all there is.
-_SHORT = 16
-# What dropping must win over packing, and packing over padding, to be worth a user's while.
-_WORTH, _WORTH_PACKING = 1.2, 1.15
-
-
-@dataclass(frozen=True)
-class ProbeSettings:
-    """Choices of one probe.
-
-    Args:
-        max_drop: points of the metric that may be lost.
-        metric: as in :class:`wordelim.Settings`.
-        examples: random texts that are searched and measured on.
-        max_length: tokens at which texts are cut; None for what the tokenizer and the model allow.
-        batch_size: texts a batch.
-        texts, rounds: of the speed measurement.
-        seed: of the choice of texts.
-
-    Raises:
-        WordelimError: a value is out of its range.
-    """
-
-    max_drop: float = 1.0
-    metric: str | ComputeMetrics | None = None
-    examples: int = 512
-    max_length: int | None = None
-    batch_size: int = 32
-    texts: int = 128
-    rounds: int = 3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        shared = {field.name for field in fields(Settings)} & {field.name for field in fields(self)}
-        Settings(**{name: getattr(self, name) for name in shared})  # checks what both have
-        for name in ("examples", "texts", "rounds"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise WordelimError(f"{name} is {value}: give a whole number of at least 1.")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether compressing is worth it: ``worth it``, ``pack only`` or ``no``, and why in a sentence."""
-
-    answer: str
-    because: str
+__all__ = ["ProbeSettings", "probe", "probe_model"]
 
 
 def probe(
@@ -123,17 +71,15 @@ def probe(
         WordelimError: the model, the data or a setting can't be used.
     """
     chosen = ProbeSettings(**settings)
-    place = open_device(device)
-    model, tokenizer = load_dense(model_dir), open_tokenizer(model_dir)
-    embedding = embedding_of(companions(model_dir), type(model).__name__)
-    columns = {"text": text, "text_pair": text_pair, "label": label}
+    opened = open_model(model_dir, "dense", device=open_device(device))
+    tokenizer, embedding = opened.tokenizer, opened.embedding
     skipped = Skipped() if skip_bad_rows else None
     report = probe_model(
-        move(model, place),
+        opened.model,
         tokenizer,
         open_data(validation, delimiter=delimiter, encoding=encoding, skipped=skipped),
         chosen,
-        columns=columns,
+        columns={"text": text, "text_pair": text_pair, "label": label},
         embedding=embedding,
         skipped=skipped,
         progress=progress,
@@ -177,127 +123,115 @@ def probe_model(
         WordelimError: the model, the data or a setting can't be used.
     """
     started, chosen = time.perf_counter(), settings or ProbeSettings()
+    candidates: Sequence[Candidate] = ()
     if is_marked(model.config):
         raise WordelimError(f"{type(model).__name__} is compressed already: probe the dense model.")
     restore_(eliminate_(model, Retention.keep_all(max(1, getattr(model.config, "num_hidden_layers", 0)))))
-    check_tokenizer(tokenizer)
-    name = type(model).__name__
-    task = task_for(
-        name, model.config, tokenizer, validation, metric=chosen.metric, embedding=embedding or Embedding(pooling)
+    examples = pose(
+        type(model).__name__,
+        model.config,
+        tokenizer,
+        validation,
+        names=columns,
+        metric=chosen.metric,
+        embedding=embedding or Embedding(pooling),
+        model=model,
+        max_length=chosen.max_length,
+        part="test",
+        skipped=skipped,
     )
-    found = task.find_columns(validation, **(columns or {}))
-    validation, encoded = encode_usable(
-        task, validation, found, max_length=chosen.max_length, part="test", skipped=skipped
-    )
-    check_vocabulary(encoded.dataset, model)
-    require_proven(model, task, encoded.dataset)
-    metric = task.metric(chosen.metric)
+    require_proven(model, examples.task, examples.dataset)
     model.float().eval()
-    fast = eliminate_(copy.deepcopy(model), template_for(model, task))
+    fast = eliminate_(copy.deepcopy(model), template_for(model, examples.task))
     keep_all, cost = eliminating_encoder(fast).retention, cost_of(fast)
     random = np.random.default_rng(chosen.seed)
-    units = task.units(encoded.dataset)
-    examples = random.permutation(int(units.max()) + 1)[: chosen.examples]
-    sample = encoded.dataset.select(np.flatnonzero(np.isin(units, examples)).tolist())
-    truth, lengths = task.truth(sample), lengths_of(sample)
-
-    def answers(of: PreTrainedModel) -> Any:
-        who = "The dense model" if of is model else "The model with word vectors dropped"
-        return task.answers(metric, logits_of(of, sample, task, batch_size=chosen.batch_size, who=who), sample)
-
-    candidates: Sequence[Candidate] = ()
-    searched = cost.ratio(lengths, Retention((0.0,) * cost.layers)) > _WORTH
-    expect(progress, probe_stages(encoded.lengths, len(sample), cost.layers, searched=searched))
+    sample = examples.sample(chosen.examples, random)
+    lengths = lengths_of(sample)
+    searched = cost.ratio(lengths, Retention((0.0,) * cost.layers)) > WORTH
+    expect(progress, probe_stages(examples.lengths, len(sample), cost.layers, searched=searched))
     if searched:
-        candidates = calibrated_search(
+        context = Context.of(
             model,
-            task,
+            examples.task,
             sample,
             template=keep_all,
+            flops=cost,
             batch_size=chosen.batch_size,
             progress=lambda stage, share: progress(f"search: {stage}", share),
         )
-    dense, judged = answers(model), metric.of_answers()
-    headroom: list[dict[str, Any]] = []
-    for done, candidate in enumerate(candidates):
-        eliminate_(fast, candidate.retention)
-        lost = paired_bootstrap(judged, dense, answers(fast), truth, seed=chosen.seed)
-        headroom.append(
-            {
-                **candidate.to_dict(),
-                "flops_ratio": round(candidate.flops_ratio, 3),
-                "drop": round(lost.drop, 3),
-                "drop_interval_95": lost.ends,
-            }
-        )
-        progress("measuring what is lost", (done + 1) / len(candidates))
-    speeds = _speeds(
-        model,
-        fast,
-        [keep_all, *(candidate.retention for candidate in candidates)],
-        workload(
-            sequences_of(encoded.dataset),
-            tokenizer,
-            max_length=max(encoded.lengths),
-            batch_size=chosen.batch_size,
-            texts=chosen.texts,
-            seed=chosen.seed,
-            device=model.device,
-        ).dynamic,
-        chosen.rounds,
-        lambda share: progress("measuring speed", share),
+        candidates = Calibrated()(context).candidates
+    dense, headroom = _headroom(model, fast, candidates, examples, sample, chosen, progress)
+    work = examples.workload(batch_size=chosen.batch_size, texts=chosen.texts, seed=chosen.seed, device=model.device)
+    retentions = [keep_all, *(candidate.retention for candidate in candidates)]
+    packed, *speeds = _speeds(
+        model, fast, retentions, work.dynamic, chosen.rounds, partial(progress, "measuring speed")
     )
-    packing = {"flops_ratio": round(cost.ratio(lengths, keep_all), 3), "speedup": round(speeds[0], 3)}
-    for point, speed in zip(headroom, speeds[1:], strict=True):
+    packing = {"flops_ratio": round(cost.ratio(lengths, keep_all), 3), "speedup": round(packed, 3)}
+    for point, speed in zip(headroom, speeds, strict=True):
         point["speedup"] = round(speed, 3)
-    verdict = judge(encoded.spread["mean"], packing["speedup"], headroom, chosen.max_drop)
+    verdict = judge(examples.encoded.spread["mean"], packing["speedup"], headroom, chosen.max_drop)
     return {
         "wordelim_probe": 1,
-        "class": name,
+        "class": type(model).__name__,
         "verdict": verdict.answer,
         "because": verdict.because,
-        "metric": metric.name,
-        "dense": round(judged(dense, truth), 3),
-        "lengths": encoded.spread,
-        "padding": _padding(random.permutation(encoded.lengths), chosen.batch_size),
+        "metric": examples.metric.name,
+        "dense": dense,
+        "lengths": examples.encoded.spread,
+        "padding": _padding(random.permutation(examples.lengths), chosen.batch_size),
         "packing": packing,
         "headroom": headroom,
-        "as_it_is": _fastest(headroom, chosen.max_drop),
-        "in_reach": _fastest(headroom, chosen.max_drop + RECOVERABLE),
-        "data": {**describe(validation, found, encoded, skipped), "measured": len(sample)},
+        "as_it_is": fastest(headroom, chosen.max_drop),
+        "in_reach": fastest(headroom, chosen.max_drop + RECOVERABLE),
+        "data": {**examples.describe(), "measured": len(sample)},
         "settings": {**asdict(chosen), "metric": name_of(chosen.metric)},
         "seconds": round(time.perf_counter() - started, 1),
         **environment(model.device),
     }
 
 
-def judge(mean_length: float, packing: float, headroom: Sequence[Mapping[str, Any]], max_drop: float) -> Verdict:
-    """Whether it is worth it.
+def probe_stages(lengths: Sequence[int], examples: int, layers: int, *, searched: bool) -> dict[str, float]:
+    """The stages of a probe, and what each takes, in tokens through the dense encoder.
 
     Args:
-        mean_length: tokens of a text, on average.
-        packing: measured speed-up of the rewritten model that drops nothing.
-        headroom: from slow to fast, with ``drop`` and ``speedup``.
-        max_drop: points that may be lost.
+        lengths: tokens of every text.
+        examples: texts that are measured on.
+        searched: whether there is anything to search.
     """
-    packed = f"packing alone gives {packing:.2f}x on batches of mixed length here"
-    reach = _fastest(headroom, max_drop + RECOVERABLE)
-    if mean_length < _SHORT:
-        return Verdict("no", f"your inputs average {mean_length:.0f} tokens, too few to drop from; {packed}")
-    if reach is not None and reach["speedup"] >= _WORTH * packing:
-        now = _fastest(headroom, max_drop)
-        held = "none of it without retraining" if now is None else f"{now['speedup']:.2f}x without retraining"
-        return Verdict(
-            "worth it",
-            f"about {reach['speedup']:.2f}x is in reach with retraining, {held}; {packed}",
-        )
-    if packing >= _WORTH_PACKING:
-        return Verdict("pack only", f"{packed}, and dropping word vectors adds little within {max_drop:g} points")
-    return Verdict("no", f"{packed}, and dropping word vectors adds little within {max_drop:g} points")
+    speeds, stages = len(SPEEDS) if searched else 0, {}
+    if searched:
+        search = Calibrated().stages(lengths, layers, speeds)
+        stages = {f"search: {stage}": weight for stage, weight in search.items()}
+        stages["measuring what is lost"] = speeds * tokens(lengths, examples) * FAST
+    return {**stages, "measuring speed": 4 * tokens(lengths, TIMED) * (2 + speeds * FAST)}
 
 
-def _fastest(headroom: Sequence[Mapping[str, Any]], bound: float) -> Mapping[str, Any] | None:
-    return next((point for point in reversed(headroom) if point["drop"] <= bound + 1e-9), None)
+def _headroom(
+    dense: PreTrainedModel,
+    fast: PreTrainedModel,
+    candidates: Sequence[Candidate],
+    examples: Examples,
+    sample: datasets.Dataset,
+    settings: ProbeSettings,
+    progress: Progress,
+) -> tuple[float, list[dict[str, Any]]]:
+    """The points of the dense model, and what each candidate loses of them without retraining; ``fast`` is changed."""
+    task, metric = examples.task, examples.metric
+
+    def answers(model: PreTrainedModel, who: str) -> Any:
+        logits = logits_of(model, sample, task, batch_size=settings.batch_size, who=who)
+        return task.answers(metric, logits, sample)
+
+    truth, judged, before = task.truth(sample), metric.of_answers(), answers(dense, "The dense model")
+    headroom = []
+    for done, candidate in enumerate(candidates, start=1):
+        eliminate_(fast, candidate.retention)
+        after = answers(fast, "The model with word vectors dropped")
+        lost = paired_bootstrap(judged, before, after, truth, seed=settings.seed)
+        ratio, drop = round(candidate.flops_ratio, 3), round(lost.drop, 3)
+        headroom.append({**candidate.to_dict(), "flops_ratio": ratio, "drop": drop, "drop_interval_95": lost.ends})
+        progress("measuring what is lost", done / len(candidates))
+    return round(judged(before, truth), 3), headroom
 
 
 def _padding(lengths: Any, batch_size: int) -> dict[str, float]:

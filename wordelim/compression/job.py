@@ -1,0 +1,100 @@
+"""What the steps of one compression share: what they work on, and what they note."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import datasets
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from ..evaluation.inference import logits_of
+from ..graph.cost import Text
+from ..graph.protect import sizes_of
+from ..system.progress import Progress
+from .journal import Journal
+from .prepare import Ready
+from .settings import Settings
+
+__all__ = ["SCREENED", "Job", "Log", "without_nan"]
+
+SCREENED = 2000
+"""Validation texts on which candidates are compared, at most."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the steps of one compression work on.
+
+    Args:
+        model: the model that is compressed; the steps change it, one after the other.
+        teacher: a copy of it as it was, in fp32.
+    """
+
+    model: PreTrainedModel
+    teacher: PreTrainedModel
+    ready: Ready
+    settings: Settings
+    journal: Journal
+    progress: Progress
+
+    @cached_property
+    def texts(self) -> Mapping[str, Sequence[Text]]:
+        """Lengths of the encoded texts, by set."""
+        return {name: sizes_of(part.dataset, self.ready.template) for name, part in self.ready.encoded.items()}
+
+    @cached_property
+    def screen(self) -> datasets.Dataset:
+        """The validation texts on which candidates are compared."""
+        validation = self.ready.encoded["validation"].dataset
+        units = self.ready.task.units(validation)
+        chosen = np.random.default_rng(self.settings.seed).permutation(int(units.max()) + 1)[:SCREENED]
+        return validation.select(np.flatnonzero(np.isin(units, chosen)).tolist())
+
+    def logits(
+        self,
+        model: PreTrainedModel,
+        texts: datasets.Dataset,
+        *,
+        bf16: bool = False,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> NDArray[np.float32]:
+        """What the model or the teacher says of encoded texts."""
+        who = "The dense model" if model is self.teacher else "The compressed model"
+        size = self.settings.batch_size
+        return logits_of(model, texts, self.ready.task, batch_size=size, bf16=bf16, progress=progress, who=who)
+
+
+@dataclass
+class Log:
+    """What a report tells of the way to its result.
+
+    Args:
+        tried: each retention that was measured on the validation texts.
+        history: the Trainer's logs, an entry a dictionary with its ``stage``.
+        warnings: sentences.
+        seconds: by step.
+    """
+
+    tried: list[dict[str, Any]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Note how long a step takes."""
+        start = time.perf_counter()
+        yield
+        self.seconds[step] = round(time.perf_counter() - start, 1)
+
+
+def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data with None for what is no finite number."""
+    return {name: None if isinstance(v, float) and not np.isfinite(v) else v for name, v in values.items()}
