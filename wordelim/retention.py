@@ -36,6 +36,11 @@ class Retention:
 
     Raises:
         RetentionError: a value is out of range, grows with depth, or has the wrong type.
+
+    Example:
+        >>> retention = wordelim.Retention.fractions((1.0, 0.5, 0.25))
+        >>> [retention.count(layer, length=10, entered=10) for layer in range(3)]
+        [10, 5, 3]
     """
 
     keep: tuple[float, ...]

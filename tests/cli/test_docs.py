@@ -1,5 +1,6 @@
 """What README and docs say works: every block of code is run as it stands, or says why it isn't."""
 
+import doctest
 import importlib.util
 import json
 import re
@@ -130,6 +131,19 @@ def _run(command, wordelim, page):
         assert program == "wordelim", f"{page}: {command} can't be run here: mark it with <!-- not run: why -->."
         done = wordelim(*arguments)
         assert done.exit_code == 0, f"{page}: {command}: {done.stderr}"
+
+
+@pytest.mark.parametrize("name", sorted(set(package.__all__) - {"__version__"}))
+def test_the_example_of_every_public_name_runs(name, here, namespace):
+    public = getattr(package, name)
+    finder = doctest.DocTestFinder(recurse=False)
+    found = [example for example in finder.find(public, name, globs={"wordelim": package, **namespace}) if example.examples]
+    assert found, f"wordelim.{name} has no example in its docstring"
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL)
+    said = []
+    for example in found:
+        runner.run(example, out=said.append)
+    assert not runner.failures, "".join(said)
 
 
 def test_the_commands_page_is_what_help_prints():

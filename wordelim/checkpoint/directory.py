@@ -41,6 +41,11 @@ def load(
         CheckpointError: the directory is missing or damaged, or its model isn't compressed.
         RetentionError: its retention is damaged, or doesn't fit the model's layers, or it has no such speed.
         UnsupportedModelError: its model isn't supported.
+
+    Example:
+        >>> model = wordelim.load("my-bert-fast")
+        >>> type(model).__name__, wordelim.retention_of(model).kind
+        ('BertForSequenceClassification', 'fraction')
     """
     source, config = _read(directory)
     if not _names_wordelim(config):

@@ -48,6 +48,13 @@ class CompressionResult:
         met: whether the drop, and the speed-up where one was asked for, were reached on the validation texts.
         report: everything measured, as plain data.
         output: the directory that was written, if any.
+
+    Example:
+        >>> result = wordelim.compress_model(
+        ...     model, tokenizer, train=train, validation=validation, keep=(0.5,) * 6, retrain=False, max_drop=100
+        ... )
+        >>> result.met, result.retention.keep, sorted(result.report["validation"])[:2]
+        (True, (0.5, 0.5, 0.5, 0.5, 0.5, 0.5), ['compressed', 'dense'])
     """
 
     model: PreTrainedModel
@@ -93,6 +100,13 @@ def compress_model(
 
     Raises:
         WordelimError: the model, the data or a setting can't be used.
+
+    Example:
+        >>> result = wordelim.compress_model(
+        ...     model, tokenizer, train=train, validation=validation, keep=(0.5,) * 6, retrain=False, max_drop=100
+        ... )
+        >>> result.model is model, wordelim.retention_of(model) == result.retention
+        (True, True)
     """
     sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
     names = {"text": text, "text_pair": text_pair, "label": label}

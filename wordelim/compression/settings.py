@@ -106,6 +106,13 @@ class Settings(Checked):
 
     Raises:
         WordelimError: a value is out of its range, or two exclude each other.
+
+    Example:
+        >>> wordelim.Settings(max_drop=0.5, epochs=3).method
+        'calibrated'
+        >>> wordelim.Settings(epochs=0)
+        Traceback (most recent call last):
+        wordelim.errors.WordelimError: epochs is 0: give a number above 0.
     """
 
     max_drop: float = common.max_drop(" on validation")

@@ -39,6 +39,10 @@ def protect_rules(rules: Iterable[str], tokenizer: Any) -> tuple[str, ...]:
 
     Raises:
         RetentionError: a rule is unknown, the tokenizer has no separator, or the file can't be read or holds nothing.
+
+    Example:
+        >>> wordelim.protect_rules(["separators"], tokenizer)
+        ('first', 'separators:3')
     """
     ready = ["first"]
     for rule in rules:

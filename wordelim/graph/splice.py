@@ -49,6 +49,13 @@ def eliminate_(model: Model, retention: Retention) -> Model:
         UnsupportedModelError: the model, its head or its structure isn't supported, or the head reads something else
             than its class's name says; the model is as it was.
         RetentionError: the retention has another number of layers than the model.
+
+    Example:
+        >>> from transformers import AutoModelForSequenceClassification
+        >>> model = AutoModelForSequenceClassification.from_pretrained("my-bert")
+        >>> model = wordelim.eliminate_(model, wordelim.Retention.fractions((0.9, 0.7, 0.5, 0.3, 0.2, 0.0)))
+        >>> wordelim.retention_of(model).keep
+        (0.9, 0.7, 0.5, 0.3, 0.2, 0.0)
     """
     family = family_of(model)
     encoder = getattr(model.base_model, family.encoder, None)
@@ -109,6 +116,11 @@ def restore_(model: Model) -> Model:
 
     Raises:
         UnsupportedModelError: the model isn't compressed.
+
+    Example:
+        >>> model = wordelim.restore_(wordelim.load("my-bert-fast"))
+        >>> type(model.bert.encoder).__name__
+        'BertEncoder'
     """
     encoder = eliminating_encoder(model)
     unguard_(model)
@@ -120,7 +132,12 @@ def restore_(model: Model) -> Model:
 
 
 def retention_of(model: PreTrainedModel) -> Retention:
-    """How many word vectors each layer of a compressed model keeps; UnsupportedModelError when it isn't compressed."""
+    """How many word vectors each layer of a compressed model keeps; UnsupportedModelError when it isn't compressed.
+
+    Example:
+        >>> wordelim.retention_of(wordelim.load("my-bert-fast")).keep
+        (0.9, 0.7, 0.5, 0.3, 0.2, 0.0)
+    """
     return eliminating_encoder(model).retention
 
 

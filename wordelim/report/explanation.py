@@ -19,6 +19,12 @@ class Word:
         start, end: its characters in that text; 0 and 0 for a special token.
         tokens: positions of the tokens that it is made of.
         depth: layers that at least one of its word vectors leaves alive, 0..layers.
+
+    Example:
+        >>> seen = wordelim.explain(wordelim.load("my-bert-fast"), tokenizer, train[0]["text"])
+        >>> word = seen.words[1]  # behind the special token that every text begins with
+        >>> word.part, word.text == seen.texts[0][word.start : word.end]
+        (0, True)
     """
 
     text: str
@@ -44,6 +50,11 @@ class Explanation:
             on average; None where it was dropped before. In a last layer that is cut to the first token: the attention
             that this one pays.
         read: characters of each text that the model reads; fewer than it has where it was cut.
+
+    Example:
+        >>> seen = wordelim.explain(wordelim.load("my-bert-fast"), tokenizer, train[0]["text"])
+        >>> seen.layers, seen.depth[0], len(seen.tokens) == len(seen.depth)
+        (6, 6, True)
     """
 
     tokens: Sequence[str]

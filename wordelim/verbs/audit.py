@@ -68,6 +68,11 @@ def audit(
         AnswersError: the model answers a text with NaN or infinity.
         UnsupportedModelError: the model isn't compressed.
         DataError: the data set has no column of texts, no rows, or a row without text.
+
+    Example:
+        >>> found = wordelim.audit(wordelim.load("my-bert-fast"), tokenizer, "dev.csv")
+        >>> found["texts"]
+        24
     """
     protected_first = retention_of(model).protected_first
     skipped = Skipped() if skip_bad_rows else None

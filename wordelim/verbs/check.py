@@ -34,7 +34,13 @@ __all__ = ["CheckResult", "CheckSettings", "check", "check_stages"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Whether a model passed, and everything measured as plain data."""
+    """Whether a model passed, and everything measured as plain data.
+
+    Example:
+        >>> result = wordelim.check("my-bert", "my-bert-fast", data="dev.csv", max_drop=100)
+        >>> result.passed, result.report["data"]["examples"]
+        (True, 24)
+    """
 
     passed: bool
     report: Mapping[str, Any]
@@ -78,6 +84,11 @@ def check(
     Raises:
         AnswersError: the base model answers with NaN or infinity.
         WordelimError: a model, the data, the stored report or a setting can't be used, or they don't fit each other.
+
+    Example:
+        >>> result = wordelim.check("my-bert", "my-bert-fast", data="dev.csv", max_drop=100)
+        >>> result.passed, result.report["data"]["examples"]
+        (True, 24)
     """
     started = time.perf_counter()
     chosen = CheckSettings(**settings)

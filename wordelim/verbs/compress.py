@@ -79,6 +79,13 @@ def compress(
         WordelimError: the model, the data or a setting can't be used, or training or an answer came to NaN. Nothing has
             been written then but, once there is something to go on from, ``OUTPUT.wordelim-work``.
         NotMetError: the speed-up asked for is out of reach; the report is written.
+
+    Example:
+        >>> result = wordelim.compress(
+        ...     "my-bert", train="train.csv", validation="dev.csv", output="my-bert-half", keep=(0.5,) * 6, max_drop=100
+        ... )
+        >>> result.met, str(result.output)
+        (True, 'my-bert-half')
     """
     chosen = Settings(**settings)
     place = open_device(device)

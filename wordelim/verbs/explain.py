@@ -34,6 +34,11 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
         UnsupportedModelError: the model isn't compressed.
         AnswersError: the model answers with NaN or infinity.
         DataError: there is no word in the text.
+
+    Example:
+        >>> seen = wordelim.explain(wordelim.load("my-bert-fast"), tokenizer, train[0]["text"])
+        >>> seen.layers, seen.depth[0]
+        (6, 6)
     """
     encoder = eliminating_encoder(model)
     texts = (text,) if text_pair is None else (text, text_pair)

@@ -110,6 +110,11 @@ def export(
         AnswersError: the model answers with NaN or infinity.
         ExportError: a package is missing, the model can't be exported, or the program answers otherwise.
         WordelimError: the model, the data or the output can't be used.
+
+    Example:
+        >>> report = wordelim.export("my-bert-fast", "my-bert-onnx", format="onnx", data="dev.csv")
+        >>> report["format"]
+        'onnx'
     """
     form = format_named(format)
     form.require((*form.makes, *(form.quantizes if int8 else ())))

@@ -69,6 +69,11 @@ def probe(
 
     Raises:
         WordelimError: the model, the data or a setting can't be used.
+
+    Example:
+        >>> report = wordelim.probe("my-bert", validation="dev.csv", examples=8, texts=8, rounds=1)
+        >>> report["wordelim_probe"]
+        1
     """
     chosen = ProbeSettings(**settings)
     opened = open_model(model_dir, "dense", device=open_device(device))
@@ -121,6 +126,11 @@ def probe_model(
 
     Raises:
         WordelimError: the model, the data or a setting can't be used.
+
+    Example:
+        >>> report = wordelim.probe_model(model, tokenizer, validation)
+        >>> report["wordelim_probe"]
+        1
     """
     started, chosen = time.perf_counter(), settings or ProbeSettings()
     candidates: Sequence[Candidate] = ()

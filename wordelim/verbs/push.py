@@ -44,6 +44,10 @@ def push(
 
     Raises:
         CheckpointError: the directory isn't a compressed model, or the hub refuses.
+
+    Example:
+        >>> wordelim.push("my-bert-fast", "me/my-bert-fast")  # doctest: +SKIP
+        'https://huggingface.co/me/my-bert-fast/commit/...'
     """
     if not is_compressed(directory):
         raise CheckpointError(f"{directory} holds no compressed model: compress one first.")
