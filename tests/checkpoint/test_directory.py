@@ -286,10 +286,10 @@ def test_an_existing_output_is_refused_without_force(out, compressed, bert_token
 
 
 def test_an_existing_output_is_replaced_with_force(out, compressed, bert_tokenizer):
-    (out / "stale.txt").write_text("old")
+    (out / "all_results.json").write_text("{}")
     wordelim.eliminate_(compressed, Retention.counts([3, 2, 1]))
     save(compressed, bert_tokenizer, out, force=True)
-    assert not (out / "stale.txt").exists()
+    assert not (out / "all_results.json").exists()
     assert wordelim.retention_of(wordelim.load(out)) == Retention.counts([3, 2, 1])
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 

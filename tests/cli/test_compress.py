@@ -291,7 +291,7 @@ OPTIONS = {
     "output exists": (("-o", "dense", "--force"), "is the model itself"),
     "output is a file": (("-o", "dev.csv"), "Output 'dev.csv' is a file: name a directory."),
     "output below a file": (("-o", "dev.csv/out"), "can't be made: .*dev.csv is a file; name another place."),
-    "output is here": (("-o", ".", "--force"), "holds something else than a model"),
+    "output is here": (("-o", ".", "--force"), "holds the model, .*, which would be deleted"),
 }
 
 

@@ -136,13 +136,13 @@ def _run(command, wordelim, page):
 @pytest.mark.parametrize("name", sorted(set(package.__all__) - {"__version__"}))
 def test_the_example_of_every_public_name_runs(name, here, namespace):
     public = getattr(package, name)
-    finder = doctest.DocTestFinder(recurse=False)
-    found = [example for example in finder.find(public, name, globs={"wordelim": package, **namespace}) if example.examples]
+    names = {"wordelim": package, **namespace}
+    found = [test for test in doctest.DocTestFinder(recurse=False).find(public, name, globs=names) if test.examples]
     assert found, f"wordelim.{name} has no example in its docstring"
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL)
     said = []
-    for example in found:
-        runner.run(example, out=said.append)
+    for test in found:
+        runner.run(test, out=said.append)
     assert not runner.failures, "".join(said)
 
 

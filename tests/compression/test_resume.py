@@ -400,7 +400,7 @@ def test_what_a_killed_process_held_is_free(tmp_path, monkeypatch, locks):
 
 
 def test_of_a_launch_the_main_process_holds(tmp_path, monkeypatch):
-    launch = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+    launch = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
     with hold(tmp_path / "work"), monkeypatch.context() as patch:
         for name, value in launch.items():
             patch.setenv(name, value)

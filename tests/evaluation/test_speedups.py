@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-import wordelim.evaluation.latency as latency
 from wordelim import Retention, eliminate_
 from wordelim.data.columns import find_columns
 from wordelim.data.encode import encode
+from wordelim.evaluation import timing
 from wordelim.evaluation.speedups import speedups
 from wordelim.evaluation.timing import workload
 from wordelim.graph.cost import cost_of
@@ -27,7 +27,7 @@ def measure(make_tokenizer, make_model, make_texts, cost, monkeypatch):
     texts, tokenizer = make_texts(24), make_tokenizer("bert")
     encoded = encode(texts, tokenizer, find_columns(texts), make_model("bert").config).dataset
     clock = [0.0]
-    monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
 
     def forward(name, keep):
         retention = {"dense": None, "keep-all": ALL, "compressed": keep}[name]

@@ -7,10 +7,10 @@ import pytest
 import torch
 import transformers
 
-import wordelim.evaluation.latency as latency
 from wordelim import Retention, eliminate_
 from wordelim.data.columns import find_columns
 from wordelim.data.encode import encode
+from wordelim.evaluation import timing
 from wordelim.evaluation.timing import forward_of, interleave, measure_speed, workload
 
 TEXTS = 20
@@ -82,7 +82,7 @@ def test_no_more_texts_than_there_are(encoded, tokenizer):
 def test_runs_are_interleaved_batch_by_batch(work, monkeypatch):
     """Each run advances a clock of the test's own by a time that is its own."""
     clock, calls, shares = [0.0], [], []
-    monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
 
     def forward(name, seconds):
         def run(batch):

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, ndcg_score
 from typer.testing import CliRunner
 
 import wordelim
+from wordelim.checkpoint.loading import load_tokenizer
 from wordelim.cli import app
 from wordelim.errors import DataError, UnsupportedModelError, WordelimError
 from wordelim.evaluation.inference import logits_of
@@ -119,7 +120,7 @@ def test_a_head_is_compressed_saved_and_checked(head, tmp_path):
     assert report["test"]["examples"] == (4 if metric == "mrr" else 16)
     # What the report says is what the directory on the disk does.
     model = wordelim.load(tmp_path / "out")
-    task = task_for(type(model).__name__, model.config, wordelim.verbs.opening.open_tokenizer(directory), sets["test"])
+    task = task_for(type(model).__name__, model.config, load_tokenizer(directory), sets["test"])
     encoded = task.encode(sets["test"], task.find_columns(sets["test"])).dataset
     logits = logits_of(model, encoded, task, batch_size=4)
     assert task.points(task.metric(), logits, encoded) == pytest.approx(report["test"]["compressed"], abs=1e-3)

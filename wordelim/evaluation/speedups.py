@@ -48,7 +48,7 @@ def speedups(
         ``efficiency``, the ``factors`` whose product the speed-up is, and ``padding_share``, the part of the gain (in
         logarithms) that is padding not computed.
 
-        Baselines: ``fixed``, ``dynamic``, ``unpadded`` as in :class:`~wordelim.evaluation.latency.Workload`, and
+        Baselines: ``fixed``, ``dynamic``, ``unpadded`` as in :class:`~wordelim.evaluation.timing.Workload`, and
         ``keep-all``: the rewritten model that drops nothing, on the batches of ``dynamic``. The last is the hardest: it
         has no padding and the cut of the last layer too, so what is left is won by dropping word vectors.
     """

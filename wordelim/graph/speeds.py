@@ -33,7 +33,7 @@ def set_speed_(model: Model, speed: float) -> Model:
         UnsupportedModelError: the model isn't compressed.
 
     Example:
-        >>> model = wordelim.set_speed_(wordelim.load("my-bert-fast"), 3.0)
+        >>> model = wordelim.set_speed_(wordelim.load("my-bert-speeds"), 3.0)
         >>> wordelim.retention_of(model).keep
         (0.5, 0.3, 0.2, 0.1, 0.1, 0.0)
     """
@@ -53,7 +53,7 @@ def speeds_of(model: PreTrainedModel) -> dict[float, Retention]:
     """The retentions that a compressed model's weights serve, by speed; empty where it was compressed for one alone.
 
     Example:
-        >>> sorted(wordelim.speeds_of(wordelim.load("my-bert-fast")))
+        >>> sorted(wordelim.speeds_of(wordelim.load("my-bert-speeds")))
         [2.0, 3.0]
     """
     eliminating_encoder(model)

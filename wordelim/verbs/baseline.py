@@ -67,19 +67,20 @@ class Baseline:
                 f"The baseline report {self.path} is of a model that answered with NaN or infinity: give the report of "
                 "one that passed."
             )
+        numbers = np.issubdtype(like.dtype, np.number)
         whole = np.issubdtype(like.dtype, np.integer)  # logits, where the metric takes those
         try:
-            given = np.asarray(self.report["answers"]["compressed"])
-            stored = given.astype(like.dtype)
-            rounded = whole and not np.issubdtype(given.dtype, np.integer)
+            given = np.asarray(self.report["answers"]["compressed"], dtype=None if numbers else object)
+            with np.errstate(invalid="ignore"):
+                stored = given.astype(like.dtype)
         except (OverflowError, TypeError, ValueError):
-            stored, rounded = np.empty(0), False
+            given = stored = np.empty(0)
+        rounded = whole and not np.issubdtype(given.dtype, np.integer)
         classes = whole and task.kind == "single_label_classification" and bool(task.names)
-        numbers = np.issubdtype(like.dtype, np.number)
         if (
             stored.shape != like.shape
             or rounded
-            or (not np.isfinite(stored).all() if numbers else any(not isinstance(said, str) for said in stored))
+            or (not np.isfinite(stored).all() if numbers else any(not isinstance(said, str) for said in given.flat))
             or (classes and not np.isin(stored, np.arange(len(task.names))).all())
         ):
             raise DataError(
