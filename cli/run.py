@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import logging
@@ -122,6 +123,8 @@ def _unexpected(error: Exception) -> str:
     reason = f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
     if isinstance(error, MemoryError) or "out of memory" in reason:
         return f"The memory is used up ({reason}); lower --batch-size or --max-length."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"Nothing more can be written ({error.strerror}): make room, and run it again."
     return f"{reason} (unexpected: --debug shows where, please report it)."
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from wordelim.compression.identity import digest
+from wordelim.compression.identity import digest, digest_of_code
 from wordelim.compression.journal import Journal
 from wordelim.errors import CheckpointError, TrainingError
 from wordelim.verbs.compress import compress
@@ -165,6 +165,18 @@ def bound(folder, *, resume=False, force=False, **run):
     journal = Journal(folder, resume=resume, force=force)
     journal.bind(run)
     return journal
+
+
+def test_functions_are_told_apart_by_what_they_do():
+    def metric(factor):
+        return lambda evaluated: {"mine": factor * (evaluated.label_ids == 1).mean()}
+
+    def other(evaluated):
+        return {"mine": 0.5 * (evaluated.label_ids == 1).mean()}
+
+    assert digest_of_code(other) == digest_of_code(other) != digest_of_code(metric(1))
+    assert digest_of_code(lambda evaluated: {"mine": 1}) != digest_of_code(lambda evaluated: {"mine": 2})
+    assert digest_of_code("accuracy") is None
 
 
 def test_a_damaged_folder_is_refused(tmp_path):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from wordelim.compression.journal import Journal
 from wordelim.errors import CheckpointError
 from wordelim.system.lock import hold
-from wordelim.training.fit import last_checkpoint
+from wordelim.training.checkpoints import last_checkpoint
 from wordelim.verbs.compress import compress
 
 RUN = {

@@ -103,6 +103,7 @@ def test_a_label_is_optional_where_none_is_needed():
     [
         ("body label", {}, "columns are 'body', 'label': name one with --text "),
         ("text class_id", {}, "columns are 'text', 'class_id': name one with --label"),
+        ("text^label", {}, "alone .where fields are separated by something else, name it with --delimiter"),
         ("text label", {"text": "body"}, "no column 'body' for --text; the columns are 'text', 'label'"),
         ("text label", {"text_pair": "body"}, "no column 'body' for --text-pair"),
         ("text label", {"label": "gold"}, "no column 'gold' for --label"),

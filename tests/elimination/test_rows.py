@@ -83,3 +83,9 @@ def test_what_has_no_first_row_is_refused(layout):
             Enter(layout)(hidden, mask.index_copy(0, torch.tensor([row]), torch.tensor([bad])))
     with pytest.raises(UnsupportedModelError, match="3 dimensions"):
         Enter(layout)(hidden, mask[:, None])
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_a_batch_of_nothing_is_refused(layout):
+    with pytest.raises(UnsupportedModelError, match="holds no example"):
+        Enter(layout)(torch.zeros(0, 4, 8), torch.zeros(0, 4))

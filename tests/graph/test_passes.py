@@ -491,3 +491,12 @@ def test_a_model_in_another_dtype_is_served_in_it(make_model, family, make_batch
     torch.testing.assert_close(logits(model, batch), dense, rtol=tolerance, atol=tolerance)
     wordelim.eliminate_(model, SOME)
     assert logits(model, batch).dtype == dtype
+
+
+def test_a_config_that_two_models_share_is_refused(make_model):
+    first = make_model("bert")
+    second = type(first)(first.config)
+    wordelim.eliminate_(first, Retention.keep_all(3))
+    with pytest.raises(UnsupportedModelError, match="shares its config with a compressed model"):
+        wordelim.eliminate_(second, Retention.keep_all(3))
+    assert wordelim.retention_of(first) == Retention.keep_all(3)

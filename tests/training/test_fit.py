@@ -7,7 +7,8 @@ import pytest
 
 from wordelim import Settings
 from wordelim.errors import WordelimError
-from wordelim.training.fit import Fit, _arguments, last_checkpoint
+from wordelim.training.checkpoints import last_checkpoint
+from wordelim.training.fit import Fit, _arguments
 
 
 def test_trackers_are_told_of_the_run(make_model, tmp_path):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from types import CodeType
 from typing import Any
 
 from torch import Tensor, uint8
 from transformers import PreTrainedModel
 
-__all__ = ["differences", "digest", "digest_of_data", "digest_of_weights", "identity"]
+__all__ = ["differences", "digest", "digest_of_code", "digest_of_data", "digest_of_weights", "identity"]
 
 # Of a config, what says where a model was and who wrote it, not what it computes.
 _ELSEWHERE = ("_name_or_path", "transformers_version")
@@ -50,6 +51,17 @@ def _words(tokenizer: Any) -> dict[str, Any]:
         made = {"vocabulary": tokenizer.get_vocab(), "added": str(getattr(tokenizer, "added_tokens_decoder", None))}
     found = {name: getattr(tokenizer, name, None) for name in _TOKENIZER}
     return {"class": type(tokenizer).__name__, "words": digest_of_data(made), **found}
+
+
+def digest_of_code(function: Any) -> str | None:
+    """SHA-256 (hex) of what a function does, as far as its own code says it; None of what has none."""
+    code = getattr(function, "__code__", None)
+    return None if code is None else digest_of_data(_plain(code))
+
+
+def _plain(code: CodeType) -> list[Any]:
+    constants = [_plain(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]
 
 
 def digest_of_data(data: Any) -> str:

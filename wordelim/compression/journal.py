@@ -20,7 +20,7 @@ from ..errors import CheckpointError, NotMetError
 from ..system.files import unwritable
 from ..system.lock import LOCK, hold
 from ..system.processes import from_main, is_main, wait
-from ..training.fit import last_checkpoint
+from ..training.checkpoints import last_checkpoint
 from .identity import differences, digest_of_data, digest_of_weights
 
 __all__ = ["Journal", "has_written", "journal", "refuse_foreign"]

@@ -28,7 +28,7 @@ from ..tasks.embedding import Embedding
 from ..training.fit import unwrap_
 from .choose import choose, choose_stages
 from .find import find, find_stages
-from .identity import identity
+from .identity import digest_of_code, identity
 from .job import Job, Log
 from .journal import Journal
 from .prepare import Given, Ready, prepare, sources
@@ -187,6 +187,7 @@ def _circumstances(ready: Ready, settings: Settings, device: torch.device, data:
         "data": {name: part["fingerprint"] for name, part in data.items()},
         "columns": ready.columns.to_dict(),
         "settings": {**settings.to_dict(), "report_to": None},
+        "code of the metric": digest_of_code(settings.metric),
         "protected": hashlib.sha256(" ".join(ready.template.protect).encode()).hexdigest(),
         "versions": environment(device)["versions"],
         "device": device.type,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import datasets
 
 from ..errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["LABELS", "Columns", "find_columns"]
 
@@ -32,6 +30,8 @@ _TEXTS = ("text", "sentence", "review", "content")
 # Looked for where none of these is there.
 _MORE_PAIRS = (("sent1", "sent2"), ("question", "answer"))
 _MORE_TEXTS = ("comment_text",)
+# In the name of an only column, what may have been meant to separate several.
+_MARK = re.compile(r"\w[^\w\s.()/-]\w")
 LABELS = ("label", "labels", "score", "target", "class", "gold_label", "similarity_score")
 
 
@@ -81,6 +81,8 @@ def find_columns(
     """
     existing = list(dataset.column_names)
     listed = ", ".join(repr(name) for name in existing)
+    if len(existing) == 1 and _MARK.search(existing[0]):
+        listed += " alone (where fields are separated by something else, name it with --delimiter)"
     labels = _label_names(label, existing)
     for option, name in (("--text", text), ("--text-pair", text_pair), *(("--label", name) for name in labels)):
         if name is not None and name not in existing:

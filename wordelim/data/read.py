@@ -24,7 +24,8 @@ import pyarrow.parquet
 from huggingface_hub import utils as hub_utils
 
 from ..errors import DataError
-from .textfiles import DELIMITERS, Form, first_line, read_rows
+from .parsed import first_line
+from .textfiles import DELIMITERS, Form, read_rows
 from .usable import Skipped
 
 __all__ = ["Data", "open_data", "read"]

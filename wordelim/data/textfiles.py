@@ -11,20 +11,19 @@ import csv
 import gzip
 import io
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow
 
 from ..errors import DataError
-from .cells import read_json, require_unicode, shown
-from .usable import Skipped, Unusable
+from .cells import read_json
+from .parsed import Parsed
+from .usable import Skipped
 
-__all__ = ["DELIMITERS", "Form", "first_line", "read_rows"]
+__all__ = ["DELIMITERS", "Form", "read_rows"]
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """What stands between the fields of a file, by its suffix."""
@@ -53,101 +52,7 @@ def read_rows(path: Path, suffix: str, form: Form) -> datasets.Dataset:
         OSError: it can't be read; of a damaged .gz file also EOFError and zlib.error.
     """
     parsed = _read_delimited(path, suffix, form) if suffix in DELIMITERS else _read_json(path, form)
-    return _table(path, parsed, form.skipped)
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-@dataclass
-class _Parsed:
-    """The rows of a text file, by their numbers from 1, and why others of its ``total`` rows can't be read."""
-
-    rows: dict[int, Any] = field(default_factory=dict)
-    bad: dict[int, str] = field(default_factory=dict)
-    lines: dict[int, int] = field(default_factory=dict)
-    header: Sequence[str] = ()
-
-    @property
-    def total(self) -> int:
-        return len(self.rows) + len(self.bad)
-
-    def refuse(self, row: int, line: int, why: str) -> None:
-        self.bad[row], self.lines[row] = why, line
-
-
-def _table(path: Path, parsed: _Parsed, skipped: Skipped | None) -> datasets.Dataset:
-    """The rows that can be read; where others can't, DataError or a note in `skipped`."""
-    names = list(parsed.header or dict.fromkeys(name for row in parsed.rows.values() for name in row))
-    columns: dict[str, Any] = {}
-    for name in names:
-        values = {number: row.get(name) for number, row in parsed.rows.items()}
-        try:
-            name.encode()  # else pyarrow refuses all columns together
-            columns[name] = pyarrow.array(values.values())
-            continue
-        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
-            odd = _half_characters(values) or (_odd_values(name, values) if skipped is not None else {})
-            if not odd:
-                raise DataError(
-                    f"{path} has values that don't go together in column {name!r} ({first_line(error)}); give them "
-                    "one type."
-                ) from error
-        parsed.bad |= odd
-        parsed.rows = {number: row for number, row in parsed.rows.items() if number not in odd}
-        return _table(path, parsed, skipped)
-    if parsed.bad:
-        if skipped is None:
-            row = min(parsed.bad)
-            line = f" (line {parsed.lines[row]})" if row in parsed.lines else ""
-            raise DataError(f"{path}, row {row}{line}, {parsed.bad[row]}")
-        skipped.add(parsed.bad, parsed.total)
-    return datasets.Dataset(pyarrow.table(columns))
-
-
-def _half_characters(values: Mapping[int, Any]) -> dict[int, str]:
-    """Rows whose texts no file can hold, and why."""
-    found = {}
-    for number, value in values.items():
-        try:
-            _require_texts(value)
-        except Unusable as error:
-            found[number] = str(error)
-    return found
-
-
-def _odd_values(name: str, values: Mapping[int, Any]) -> dict[int, str]:
-    """Rows whose values don't go together with the commonest kind in their column, and why."""
-    odd, types = {}, {}
-    for number, value in values.items():
-        try:
-            types[number] = pyarrow.array([value]).type
-        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError):
-            odd[number] = f"has a value that can't be read in column {name!r}: {shown(value)}; correct it."
-    kinds = Counter(kind for number, kind in types.items() if values[number] is not None)
-    if not kinds:
-        return odd
-    common = kinds.most_common(1)[0][0]
-    usual = next(values[number] for number, kind in types.items() if kind == common)
-    for number, kind in types.items():
-        if kind == common or values[number] is None:
-            continue
-        try:
-            pyarrow.array([values[number], usual])
-        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError):
-            odd[number] = (
-                f"has a value of another type than most rows in column {name!r}: {shown(values[number])}; correct it."
-            )
-    return odd
-
-
-def _require_texts(value: Any) -> None:
-    if isinstance(value, str):
-        require_unicode(value)
-    elif isinstance(value, (list, dict)):
-        for inner in [*value, *value.values()] if isinstance(value, dict) else value:
-            _require_texts(inner)
+    return parsed.table(path, form.skipped)
 
 
 def _lines(path: Path, form: Form, broken: set[int] | None = None) -> Iterator[str]:
@@ -182,7 +87,7 @@ def _no_text(form: Form) -> str:
     return f"is not {(form.encoding or 'utf-8').upper()} text; save the file as UTF-8, or name its --encoding."
 
 
-def _read_delimited(path: Path, suffix: str, form: Form) -> _Parsed:
+def _read_delimited(path: Path, suffix: str, form: Form) -> Parsed:
     """A file with a header, parsed in the way that leaves the fewest rows unread.
 
     GLUE's own TSV files have bare quotes in their texts, so that a TSV file may have no quoting; pandas quotes.
@@ -221,8 +126,8 @@ def _separator(path: Path, suffix: str, form: Form) -> str:
     return others[0]
 
 
-def _parse_delimited(path: Path, delimiter: str, form: Form, quoting: Any) -> _Parsed:
-    parsed, row, line = _Parsed(), 0, 1
+def _parse_delimited(path: Path, delimiter: str, form: Form, quoting: Any) -> Parsed:
+    parsed, row, line = Parsed(), 0, 1
     header: list[str] = []
     broken: set[int] | None = None if form.skipped is None else set()
     reader = csv.reader(_lines(path, form, broken), delimiter=delimiter, quoting=quoting, strict=True)
@@ -266,7 +171,7 @@ def _parse_delimited(path: Path, delimiter: str, form: Form, quoting: Any) -> _P
     return parsed
 
 
-def _read_json(path: Path, form: Form) -> _Parsed:
+def _read_json(path: Path, form: Form) -> Parsed:
     """One JSON object a line, or one array of objects."""
     broken: set[int] | None = None if form.skipped is None else set()
     lines = list(_lines(path, form, broken))
@@ -275,7 +180,7 @@ def _read_json(path: Path, form: Form) -> _Parsed:
         if broken:
             raise DataError(f"{path}, line {min(broken)}, {_no_text(form)}")
         return _parse_array(path, "".join(lines))
-    parsed, row = _Parsed(), 0
+    parsed, row = Parsed(), 0
     for number, document in enumerate(lines, 1):
         if not document.strip():
             continue
@@ -292,8 +197,8 @@ def _read_json(path: Path, form: Form) -> _Parsed:
     return parsed
 
 
-def _parse_array(path: Path, text: str) -> _Parsed:
-    parsed = _Parsed()
+def _parse_array(path: Path, text: str) -> Parsed:
+    parsed = Parsed()
     try:
         rows = read_json(text)
     except json.JSONDecodeError as error:
@@ -305,7 +210,7 @@ def _parse_array(path: Path, text: str) -> _Parsed:
     return parsed
 
 
-def _add_object(parsed: _Parsed, number: int, row: Any) -> None:
+def _add_object(parsed: Parsed, number: int, row: Any) -> None:
     if isinstance(row, dict):
         parsed.rows[number] = row
     else:

@@ -82,14 +82,16 @@ class Enter(nn.Module):
             What the first layer gets, and which of its rows are alive.
 
         Raises:
-            UnsupportedModelError: the mask isn't one of padding, or position 0 of an example is padding (left padding,
-                or an example of padding alone), where no real word vector is to be kept; or this is a trace that would
-                make constants of counts.
+            UnsupportedModelError: there is no example, the mask isn't one of padding, or position 0 of an example is
+                padding (left padding, or an example of padding alone), where no real word vector is to be kept; or this
+                is a trace that would make constants of counts.
         """
         refuse_tracing(hidden_states)
         if torch.compiler.is_compiling():
             return hidden_states, self._traced(hidden_states, attention_mask)
         batch, width = hidden_states.shape[:2]
+        if batch == 0:
+            raise UnsupportedModelError("The batch holds no example: leave it out.")
         mask, lengths = None, (width,) * batch
         if attention_mask is not None:
             mask = real_rows(attention_mask)

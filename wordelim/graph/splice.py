@@ -74,6 +74,11 @@ def splice_(model: Model, retention: Retention, *, loaded: bool = False) -> Mode
             somebody has put there, and they needn't prove what they read, in two forward passes of a few tokens.
     """
     family = family_of(model)
+    if model.config._attn_implementation == ATTENTION:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} shares its config with a compressed model: give each a config of its own, such as "
+            "copy.deepcopy(config)."
+        )
     require_supported(model)
     encoder = resolve(model, family)
     reads = reads_of(model, family)

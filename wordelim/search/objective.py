@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..elimination.soft_extract import SoftRetention
 from ..retention import Retention
-from ..training.fit import Stateful
+from ..training.checkpoints import Stateful
 from .method import Candidate, Context
 
 __all__ = ["Objective"]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.stats import pearsonr, spearmanr
 from transformers import EvalPrediction
 
-from ..data.labels import outputs_of, problem_type
+from ..data.label_names import outputs_of, problem_type
 from ..errors import AnswersError, WordelimError
 
 if TYPE_CHECKING:

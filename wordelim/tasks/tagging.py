@@ -13,7 +13,8 @@ from torch import Tensor
 from ..data.cells import items_of, shown, words_of
 from ..data.columns import Columns, find_columns
 from ..data.encode import INPUTS, Encoded, column_values, length_limit
-from ..data.labels import encode_names, names_of
+from ..data.label_names import names_of
+from ..data.labels import encode_names
 from ..data.usable import Unusable, each_row
 from ..errors import DataError, WordelimError
 from .metrics import Metric

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import shutil
 import signal
 import tempfile
 import threading
@@ -32,14 +28,14 @@ from ..errors import AnswersError, TrainingError, WordelimError
 from ..evaluation.inference import logits_of
 from ..system.files import refused_by_disk, unwritable
 from ..system.machine import has_fast_bf16
-from ..system.processes import as_one, from_main, wait
+from ..system.processes import as_one, from_main
 from ..tasks import Task
 from ..tasks.metrics import Metric
+from .checkpoints import Complete, Stateful, all_numbers, begin_at, last_checkpoint
 
-__all__ = ["Fit", "Stateful", "fit", "last_checkpoint", "unwrap_"]
+__all__ = ["Fit", "fit", "unwrap_"]
 
 _LOOKS_PER_EPOCH = 4
-_COMPLETE = "wordelim-complete"
 
 
 @dataclass(frozen=True)
@@ -65,34 +61,6 @@ class Fit:
     report_to: Sequence[str] = ()
     name: str = "wordelim"
     place: Path | None = None
-
-
-class Stateful(TrainerCallback):
-    """A callback with a state that belongs to a checkpoint."""
-
-    def store(self, folder: Path) -> None:
-        """Write the state into a checkpoint's folder."""
-        raise NotImplementedError
-
-    def restore(self, folder: Path) -> None:
-        """Take the state from there."""
-        raise NotImplementedError
-
-
-class _Complete(TrainerCallback):
-    """Adds the callbacks' states to a checkpoint, and marks it as whole if its weights are numbers."""
-
-    def __init__(self, model: PreTrainedModel, callbacks: Sequence[Stateful]) -> None:
-        self.model = model
-        self.callbacks = callbacks
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        wait()  # for what every process adds to it
-        if args.should_save and _all_numbers(self.model):
-            for callback in self.callbacks:
-                callback.store(folder)
-            (folder / _COMPLETE).write_text(json.dumps(_digests(folder)), encoding="utf-8")
 
 
 class _Report(TrainerCallback):
@@ -131,44 +99,6 @@ class _Interrupted(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.asked:
             raise KeyboardInterrupt
-
-
-def last_checkpoint(place: Path) -> Path | None:
-    """The last whole checkpoint in a folder: one that holds, byte by byte, what was written when it was finished."""
-    return next(filter(_is_whole, reversed(_checkpoints(place))), None)
-
-
-def _checkpoints(place: Path) -> list[Path]:
-    """Folders of checkpoints, whole or not, in the order of their steps."""
-    numbered = [(re.fullmatch(r"checkpoint-([0-9]{1,18})", path.name), path) for path in place.glob("checkpoint-*")]
-    return [path for _, path in sorted((int(found[1]), path) for found, path in numbered if found and path.is_dir())]
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        told, found = json.loads((folder / _COMPLETE).read_text(encoding="utf-8")), _digests(folder)
-        return bool(told) and all(found.get(name) == value for name, value in told.items())
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return False
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of a checkpoint."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != _COMPLETE:
-            with path.open("rb") as file:
-                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
-def _begin_at(place: Path) -> Path | None:
-    """The last whole checkpoint, without those behind it that a kill or the disk left damaged."""
-    known = last_checkpoint(place)
-    found = _checkpoints(place)
-    for folder in found[found.index(known) + 1 if known else 0 :]:
-        shutil.rmtree(folder, ignore_errors=True)
-    return known
 
 
 def unwrap_(model: PreTrainedModel) -> None:
@@ -227,7 +157,7 @@ def fit(
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="wordelim-"))  # the Trainer wants one
         arguments = _arguments(how, scratch, model, len(train), watched=watched)
         place = how.place
-        known = None if place is None else from_main(lambda: _begin_at(place))
+        known = None if place is None else from_main(lambda: begin_at(place))
         interrupted = _Interrupted()
         stack.enter_context(interrupted.listening())
         kept = [callback for callback in callbacks if isinstance(callback, Stateful)]
@@ -240,7 +170,7 @@ def fit(
                 train_dataset=(texts := _inputs(train, task)),
                 eval_dataset=texts if watched else None,  # the Trainer wants one; the judge has its own
                 data_collator=task.collate,
-                callbacks=[_Report(progress), interrupted, *callbacks, _Complete(model, kept)],
+                callbacks=[_Report(progress), interrupted, *callbacks, Complete(model, kept)],
                 **options,
             )
             trainer.remove_callback(PrinterCallback)
@@ -248,7 +178,7 @@ def fit(
                 for callback in kept:
                     callback.restore(known)
             trainer.train(resume_from_checkpoint=str(known) if known else None)
-            if not _all_numbers(model):
+            if not all_numbers(model):
                 raise _diverged("weights", trainer.state.global_step)
         except TrainingError as error:
             good = how.place and last_checkpoint(how.place)
@@ -306,10 +236,6 @@ def _arguments(how: Fit, scratch: str, model: PreTrainedModel, examples: int, *,
     arguments.logging_steps = max(1, every // 4)
     arguments._n_gpu = min(1, arguments.n_gpu)  # the Trainer would spread the model over all that it sees
     return arguments
-
-
-def _all_numbers(model: PreTrainedModel) -> bool:
-    return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
 
 def _diverged(what: str, step: int) -> TrainingError:

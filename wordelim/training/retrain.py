@@ -17,8 +17,9 @@ from ..graph.splice import eliminate_
 from ..retention import Retention
 from ..tasks import Task
 from ..tasks.metrics import Metric
+from .checkpoints import Stateful
 from .distillation import DistillationTrainer
-from .fit import Fit, Stateful, fit
+from .fit import Fit, fit
 
 __all__ = ["retrain_"]
 

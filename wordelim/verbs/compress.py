@@ -144,6 +144,8 @@ def compress(
 
 def _beside(target: Path, ending: str) -> Path:
     named = target if target.name else target.absolute()
+    if not named.name:
+        raise CheckpointError(f"Output {str(target)!r} is the root of the disk: name another.")
     return named.with_name(f"{named.name}.{ending}")
 
 

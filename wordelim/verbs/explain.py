@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..data.cells import require_unicode
-from ..data.labels import problem_type
+from ..data.label_names import problem_type
 from ..data.usable import Unusable
 from ..elimination.extract import Extracted
 from ..elimination.significance import received_attention

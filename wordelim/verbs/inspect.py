@@ -7,7 +7,7 @@ from typing import Any
 
 from ..checkpoint.sentence_transformers import embedding_of
 from ..data.encode import usable_positions
-from ..data.labels import require_names
+from ..data.label_names import require_names
 from ..graph.cost import cost_of
 from ..graph.passes import extraction_nodes
 from ..graph.splice import eliminate_, eliminating_encoder, retention_of

@@ -1,0 +1,116 @@
+"""What a model's config says of its answers: of what kind they are, how many, and the names of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import UnsupportedModelError
+from .cells import shown, whole
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+__all__ = ["ProblemType", "folded", "names_of", "outputs_of", "problem_type", "require_names"]
+
+ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
+
+
+def problem_type(config: PreTrainedConfig) -> ProblemType:
+    """What the model's head predicts, in transformers' own words.
+
+    `config.problem_type` where it is set, except that one output can't be a choice between classes; otherwise
+    regression for one output and single-label classification for more.
+    """
+    stated = getattr(config, "problem_type", None)
+    if stated == "multi_label_classification":
+        return "multi_label_classification"
+    if stated == "regression" or outputs_of(config) == 1:
+        return "regression"
+    return "single_label_classification"
+
+
+def outputs_of(config: PreTrainedConfig) -> int:
+    """How many logits the model gives an example."""
+    return int(config.num_labels or 1)
+
+
+def names_of(config: PreTrainedConfig) -> dict[str, int]:
+    """Every label name that the model knows, with its id: `config.label2id`, completed by `config.id2label`."""
+    names = _label2id(config)
+    for index, name in _id2label(config).items():
+        names.setdefault(name, index)
+    return names
+
+
+def _label2id(config: PreTrainedConfig) -> dict[str, int]:
+    given = getattr(config, "label2id", None) or {}
+    if not isinstance(given, Mapping):
+        raise UnsupportedModelError(
+            f"The model's label2id is {shown(given)}: give an object of names and their ids in config.json."
+        )
+    for name, index in given.items():
+        if whole(index) is None:
+            raise UnsupportedModelError(
+                f"The model's label2id says {name!a} is {shown(index)}: give its id in config.json, from 0."
+            )
+    return {str(name): int(index) for name, index in given.items()}
+
+
+def _id2label(config: PreTrainedConfig) -> dict[int, str]:
+    return {int(index): str(name) for index, name in (getattr(config, "id2label", None) or {}).items()}
+
+
+def require_names(config: PreTrainedConfig) -> None:
+    """Refuse label names by which a label can't be told: transformers answers by `id2label`, and data is read by both.
+
+    Raises:
+        UnsupportedModelError: `label2id` and `id2label` contradict each other, an id is none of the head's, or a name
+            is missing, given twice or no text.
+    """
+    outputs = outputs_of(config)
+    by_id, by_name = _id2label(config), _label2id(config)
+    for field, ids in (("id2label", by_id), ("label2id", by_name.values())):
+        outside = next((index for index in ids if index not in range(outputs)), None)
+        if outside is not None:
+            raise UnsupportedModelError(
+                f"The model's {field} has the id {outside}, but its head the outputs 0 to {outputs - 1}: correct "
+                f"{field} in config.json."
+            )
+    owners: dict[str, int] = {}
+    for index in range(outputs):
+        if index not in by_id:
+            raise UnsupportedModelError(f"The model's id2label has no name for output {index}: add one in config.json.")
+        name = by_id[index]
+        if owners.setdefault(name, index) != index:
+            raise UnsupportedModelError(
+                f"The model's id2label gives the outputs {owners[name]} and {index} one name, {name!a}: rename one in "
+                "config.json."
+            )
+        if not _is_unicode(name):
+            raise UnsupportedModelError(
+                f"The model's id2label has half a character in the name {name!a}: correct it in config.json."
+            )
+    of_folded: dict[str, set[int]] = {}
+    for index, name in by_id.items():
+        of_folded.setdefault(folded(name), set()).add(index)
+    for name, index in by_name.items():
+        if index not in of_folded.get(folded(name), {index}):
+            other = owners.get(name, min(of_folded[folded(name)]))
+            raise UnsupportedModelError(
+                f"The model's label2id says {name!a} is {index}, but its id2label says {other}: correct one of them in "
+                "config.json."
+            )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def folded(name: str) -> str:
+    """A name as it is compared where case doesn't count."""
+    return name.strip().casefold()
