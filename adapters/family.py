@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from wordelim.errors import UnsupportedModelError
+
 __all__ = ["HEADS", "Family", "Reads", "chooses"]
 
 Reads = Literal["first", "all"]
@@ -64,7 +66,19 @@ class Family:
     final_norm: str | None = None
     output: Callable[..., Any] | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("heads", "pooling", "own_attention"):
+            inner = getattr(self, name)
+            flat = name == "pooling" and _is_mapping(inner) and not all(map(_is_mapping, inner.values()))
+            if flat or not _is_mapping(inner):
+                what = "a dictionary of dictionaries" if name == "pooling" else "a dictionary"
+                raise UnsupportedModelError(f"The Family {self.model_type!r} has {inner!r} as its {name}: give {what}.")
+
     @property
     def normalises_after(self) -> bool:
         """Whether the base model normalises what its encoder returns, so that a mean made inside isn't its mean."""
         return self.final_norm is not None and not self.final_norm.startswith(f"{self.encoder}.")
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)

@@ -1,4 +1,4 @@
-"""Families whose attention goes through transformers' attention interface: a line of data each.
+"""Families that need no code: a line of data each.
 
 BERT stands for all that are built like it and say so in their config: BioBERT, SciBERT, ClinicalBERT, FinBERT, BETO,
 multilingual BERT. ALBERT calls one shared layer once for each depth, so each depth has a keep count of its own.

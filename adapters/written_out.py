@@ -11,9 +11,9 @@ __all__ = ["attended", "written_out"]
 
 def written_out(
     attention: str,
-    query: str,
-    key: str,
-    value: str,
+    query: str = "query",
+    key: str = "key",
+    value: str = "value",
     out: str | None = None,
     *,
     position: Callable[..., Any] | None = None,

@@ -1,6 +1,7 @@
 """Tiny models and tokenizers, built here: no test needs the network."""
 
 import copy
+import gc
 import json
 import os
 import random
@@ -46,6 +47,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("wordelim")
+
+
+def pytest_collection_finish(session):
+    """What is imported by now stays, and so needn't be looked through whenever something collects garbage."""
+    gc.collect()
+    gc.freeze()
+
 
 RELATIVE_EXAMPLES = 3
 LAYERS = 3

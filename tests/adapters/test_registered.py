@@ -14,11 +14,11 @@ from wordelim.graph.splice import eliminating_encoder
 
 KEEP_ALL = Retention.keep_all(3)
 SOME = Retention.fractions([0.7, 0.4, 0.2])
-OWN = {name: written_out(f"{name}SelfAttention", "query", "key", "value") for name in ("MegatronBert", "RemBert")}
+OWN = {name: written_out(f"{name}SelfAttention") for name in ("MegatronBert", "RemBert")}
 # Two whose base model makes an additive mask of four dimensions, and two whose attention is written out.
 FAMILIES = {
     "layoutlm": Family("layoutlm"),
-    "markuplm": Family("markuplm"),
+    "markuplm": Family("markuplm", positions_after_padding=True),
     "megatron-bert": Family("megatron-bert", own_attention=OWN["MegatronBert"], final_norm="encoder.ln"),
     "rembert": Family("rembert", width="input_embedding_size", own_attention=OWN["RemBert"]),
 }
@@ -121,6 +121,7 @@ def test_a_mask_that_is_no_padding_is_refused(make_model, make_registered, make_
 
 
 WRONG = {
+    "another encoder": ({"encoder": "embeddings"}, "the encoder 'embeddings' holds no RemBertSelfAttention"),
     "encoder": (
         {"encoder": "layers"},
         "the encoder 'layers' is no module of RemBertModel: .* of embeddings, encoder",
@@ -133,8 +134,13 @@ WRONG = {
         {"own_attention": OWN["MegatronBert"]},
         "own_attention 'MegatronBertSelfAttention' is the class",
     ),
-    "no own_attention": ({"own_attention": {}}, "can't be traced: .*its wordelim.adapters.Family must name its class"),
+    "no own_attention": ({"own_attention": {}}, "can't be traced: .* where attention is written out, its class"),
+    "another own_attention": (
+        {"own_attention": written_out("RemBertAttention")},
+        "says in own_attention how RemBertAttention is called",
+    ),
     "final_norm": ({"final_norm": "norm"}, "the final_norm 'norm' is no module of RemBertModel"),
+    "positions": ({"positions_after_padding": True}, "positions_after_padding 'True' isn't how .* set it to False"),
 }
 
 
@@ -152,6 +158,20 @@ def test_a_field_that_is_wrong_is_named(make_registered, capfd, field):
     assert not model.base_model._forward_pre_hooks
 
 
+def test_a_norm_behind_the_encoder_must_be_named(make_model):
+    model = make_model("roberta-prelayernorm")
+    register(Family("roberta-prelayernorm", positions_after_padding=True))
+    with pytest.raises(UnsupportedModelError, match="the final_norm 'None' leaves out 'LayerNorm'"):
+        wordelim.eliminate_(model, KEEP_ALL)
+
+
+@pytest.mark.parametrize("fields", [{"heads": ("ForTokenClassification",)}, {"pooling": {"x": "first"}}])
+def test_a_field_of_another_type_is_named(fields):
+    (name,) = fields
+    with pytest.raises(UnsupportedModelError, match=f"The Family 'x' has .* as its {name}: give a dictionary"):
+        Family("x", **fields)
+
+
 def test_an_encoder_without_attention_is_refused(bert):
     class Own(torch.nn.Module):
         def forward(self, hidden_states, *args, **kwargs):
@@ -159,7 +179,7 @@ def test_an_encoder_without_attention_is_refused(bert):
 
     for layer in bert.bert.encoder.layer:
         layer.attention.self = Own()
-    with pytest.raises(UnsupportedModelError, match="must name its class in own_attention"):
+    with pytest.raises(UnsupportedModelError, match="where attention is written out, its class in own_attention"):
         wordelim.eliminate_(bert, KEEP_ALL)
 
 

@@ -56,6 +56,15 @@ def test_every_medium_shows_every_column(reports, make_model, monkeypatch, mediu
         assert any(name in shown for name in names)
 
 
+@pytest.mark.parametrize("medium", ["terminal of a check", "Markdown of a compression", "page of a check"])
+def test_what_there_is_no_number_for_is_a_dash(reports, monkeypatch, medium):
+    kind, render = MEDIA[medium]
+    report = reports[kind]
+    monkeypatch.setattr(columns, "COMPARED", (*COMPARED, NEW))
+    report["result" if kind == "check" else "validation"]["changed"] = None
+    assert "\N{EN DASH}" in render(report)
+
+
 def test_a_column_that_an_older_report_lacks_is_left_out(reports, monkeypatch):
     before = [render_markdown(report) for report in reports.values()]
     monkeypatch.setattr(columns, "COMPARED", (*COMPARED, NEW))

@@ -1,5 +1,7 @@
 """A method of one's own: registered, it is there by name, for settings, refusals and runs."""
 
+import sys
+import types
 from dataclasses import dataclass, replace
 
 import pytest
@@ -50,6 +52,13 @@ def test_a_method_of_ones_own_is_run(uniform, make_model, make_tokenizer, make_t
     assert len(set(result.retention.keep[:-1])) == 1
     assert result.report["settings"]["method"] == "uniform"
     assert list(dict.fromkeys(seen)) == ["search: confirming", "verify: validation"]
+
+
+def test_a_file_that_makes_no_method_known_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wordelim.search.methods.empty", types.ModuleType("empty"))
+    monkeypatch.setattr(METHODS, "_files", {"empty"})
+    with pytest.raises(WordelimError, match=r"empty\.py makes no method known: end it in register\('empty', \.\.\.\)"):
+        METHODS["empty"]
 
 
 def test_it_is_named_where_methods_are(uniform):

@@ -18,7 +18,9 @@ def test_trackers_are_told_of_the_run(make_model, tmp_path):
     assert arguments.run_name == "search"
     assert arguments.eval_steps == 10  # four times an epoch of 40 steps
     assert arguments.save_strategy == "no"
-    quiet = _arguments(Fit(1, 1e-3, 8, 0, place=tmp_path), str(tmp_path), make_model("bert"), 320, watched=False)
+    quiet = _arguments(
+        Fit(learning_rate=1e-3, batch_size=8, place=tmp_path), str(tmp_path), make_model("bert"), 320, watched=False
+    )
     assert quiet.report_to == []
     assert quiet.save_strategy == "steps"
 

@@ -116,7 +116,11 @@ def _wrong(config: Mapping[str, Any], field: Callable[[str], str]) -> Iterator[t
     for name, value in config.items():
         if isinstance(value, float) and not math.isfinite(value):
             yield name, value, "a finite number"
-        if re.search("dropout(_prob)?$", name) and value is not None and not (_is_number(value) and 0 <= value <= 1):
+        if (
+            re.search("(?<!token_)dropout(_prob)?$", name)
+            and value is not None
+            and not (_is_number(value) and 0 <= value <= 1)
+        ):
             yield name, value, "a share between 0 and 1"
         if name == "add_cross_attention" and value is True and not config.get("is_decoder"):
             yield name, value, "false in an encoder"

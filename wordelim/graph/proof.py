@@ -99,7 +99,8 @@ class Proof:
             )
 
     def _note_width(self, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.width = next((value.shape[-1] for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
+        entered = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        self.width = next((value.shape[-1] for value in entered if value.is_floating_point()), None)
 
     def _ask_dense(self, model: PreTrainedModel) -> list[Tensor]:
         try:

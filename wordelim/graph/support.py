@@ -76,12 +76,24 @@ def resolve(model: PreTrainedModel, family: Family) -> nn.Module:
     for field, says in (("heads", family.heads), *(("pooling", served) for served in family.pooling.values())):
         if strange := set(says.values()) - set(get_args(Reads)):
             raise _wrong(model, field, strange.pop(), "is nothing that a head reads: say 'first' or 'all'")
-    if family.own_attention and not {type(module).__name__ for module in encoder.modules()} & {*family.own_attention}:
+    inside, anywhere = ({type(module).__name__ for module in of.modules()} for of in (encoder, base))
+    if family.own_attention and not inside & {*family.own_attention}:
+        elsewhere = ", ".join(anywhere & {*family.own_attention})
+        if elsewhere:
+            raise _wrong(model, "encoder", family.encoder, f"holds no {elsewhere}: name the module of {kind} that does")
         why = f"is the class of no module in {type(encoder).__name__}: name that of its attention"
         raise _wrong(model, "own_attention", ", ".join(family.own_attention), why)
     if family.final_norm is not None and family.final_norm not in dict(base.named_modules()):
         why = f"is no module of {kind}: name the one that normalises what the last layer writes, or none"
         raise _wrong(model, "final_norm", family.final_norm, why)
+    for name, module in base.named_children():
+        if type(module).__name__.lower().endswith("norm") and name != family.final_norm:
+            raise _wrong(model, "final_norm", str(family.final_norm), f"leaves out {name!r} of {kind}: name that")
+    positions = getattr(getattr(base, "embeddings", None), "position_embeddings", None)
+    after = getattr(positions, "padding_idx", None) is not None
+    if isinstance(positions, nn.Embedding) and after != family.positions_after_padding:
+        why = f"isn't how the embeddings of {kind} number positions: set it to {after}"
+        raise _wrong(model, "positions_after_padding", str(family.positions_after_padding), why)
     return encoder
 
 

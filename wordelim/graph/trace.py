@@ -28,8 +28,8 @@ SAMPLE_BATCH, SAMPLE_TOKENS = 7907, 7919
 the token dimension, and a change of shape that would put several rows into one doesn't come out even."""
 
 _UNSEEN = (
-    "no attention has gone through transformers' attention interface; where it is written out, its wordelim.adapters."
-    "Family must name its class in own_attention"
+    "no attention has gone through transformers' attention interface: its wordelim.adapters.Family must name in "
+    "encoder what calls the layers, or, where attention is written out, its class in own_attention"
 )
 
 
@@ -156,10 +156,22 @@ class _Tracer(fx.Tracer):
                     return getattr(args[0], str(node.target))(*args[1:], **kwargs)
                 value = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
                 if isinstance(value, nn.Module):
-                    return value.forward(*args, **kwargs)
+                    found = _shaped_by(value, args[0]) if len(args) == 1 and not kwargs else None
+                    return value.forward(*args, **kwargs) if found is None else found
                 return _attribute(self.root, str(node.target))
         finally:
             self.running = False
+
+
+def _shaped_by(module: nn.Module, values: Any) -> Any:
+    """What a module of torch's own makes of a sample, by its sizes, which takes no time; None where these don't say."""
+    forward = None if "forward" in vars(module) else type(module).forward
+    if forward is nn.Linear.forward and values.shape[-1] == module.in_features:
+        return values.new_empty((*values.shape[:-1], module.out_features))
+    same = forward in (nn.Dropout.forward, nn.Identity.forward, nn.GELU.forward)
+    if forward is nn.LayerNorm.forward:
+        same = values.shape[-1:] == module.normalized_shape
+    return values if same else None
 
 
 def _attribute(root: nn.Module, path: str) -> Any:
@@ -187,6 +199,11 @@ class _Shell(nn.Module):
 
 def _has_attention(graph: fx.Graph) -> bool:
     return any(node.target is attention for node in graph.nodes)
+
+
+def _unseen(encoder: nn.Module) -> str:
+    classes = dict.fromkeys(name for m in encoder.modules() if "Attention" in (name := type(m).__name__))
+    return _UNSEEN + (f", one of {', '.join(classes)}" if classes else "")
 
 
 def trace(
@@ -231,7 +248,10 @@ def trace(
     except UnsupportedModelError:
         raise
     except Exception as error:
-        hint = "" if own_attention or _has_attention(tracer.graph) else f" ({_UNSEEN})"
+        hint = "" if _has_attention(tracer.graph) else f" ({_unseen(encoder)})"
+        if own_attention:
+            named = ", ".join(own_attention)
+            hint = f" (its wordelim.adapters.Family says in own_attention how {named} is called: correct that)"
         raise UnsupportedModelError(f"{type(encoder).__name__} can't be traced: {error}{hint}") from error
     finally:
         log.disabled = before
@@ -241,6 +261,6 @@ def trace(
         if node.op in ("call_module", "get_attr"):
             node.target = str(node.target).removeprefix("encoder.")
     if not _has_attention(graph):
-        raise UnsupportedModelError(f"{type(encoder).__name__} can't be served: {_UNSEEN}.")
+        raise UnsupportedModelError(f"{type(encoder).__name__} can't be served: {_unseen(encoder)}.")
     assert shell.output is not None
     return graph, shell.output

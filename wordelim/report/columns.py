@@ -54,7 +54,7 @@ class Column:
     Attributes:
         key: of what it shows, in a part of a report as `evaluation.compare` makes it.
         name: its heading.
-        write: from the value to a cell.
+        write: from a value to a cell; where there is none, the cell has a dash.
         short: the heading where room is scarce.
         said: the name in a sentence, where a value of all texts stands outside a table.
     """
@@ -64,6 +64,11 @@ class Column:
     write: Callable[[Any], str] = plain
     short: str = ""
     said: str = ""
+
+    def cell(self, part: Mapping[str, Any]) -> str:
+        """What a part of a report has in this column."""
+        value = part[self.key]
+        return _NONE if value is None else self.write(value)
 
 
 COMPARED: tuple[Column, ...] = (
@@ -99,7 +104,7 @@ def compared(
     columns = [column for column in (*COMPARED, *more) if all(column.key in part for _, part in rows)]
     names = [(column.short if short else "") or column.name for column in columns]
     titles = [dense if column.key == "dense" else name for column, name in zip(columns, names, strict=True)]
-    written = [(first, [column.write(part[column.key]) for column in columns]) for first, part in rows]
+    written = [(first, [column.cell(part) for column in columns]) for first, part in rows]
     cells = [[*first, *(map(typeset, figures) if page else figures)] for first, figures in written]
     return Table([*head, *titles], cells, caption, **look)
 
@@ -107,7 +112,7 @@ def compared(
 def whole_alone(whole: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sentences of what is known of all texts but not of their slices, so that no table of both shows it."""
     return [
-        f"{column.said or column.name} on all texts: {column.write(whole[column.key])}"
+        f"{column.said or column.name} on all texts: {column.cell(whole)}"
         for column in COMPARED
         if column.key in whole and any(column.key not in part for part in slices)
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from ..errors import WordelimError
 from ..retention import Retention
 from ..system.progress import FAST, Progress, tokens
 
@@ -169,11 +170,16 @@ class _Methods(Mapping[str, type[Search]]):
 
     def __init__(self) -> None:
         self.known: dict[str, type[Search]] = {}
-        self._files = {module.name for module in iter_modules([str(Path(__file__).with_name("methods"))])}
+        names = (module.name for module in iter_modules([str(Path(__file__).with_name("methods"))]))
+        self._files = {name for name in names if not name.startswith("_")}
 
     def __getitem__(self, name: str) -> type[Search]:
         if name not in self.known and name in self._files:
             import_module(f".methods.{name}", __package__)
+            if name not in self.known:
+                raise WordelimError(
+                    f"search/methods/{name}.py makes no method known: end it in register({name!r}, ...)."
+                )
         return self.known[name]
 
     def __iter__(self) -> Iterator[str]:

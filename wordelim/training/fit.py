@@ -38,7 +38,7 @@ __all__ = ["Fit", "fit", "unwrap_"]
 _LOOKS_PER_EPOCH = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fit:
     """How to train, whatever for.
 
