@@ -21,7 +21,7 @@ from wordelim import Retention, eliminate_
 from wordelim.checkpoint.directory import save
 
 # What the suite runs of each of the parts below, and what the long run does: 2,000 inputs in all.
-FEW, MANY = 18, 334
+FEW, MANY = 8, 334
 LIMIT = 30  # seconds
 DELETED, DEEP, DIGITS = "@deleted@", "@deep@", "@digits@"
 VALUES = (

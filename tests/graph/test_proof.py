@@ -309,7 +309,6 @@ def test_loading_transformers_own_class_takes_no_forward_pass(make_model, make_t
     assert wordelim.retention_of(wordelim.load(directory)) == SOME
 
 
-@pytest.mark.every_family
 @pytest.mark.parametrize("head", ["sequence", "token"])
 def test_the_proof_passes_for_what_transformers_has_in_half_precision(make_model, family, head):
     for dtype in (torch.float16, torch.bfloat16):
