@@ -17,7 +17,7 @@ __all__ = ["QUANT_METHOD", "VERSION", "Retention"]
 QUANT_METHOD = "wordelim"
 """``quant_method`` of a compressed model's config, which holds its retention."""
 VERSION = 1
-_RULE = re.compile(r"first(:0*[1-9]\d*)?|(separators|query):\d+|tokens:\d+(-\d+)*(,\d+(-\d+)*)*", re.ASCII)
+_RULE = re.compile(r"first(:0{0,9}[1-9]\d{0,8})?|(separators|query):\d+|tokens:\d+(-\d+)*(,\d+(-\d+)*)*", re.ASCII)
 _FIELDS = ("version", "kind", "keep", "min_tokens", "protect", "restore")
 
 

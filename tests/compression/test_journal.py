@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -174,7 +175,19 @@ def test_functions_are_told_apart_by_what_they_do():
     def other(evaluated):
         return {"mine": 0.5 * (evaluated.label_ids == 1).mean()}
 
+    class Scaled:
+        def __init__(self, factor):
+            self.factor = factor
+
+        def __call__(self, evaluated):
+            return {"mine": self.factor}
+
+    def scaled(evaluated, factor=1):
+        return {"mine": factor}
+
     assert digest_of_code(other) == digest_of_code(other) != digest_of_code(metric(1))
+    for made in (metric, Scaled, lambda k: Scaled(k).__call__, lambda k: partial(scaled, factor=k)):
+        assert digest_of_code(made(1)) == digest_of_code(made(1)) != digest_of_code(made(2))
     assert digest_of_code(lambda evaluated: {"mine": 1}) != digest_of_code(lambda evaluated: {"mine": 2})
     assert digest_of_code("accuracy") is None
 

@@ -441,7 +441,7 @@ def test_encoder_hidden_states_are_refused(make_model, make_batch):
 
 def test_a_dense_module_called_on_its_own_says_what_to_do(bert, make_batch):
     wordelim.eliminate_(bert, SOME)
-    with pytest.raises(UnsupportedModelError, match=r"outside the rewritten graph.*restore_"):
+    with pytest.raises(UnsupportedModelError, match=r"outside a rewritten graph.*restore_"):
         bert.bert.encoder.dense(torch.ones(1, 5, 32))
 
 
@@ -493,10 +493,25 @@ def test_a_model_in_another_dtype_is_served_in_it(make_model, family, make_batch
     assert logits(model, batch).dtype == dtype
 
 
-def test_a_config_that_two_models_share_is_refused(make_model):
+def test_models_that_shared_a_config_are_apart(make_model, make_batch, logits, tmp_path):
     first = make_model("bert")
-    second = type(first)(first.config)
+    second = type(first)(first.config).eval()
+    batch = make_batch(first, [9, 4])
+    expected = logits(second, batch)
     wordelim.eliminate_(first, Retention.keep_all(3))
-    with pytest.raises(UnsupportedModelError, match="shares its config with a compressed model"):
-        wordelim.eliminate_(second, Retention.keep_all(3))
+    assert torch.equal(logits(second, batch), expected)
+    second.save_pretrained(tmp_path)
+    assert torch.equal(logits(type(second).from_pretrained(tmp_path).eval(), batch), expected)
+    wordelim.eliminate_(second, Retention.counts([3, 2, 1]))
     assert wordelim.retention_of(first) == Retention.keep_all(3)
+    third = type(first)(first.config)
+    with pytest.raises(UnsupportedModelError, match="made with the config of a compressed model"):
+        wordelim.eliminate_(third, Retention.keep_all(3))
+    with pytest.raises(UnsupportedModelError, match="its config is a compressed model's"):
+        third(**batch)
+
+
+def test_a_quantised_model_is_refused(make_model):
+    model = torch.ao.quantization.quantize_dynamic(make_model("bert"), {nn.Linear})
+    with pytest.raises(UnsupportedModelError, match="is quantized already: compress the model first"):
+        wordelim.eliminate_(model, Retention.keep_all(3))

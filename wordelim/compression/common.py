@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import WordelimError
 from ..system.declared import Check, number, setting, whole
 
 __all__ = ["at_least", "batch_size", "max_drop", "max_length", "metric", "positive", "seed", "share"]
@@ -26,8 +27,14 @@ def max_drop(where: str = "") -> Any:
     return setting(1.0, f"Points of the metric that may be lost{where}.", check, panel="Goal")
 
 
+def _metric(name: str, value: Any) -> Any:
+    if not isinstance(value, str) and not callable(value):
+        raise WordelimError(f"{name} is {value!r}: give a name, or a function as the Trainer's compute_metrics.")
+    return value
+
+
 def metric() -> Any:
-    return setting(None, "Metric; the task's usual one unless given.", panel="Goal")
+    return setting(None, "Metric; the task's usual one unless given.", _metric, panel="Goal")
 
 
 def max_length(more: str = "") -> Any:

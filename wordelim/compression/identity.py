@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from types import CodeType
+from functools import partial
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from torch import Tensor, uint8
@@ -19,6 +20,7 @@ _TOKENIZER = (
     *("special_tokens_map", "model_max_length", "padding_side", "truncation_side", "model_input_names"),
     *("pad_token_type_id", "split_special_tokens"),
 )
+_DEEPEST = 6  # objects within objects that are looked into
 _TOLD, _LONGEST = 5, 60  # differences that are told, and characters of a value
 
 
@@ -54,14 +56,33 @@ def _words(tokenizer: Any) -> dict[str, Any]:
 
 
 def digest_of_code(function: Any) -> str | None:
-    """SHA-256 (hex) of what a function does, as far as its own code says it; None of what has none."""
-    code = getattr(function, "__code__", None)
-    return None if code is None else digest_of_data(_plain(code))
+    """SHA-256 (hex) of what a function of the user's own does, with all that it was made with; None of a name."""
+    return digest_of_data(_plain(function)) if callable(function) else None
 
 
-def _plain(code: CodeType) -> list[Any]:
-    constants = [_plain(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
-    return [code.co_code.hex(), list(code.co_names), constants]
+def _plain(value: Any, depth: int = 0) -> Any:
+    inner = partial(_plain, depth=depth + 1)
+    if depth > _DEEPEST:
+        return type(value).__qualname__
+    if value is None or isinstance(value, (str, bytes, int, float)):
+        return repr(value)
+    if isinstance(value, (tuple, list)):
+        return [inner(each) for each in value]
+    if isinstance(value, CodeType):
+        return [value.co_code.hex(), value.co_names, inner(value.co_consts)]
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return [inner(each) for each in (value.__code__, value.__defaults__, value.__kwdefaults__, cells)]
+    if isinstance(value, MethodType):
+        return [inner(value.__func__), inner(value.__self__)]
+    if isinstance(value, partial):
+        return [inner(value.func), inner(value.args), inner(value.keywords)]
+    if isinstance(value, dict):
+        return [[str(name), inner(each)] for name, each in value.items()]
+    fields = {
+        name: each for name, each in getattr(value, "__dict__", {}).items() if isinstance(each, (str, int, float))
+    }
+    return [type(value).__qualname__, inner(vars(type(value)).get("__call__")), fields]
 
 
 def digest_of_data(data: Any) -> str:

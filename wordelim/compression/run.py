@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from ..data.usable import Skipped
+from ..errors import DataError, UnsupportedModelError
 from ..graph.protect import bare_rules
 from ..graph.splice import restore_, retention_of
 from ..graph.support import is_marked
@@ -110,6 +111,14 @@ def compress_model(
     """
     sets = {"train": train, "validation": validation, **({} if test is None else {"test": test})}
     names = {"text": text, "text_pair": text_pair, "label": label}
+    for name, data in sets.items():
+        if not isinstance(data, datasets.Dataset):
+            raise DataError(
+                f"The {name} data is a {type(data).__name__}: give a datasets.Dataset, such as wordelim.data.read.read "
+                "makes of a file, or call wordelim.compress."
+            )
+    if not isinstance(model, PreTrainedModel):
+        raise UnsupportedModelError(f"The model is a {type(model).__name__}: give one of transformers.")
     given = Given(sets, names, {name: Skipped() for name in sets} if skip_bad_rows else {})
     return run(model, tokenizer, given, Settings(**settings), Journal(), progress)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from importlib.util import find_spec
@@ -43,6 +43,8 @@ def _costs() -> Sequence[str]:
 
 
 def _several(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, Iterable):
+        raise WordelimError(f"{name} is {value!r}: give a list.")
     return (value,) if isinstance(value, str) else tuple(value)
 
 
@@ -56,13 +58,15 @@ def _trackers(name: str, value: Any) -> tuple[str, ...]:
 
 
 def _speeds(name: str, value: Any) -> tuple[float, ...]:
-    if isinstance(value, str) or not value or not all(is_number(speed) and speed > 1 for speed in value):
+    listed = isinstance(value, Iterable) and not isinstance(value, str)
+    if not listed or not value or not all(is_number(speed) and speed > 1 for speed in value):
         raise WordelimError(f"{name} is {value!r}: give ratios above 1, such as [1.5, 2, 3].")
     return tuple(sorted({float(speed) for speed in value}))
 
 
 def _keep(name: str, value: Any) -> tuple[float, ...]:
-    if isinstance(value, str) or not all(is_number(kept, finite=False) for kept in value):
+    listed = isinstance(value, Iterable) and not isinstance(value, str)
+    if not listed or not all(is_number(kept, finite=False) for kept in value):
         raise WordelimError(f"{name} is {value!r}: give one number for each layer, such as [0.9, 0.5, 0.3].")
     return tuple(value)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -118,6 +118,8 @@ def _label_names(label: str | Sequence[str] | None, existing: Sequence[str]) -> 
         if label is None or label in existing or "," not in label:
             return [] if label is None else [label]
         return [name.strip() for name in label.split(",")]
+    if not isinstance(label, Iterable):
+        raise DataError(f"The label column is {label!r}: give its name.")
     return list(label)
 
 

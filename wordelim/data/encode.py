@@ -248,7 +248,13 @@ def length_limit(
 ) -> int | None:
     """`max_length` once it is checked, else the most that tokenizer and model allow; None is no limit."""
     positions = usable_positions(config)
+    least = tokenizer.num_special_tokens_to_add(pair=pair) + (2 if pair else 1)
     if max_length is None:
+        if tokenizer.model_max_length < least:
+            raise DataError(
+                f"The tokenizer's model_max_length is {tokenizer.model_max_length}, which leaves no room for text "
+                "beside the special tokens: correct it in tokenizer_config.json, or give a --max-length."
+            )
         known = [limit for limit in (tokenizer.model_max_length, positions) if limit is not None and limit < 10**9]
         return int(min(known)) if known else None
     if positions is not None and max_length > positions:
@@ -256,7 +262,6 @@ def length_limit(
             f"A maximum length of {max_length} tokens is more than the {positions} that the model has positions for; "
             f"use --max-length {positions} or less."
         )
-    least = tokenizer.num_special_tokens_to_add(pair=pair) + (2 if pair else 1)
     if max_length < least:
         raise DataError(
             f"A maximum length of {max_length} tokens leaves no room for text beside the special tokens; "

@@ -132,6 +132,10 @@ def _read_file(path: Path, form: Form) -> datasets.Dataset:
 
 
 def _read_parquet(path: Path) -> datasets.Dataset:
+    names = pyarrow.parquet.read_schema(path).names
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path} has the column {twice!r} more than once; rename one of them.")
     table = pyarrow.parquet.read_table(path)
     for at, field_ in enumerate(table.schema):
         if pyarrow.types.is_map(field_.type):  # `datasets` knows no maps: names and values are the same without one

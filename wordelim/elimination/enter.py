@@ -90,11 +90,16 @@ class Enter(nn.Module):
         if torch.compiler.is_compiling():
             return hidden_states, self._traced(hidden_states, attention_mask)
         batch, width = hidden_states.shape[:2]
-        if batch == 0:
-            raise UnsupportedModelError("The batch holds no example: leave it out.")
+        if batch == 0 or width == 0:
+            raise UnsupportedModelError(f"The batch holds no {'token' if batch else 'example'}: leave it out.")
         mask, lengths = None, (width,) * batch
         if attention_mask is not None:
             mask = real_rows(attention_mask)
+            if mask.shape != (batch, width):
+                shape, given = f"[{batch}, {width}]", list(mask.shape)
+                raise UnsupportedModelError(
+                    f"The attention mask is {given}, but the tokens are {shape}: give it as many."
+                )
             lengths = tuple(_lengths(mask))
             mask = mask if min(lengths) < width else None
         retention, protected = announced(self) or (self.retention, None)

@@ -184,6 +184,8 @@ def examples_of(
 
 def check_tokenizer(tokenizer: Any) -> None:
     """Refuse a tokenizer whose batches a compressed model can't take: DataError."""
+    if not callable(tokenizer) or not hasattr(tokenizer, "pad_token_id"):
+        raise DataError(f"The tokenizer is a {type(tokenizer).__name__}: give the one that the model was trained with.")
     if getattr(tokenizer, "padding_side", "right") != "right":
         raise DataError(
             "The tokenizer pads on the left, but the head reads position 0: set padding_side to 'right' (in "

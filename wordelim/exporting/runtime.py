@@ -29,7 +29,10 @@ Run = Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
 
 def is_exported(directory: str | os.PathLike[str]) -> bool:
     """Whether a directory holds an exported program."""
-    return format_in(Path(directory).expanduser()) is not None
+    try:
+        return format_in(Path(directory).expanduser()) is not None
+    except (OSError, ValueError):  # no name that a file may have
+        return False
 
 
 class ExportedModel:

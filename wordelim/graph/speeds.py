@@ -17,6 +17,8 @@ __all__ = ["offer_speeds_", "set_speed_", "speeds_of"]
 
 Model = TypeVar("Model", bound="PreTrainedModel")
 
+_FASTEST = 1e9  # far above any; a whole number may be too large for a float
+
 
 def set_speed_(model: Model, speed: float) -> Model:
     """Make a compressed model drop as many word vectors as one of its speeds asks for, in place.
@@ -38,7 +40,7 @@ def set_speed_(model: Model, speed: float) -> Model:
         (0.5, 0.3, 0.2, 0.1, 0.1, 0.0)
     """
     known = speeds_of(model)
-    if isinstance(speed, bool) or not isinstance(speed, (int, float)):
+    if isinstance(speed, bool) or not isinstance(speed, (int, float)) or abs(speed) > _FASTEST:
         raise RetentionError(f"Speed {short(speed)} is no number: give one such as 2.")
     if float(speed) not in known:
         offered = ", ".join(f"{name:g}" for name in known)

@@ -11,7 +11,7 @@ import torch
 from wordelim.adapters import family_of
 
 from ..elimination.significance import received_attention
-from ..errors import UnsupportedModelError
+from ..errors import RetentionError, UnsupportedModelError
 from ..retention import QUANT_METHOD, Retention
 from .encoder import EliminatingEncoder, rebuild
 from .guard import guard_, unguard_
@@ -57,6 +57,8 @@ def eliminate_(model: Model, retention: Retention) -> Model:
         >>> wordelim.retention_of(model).keep
         (0.9, 0.7, 0.5, 0.3, 0.2, 0.0)
     """
+    if not isinstance(retention, Retention):
+        raise RetentionError(f"{retention!r} is no retention: make one, such as wordelim.Retention.fractions(...).")
     family = family_of(model)
     encoder = getattr(model.base_model, family.encoder, None)
     if not isinstance(encoder, EliminatingEncoder):
@@ -76,10 +78,11 @@ def splice_(model: Model, retention: Retention, *, loaded: bool = False) -> Mode
     family = family_of(model)
     if model.config._attn_implementation == ATTENTION:
         raise UnsupportedModelError(
-            f"{type(model).__name__} shares its config with a compressed model: give each a config of its own, such as "
-            "copy.deepcopy(config)."
+            f"{type(model).__name__} was made with the config of a compressed model: make it with a dense one's."
         )
     require_supported(model)
+    if not loaded:
+        _own_config_(model)
     encoder = resolve(model, family)
     reads = reads_of(model, family)
     if retention.restore == "mean" and family.normalises_after:
@@ -154,6 +157,14 @@ def eliminating_encoder(model: PreTrainedModel) -> EliminatingEncoder:
             f"{type(model).__name__} isn't compressed: call wordelim.eliminate_ or wordelim.compress first."
         )
     return encoder
+
+
+def _own_config_(model: PreTrainedModel) -> None:
+    """Give a model a config that no other has, for what is noted there must not hold for a second one."""
+    shared, own = model.config, copy.deepcopy(model.config)
+    for module in model.modules():
+        if vars(module).get("config") is shared:
+            setattr(module, "config", own)  # noqa: B010
 
 
 def _mark(model: PreTrainedModel, retention: Retention) -> None:

@@ -135,7 +135,8 @@ def require_supported(model: PreTrainedModel) -> None:
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         raise UnsupportedModelError(f"{name} is configured as a decoder: only encoders are supported.")
     require_fields(model)
-    if getattr(config, "quantization_config", None) is not None and not is_marked(config):
+    quantized = any(".quantized." in type(module).__module__ for module in model.modules())
+    if quantized or (getattr(config, "quantization_config", None) is not None and not is_marked(config)):
         raise UnsupportedModelError(f"{name} is quantized already: compress the model first and quantize the result.")
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         raise UnsupportedModelError(

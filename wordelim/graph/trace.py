@@ -56,8 +56,8 @@ def _attention_interface(
 ) -> tuple[Any, None]:
     if not isinstance(query, fx.Proxy):
         raise UnsupportedModelError(
-            f"{type(module).__name__} was called outside the rewritten graph: call wordelim.restore_(model) before "
-            "changing a compressed model's modules."
+            f"{type(module).__name__} was called outside a rewritten graph, but its config is a compressed model's: "
+            "call wordelim.restore_(model) before changing its modules, and give every model a config of its own."
         )
     if getattr(module, "is_causal", False):
         raise UnsupportedModelError(f"{type(module).__name__} is causal: decoders are not supported.")

@@ -24,6 +24,7 @@ _LAUNCHED = (
 )
 
 # Seconds of waiting for other processes after which that is said.
+_LAST_PORT = 65535
 _PATIENCE = 10.0
 
 
@@ -49,6 +50,9 @@ def _launch() -> _Launch:
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         if not os.environ.get(name):
             raise WordelimError(f"WORLD_SIZE is {size}, but {name} isn't set: {repair}.")
+    port = _number("MASTER_PORT", 0, least=1)
+    if port > _LAST_PORT:
+        raise WordelimError(f"MASTER_PORT is {port}, but the last port is {_LAST_PORT}: {repair}.")
     if rank >= size:
         raise WordelimError(f"RANK is {rank}, but WORLD_SIZE is {size}, of which the last is {size - 1}: {repair}.")
     return _Launch(rank, local_rank, size)

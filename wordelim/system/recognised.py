@@ -40,6 +40,8 @@ _REPORT = re.compile(
     r"|### wordelim check: |# [^\n]*, (not )?compressed\n\n\*\*",
     re.DOTALL,
 )
+# Folders of sentence-transformers' modules, such as 1_Pooling.
+_MODULE = re.compile(r"\w[\w-]*")
 _HEAD, _MOST = 1 << 14, 1 << 28  # bytes that are read of a text, and of JSON
 
 
@@ -60,7 +62,7 @@ def _module_folders(folder: Path) -> tuple[str, ...]:
     """The folders that modules.json of sentence-transformers names, which may hold any file."""
     try:
         modules = json.loads((folder / "modules.json").read_bytes())
-        return tuple(str(module["path"]) for module in modules if module["path"])
+        return tuple(path for module in modules if _MODULE.fullmatch(path := str(module["path"])))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ()
 

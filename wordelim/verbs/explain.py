@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from wordelim.adapters.family import chooses
+
 from ..data.cells import require_unicode
 from ..data.label_names import problem_type
 from ..data.usable import Unusable
 from ..elimination.extract import Extracted
 from ..elimination.significance import received_attention
-from ..errors import AnswersError, DataError
+from ..errors import AnswersError, DataError, UnsupportedModelError
 from ..evaluation.inference import has_numbers
 from ..graph.passes import extraction_nodes
 from ..graph.splice import eliminating_encoder
@@ -41,6 +43,8 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
         (6, 6)
     """
     encoder = eliminating_encoder(model)
+    if chooses(model):
+        raise UnsupportedModelError(f"{type(model).__name__} chooses among several texts: explain follows one text.")
     texts = (text,) if text_pair is None else (text, text_pair)
     if not text.strip():
         raise DataError("The text is blank: give one with at least one word.")
