@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from wordelim.errors import DataError
 
 from .console import print_report
 from .options import FileForm
@@ -80,7 +83,11 @@ def _audit(model_dir: str, data: str, watch: str | None, limit: int, file: dict[
     words = NEGATIONS if watch is None else {word.strip().casefold() for word in watch.split(",")}
     model, tokenizer = _open(model_dir)
     with progress() as show:
-        return audit(model, tokenizer, data, watch=words, limit=limit, progress=show, **file)
+        try:
+            return audit(model, tokenizer, data, watch=words, limit=limit, progress=show, **file)
+        except DataError as error:  # whose options are called otherwise here, where --text is taken
+            said = str(error).replace("--text-pair", "--pair-column")
+            raise DataError(re.sub(r"--text\b(?!-)", "--text-column", said)) from error
 
 
 def _write(path: Path | None, render: Any) -> None:

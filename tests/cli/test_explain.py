@@ -64,3 +64,10 @@ def test_errors(wordelim, fast, arguments, code, said):
     done = wordelim("explain", *arguments)
     assert (done.exit_code, done.stdout) == (code, "")
     assert said in done.stderr
+
+
+def test_an_audit_names_its_own_options(wordelim, fast, here):
+    (here / "odd.csv").write_text("words,other\ngood film,1\n")
+    refused = wordelim("explain", "fast", "--audit", "odd.csv")
+    assert refused.exit_code == 1
+    assert "name one with --text-column (and the second text of a pair with --pair-column)" in refused.stderr

@@ -122,12 +122,27 @@ def _wrong(config: Mapping[str, Any], field: Callable[[str], str]) -> Iterator[t
             and not (_is_number(value) and 0 <= value <= 1)
         ):
             yield name, value, "a share between 0 and 1"
+        if name in ("chunk_size_feed_forward", "local_attention"):
+            least = int(name == "local_attention")
+            if not (_is_whole(value) and value >= least):
+                yield name, value, f"a whole number from {least}"
+        if (
+            name == "layer_types"
+            and value is not None
+            and not _are_layers(value, config.get(field("num_hidden_layers")))
+        ):
+            yield name, value, "a list of full_attention and sliding_attention, one for each layer"
         if name == "add_cross_attention" and value is True and not config.get("is_decoder"):
             yield name, value, "false in an encoder"
         if name in _ACTIVATIONS and isinstance(value, str) and value not in ACT2FN:
             yield name, value, "an activation of transformers, such as 'gelu'"
         if name in ("dtype", "torch_dtype") and value is not None and not _is_dtype(value):
             yield name, value, "a floating-point type of torch, such as 'float32'"
+
+
+def _are_layers(value: Any, layers: Any) -> bool:
+    known = isinstance(value, list) and all(each in ("full_attention", "sliding_attention") for each in value)
+    return known and (not _is_whole(layers) or len(value) == layers)
 
 
 def _is_whole(value: Any) -> TypeGuard[int]:
