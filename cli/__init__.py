@@ -63,12 +63,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=_CONTEXT,
 )
-_PANELS = {
-    "Make faster": (probe, compress, demo, push),
-    "Prove": (check, bench),
-    "Serve": (export,),
-    "Look inside": (explain, inspect),
-}
+_FASTER, _PROOF, _INSIDE = (probe, compress, demo, push), (check, bench), (explain, inspect)
+_PANELS = {"Make faster": _FASTER, "Prove": _PROOF, "Serve": (export,), "Look inside": _INSIDE}
 for _panel, _modules in _PANELS.items():
     for _module in _modules:
         _name = _module.__name__.rpartition(".")[2]

@@ -12,16 +12,7 @@ from wordelim.verbs.settings import CheckSettings
 from .console import print_report
 from .options import Columns, Fields, FileForm
 from .progress import progress
-from .run import (
-    NOT_MET,
-    Config,
-    Debug,
-    Json,
-    errors,
-    insist,
-    list_skipped,
-    print_json,
-)
+from .run import NOT_MET, Config, Debug, Json, errors, insist, list_skipped, print_json
 
 __all__ = ["command"]
 

@@ -83,19 +83,11 @@ def retrain_(
         TrainingError: the loss, the output or a weight is not a number; the weights are then of no use.
     """
     eliminate_(model, retentions[0])
-    watched = validation is not None and metric is not None
     best = _KeepBest(model)
+    callbacks = [best] if validation is not None and metric is not None else []
     trainer = partial(DistillationTrainer, teacher=teacher, retentions=retentions, temperature=how.temperature)
     history = fit(
-        trainer,
-        model,
-        task,
-        train,
-        how,
-        validation=validation,
-        metric=metric,
-        callbacks=[best] if watched else [],
-        progress=progress,
+        trainer, model, task, train, how, validation=validation, metric=metric, callbacks=callbacks, progress=progress
     )
     if best.weights:
         model.load_state_dict(best.weights)
