@@ -68,7 +68,7 @@ def hub_config(name: str) -> dict[str, Any]:
     try:
         config, _ = transformers.PreTrainedConfig.get_config_dict(name)
     except (OSError, ValueError, RecursionError) as error:
-        reason = first_line(error).rstrip(".")
+        reason = first_line(error)
         raise CheckpointError(
             f"Model {name!r} is no directory here, and the hub doesn't give it ({reason}): check the path or the name."
         ) from error
@@ -157,7 +157,9 @@ def load_model(source: str, config: Mapping[str, Any], dtype: torch.dtype | str)
     except (RetentionError, UnsupportedModelError):
         raise
     except SafetensorError as error:
-        raise CheckpointError(f"The weights in {source} are damaged ({error}): copy the directory again.") from error
+        raise CheckpointError(
+            f"The weights in {source} are damaged ({first_line(error)}): copy the directory again."
+        ) from error
     except Exception as error:  # a damaged config.json fails anywhere in the model's own code, in any way
         if isinstance(error, CheckpointError):
             raise

@@ -17,7 +17,7 @@ from transformers.activations import ACT2FN
 from ..errors import CheckpointError, UnsupportedModelError
 from ..retention import QUANT_METHOD
 from ..system.inputs import UnreadableError, read_json
-from ..system.printable import short
+from ..system.printable import first_line, short
 
 __all__ = ["Shapes", "field_at_fault", "refuse_config", "refuse_shapes", "shapes_in"]
 
@@ -184,7 +184,7 @@ def shapes_in(directory: Path) -> Shapes | None:
                 shapes |= {name: tuple(header.get_slice(name).get_shape()) for name in header.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise CheckpointError(
-                f"The weights in {directory} are damaged ({path.name}: {error}): copy the directory again."
+                f"The weights in {directory} are damaged ({path.name}: {first_line(error)}): copy the directory again."
             ) from error
     return shapes
 

@@ -12,14 +12,11 @@ import datasets
 import pyarrow
 
 from ..errors import DataError
+from ..system.printable import first_line
 from .cells import require_unicode, shown
 from .usable import Skipped, Unusable
 
-__all__ = ["Parsed", "first_line"]
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+__all__ = ["Parsed"]
 
 
 @dataclass

@@ -24,7 +24,7 @@ import pyarrow.parquet
 from huggingface_hub import utils as hub_utils
 
 from ..errors import DataError
-from .parsed import first_line
+from ..system.printable import first_line
 from .textfiles import DELIMITERS, Form, read_rows
 from .usable import Skipped
 

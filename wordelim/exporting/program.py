@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import ExportError
+from ..system.printable import first_line
 from .formats import FORMATS, Format
 
 __all__ = ["KEPT", "OPSET", "quantize_onnx", "write_program"]
@@ -90,7 +91,7 @@ def _traced(model: PreTrainedModel, sample: Mapping[str, Tensor], opset: int) ->
             config = OnnxConfig(dynamic_shapes=dynamic, opset_version=opset)
             program: Any = OnnxExporter().export(model, dict(sample), config).program
     except Exception as error:  # exporters raise errors of many classes, without a common base
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise ExportError(f"{type(model).__name__} can't be exported to ONNX opset {opset} ({reason}).") from error
     finally:
         model.train(training)

@@ -17,6 +17,7 @@ from ..data.encode import usable_positions
 from ..errors import ExportError
 from ..retention import Retention
 from ..system.inputs import UnreadableError, read_json
+from ..system.printable import first_line
 from .formats import FORMATS, RETENTION_KEY, format_in
 
 __all__ = ["EXPORT_FILE", "ExportedModel", "feed_of", "is_exported", "open_program"]
@@ -156,7 +157,7 @@ def open_program(
     except ExportError:
         raise
     except Exception as error:  # runtimes raise errors of many classes, without a common base
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise ExportError(
             f"{path} can't be opened ({reason}): export it again, with a lower opset if the runtime is too old for it."
         ) from error

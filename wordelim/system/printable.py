@@ -12,6 +12,7 @@ from typing import Any
 __all__ = ["bare_name", "first_line", "is_hub_name", "json_text", "one_line", "printable", "short"]
 
 _LINES = "\t\n"
+_LONGEST = 300  # characters of a message that is quoted
 # Control characters of ASCII have pictures of their own; what else acts without being seen has none.
 _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in _LINES} | {0x7F: 0x2421}
 _UNSEEN = (
@@ -61,8 +62,9 @@ def bare_name(name: str | os.PathLike[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message, or the name of an error without one."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """The first line of an error's message as it is quoted in a sentence, or the error's name where it has none."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 
 def short(value: Any) -> str:

@@ -22,7 +22,7 @@ from ..graph.cost import Cost
 from ..graph.splice import eliminate_
 from ..retention import Retention
 from ..system.machine import environment, has_fast_bf16, move, open_device
-from ..system.printable import bare_name
+from ..system.printable import bare_name, first_line
 from ..system.progress import Progress, expect
 from .comparable import require_one_model
 from .opened import Opened, open_model
@@ -187,7 +187,7 @@ def _compiler_errors(compiled: bool) -> Iterator[None]:
     except Exception as error:
         if not compiled or isinstance(error, WordelimError):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise WordelimError(
             f"torch.compile fails here ({reason}): leave the compiled measurement out, or see that a C++ compiler is "
             "there."

@@ -17,7 +17,7 @@ from ..graph.protect import bare_rules
 from ..report.card import HERE, source_name
 from ..report.html import READABLE, readable
 from ..system.inputs import UnreadableError, read_json
-from ..system.printable import json_text
+from ..system.printable import first_line, json_text
 
 __all__ = ["push"]
 
@@ -77,7 +77,7 @@ def push(
             repo_type="model",
         )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise CheckpointError(
             f"{directory} can't be pushed to {repository!r} ({reason}): check the name, the connection, and that you "
             "are logged in (hf auth login)."
