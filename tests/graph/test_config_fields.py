@@ -72,9 +72,9 @@ def test_what_a_plan_accepts_runs_and_what_it_refuses_all_refuse(directory_with,
     runs = {
         "inspect": lambda: inspect_model(directory),
         "compress": lambda: wordelim.compress(
-            directory, **sets, output=tmp_path / "out", keep=[0.8, 0.5, 0.0], epochs=1.0, max_drop=100.0
+            directory, **sets, output=tmp_path / "out", keep=[0.8, 0.5, 0.0], retrain=False, max_drop=100.0
         ),
-        "probe": lambda: wordelim.probe(directory, validation=sets["validation"]),
+        "probe": lambda: wordelim.probe(directory, validation=sets["validation"], examples=8, texts=4, rounds=1),
         "bench": lambda: wordelim.bench(directory, data=sets["validation"], texts=4, latency_texts=0, rounds=1),
     }
     for name, run in runs.items():

@@ -204,7 +204,20 @@ TRAINED = {
 }
 
 
-@pytest.mark.parametrize("name", DIRECTORIES)
+# Much like others of these, or held to the same by other tests; the long run has them.
+SELDOM = {
+    *("bf16", "other files", "weights of another head", "use_cache", "output_attentions", "finetuning_task", "roberta"),
+    *("albert", "distilbert", "electra", "modernbert", "mpnet", "deberta-v2", "head dropout", "names of labels"),
+    *("csv with an index", "csv, all quoted", "tsv, all quoted", "json array", "labels as floats", "repeated rows"),
+    *("labels in capitals", "other names", "csv, blank lines", "brackets"),
+}
+
+
+def usual(names):
+    return [pytest.param(name, marks=pytest.mark.long) if name in SELDOM else name for name in names]
+
+
+@pytest.mark.parametrize("name", usual(DIRECTORIES))
 def test_odd_directories(make_model_dir, make_texts, edit_json, tmp_path, name):
     options, change, shape = DIRECTORIES[name]
     model = make_model_dir(**{"family": "bert", "labels": 2, **options})
@@ -288,7 +301,7 @@ DATA = {
 }
 
 
-@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("name", usual(DATA))
 def test_odd_data(make_model_dir, make_texts, tmp_path, name):
     suffix, write = DATA[name]
     files = {part: tmp_path / f"{part}.{suffix}" for part in ("train", "validation")}
