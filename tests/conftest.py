@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import random
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ os.environ.setdefault("TRITON_INTERPRET", str(int(not os.path.exists("/dev/nvidi
 import datasets
 import pytest
 import torch
+import tqdm.std
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -36,6 +38,8 @@ from wordelim.graph.trace import ATTENTION, trace
 
 from .families import FAMILIES, RELATIVES, ROBERTA, Tiny, tiny_config, tiny_of
 
+# The usual one is between processes too, and stays with a child that is killed while it has it.
+tqdm.std.tqdm.set_lock(threading.RLock())
 # Models this small are slower on many threads than on one.
 torch.set_num_threads(1)
 # The same examples in every run; a shared tiny model is no reason to complain.
