@@ -12,8 +12,9 @@ from ..errors import NotMetError
 from ..graph.cost import Cost
 from ..graph.protect import sizes_of
 from ..search.costs import COSTS
-from ..search.method import METHODS, SPEEDS, Candidate, Context, Found
+from ..search.method import SPEEDS, Candidate, Context, Found
 from ..search.milliseconds import Milliseconds, measure_latency, timing
+from ..search.registry import METHODS
 from ..system.processes import agree, from_main
 from .job import Job, Log, without_nan
 from .settings import Settings

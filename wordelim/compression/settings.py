@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, get_args
 
 from ..errors import WordelimError
-from ..search.method import METHODS
+from ..search.registry import METHODS
 from ..system.declared import Checked, called, is_number, number, one_of, setting
 from . import common
 

@@ -151,7 +151,7 @@ class _Tracer(fx.Tracer):
         try:
             with self.mode:
                 if node.target is attention:
-                    return args[2].transpose(1, 2)  # the shape that it has
+                    return node.args[2].meta["val"].transpose(1, 2)  # type: ignore[union-attr]  # of its shape
                 if node.op == "call_function":
                     return node.target(*args, **kwargs)  # type: ignore[operator]
                 if node.op == "call_method":

@@ -1,18 +1,16 @@
-"""What a method of search is: what it is given, what it returns, and which there are."""
+"""What a method of search is: what it is given, and what it returns."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from importlib import import_module
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..errors import WordelimError
 from ..retention import Retention
 from ..system.progress import FAST, Progress, tokens
+from .registry import METHODS, register
 
 if TYPE_CHECKING:
     import datasets
@@ -163,52 +161,6 @@ class Search(ABC):
     @abstractmethod
     def find(self, context: Context) -> Found:
         """The search itself, which may leave the model compressed, but its weights as they were."""
-
-
-class _Methods(Mapping[str, type[Search]]):
-    """The methods by name; each is imported when it is first looked up, for most need torch."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, type[Search]] = {}
-        names = (module.name for module in iter_modules([str(Path(__file__).with_name("methods"))]))
-        self._files = {name for name in names if not name.startswith("_")}
-
-    def __getitem__(self, name: str) -> type[Search]:
-        if name not in self.known and name in self._files:
-            import_module(f".methods.{name}", __package__)
-            if name not in self.known:
-                raise WordelimError(
-                    f"search/methods/{name}.py makes no method known: end it in register({name!r}, ...)."
-                )
-        return self.known[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._files.union(self.known)))
-
-    def __len__(self) -> int:
-        return len(self._files.union(self.known))
-
-    @property
-    def listed(self) -> str:
-        """Their names, in a sentence."""
-        *most, last = self
-        return f"{', '.join(most)}, or {last}"
-
-    def options(self, name: str) -> set[str]:
-        """Names of a method's options."""
-        return {field.name for field in fields(self[name])}  # type: ignore[arg-type]
-
-    def make(self, name: str, settings: Any) -> Search:
-        """A method with its options as some settings have them."""
-        return self[name](**{option: getattr(settings, option) for option in self.options(name)})
-
-    def register(self, name: str, method: type[Search]) -> None:
-        """Make a method known."""
-        self.known[name] = method
-
-
-METHODS = _Methods()
-register = METHODS.register
 
 
 def frontier(
