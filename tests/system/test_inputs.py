@@ -11,8 +11,11 @@ from wordelim import Retention
 from wordelim.checkpoint.directory import is_compressed
 from wordelim.checkpoint.loading import load_tokenizer
 from wordelim.cli.shared import _read_config
-from wordelim.errors import WordelimError
+from wordelim.errors import RetentionError, WordelimError
+from wordelim.exporting.runtime import is_exported
 from wordelim.system.inputs import UnreadableError, parse_json, read_json, read_text, read_toml
+from wordelim.system.processes import is_main
+from wordelim.system.recognised import stranger_in
 from wordelim.verbs.baseline import Baseline
 
 DEEP = {"json": '{"a":' * 50_000 + "1" + "}" * 50_000, "toml": "a = " + "[" * 50_000 + "]" * 50_000}
@@ -111,3 +114,30 @@ def test_a_retention_in_text_too(form):
     text = {"deep": DEEP["json"], "digits": LONG["json"], "damaged": "{"}[form]
     with pytest.raises(WordelimError, match=FORMS[form][1]):
         Retention.from_json(text)
+
+
+def test_a_name_that_no_file_may_have_holds_no_program():
+    assert not is_exported("n" * 300)
+    assert not is_exported("a\0b")
+
+
+def test_only_folders_named_as_modules_are_are_part_of_a_model(tmp_path):
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "HEAD").write_text("ref")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "modules.json").write_text('[{"path": ".git"}, {"path": "1_Pooling"}]')
+    assert stranger_in(tmp_path).startswith(".git/")
+
+
+def test_a_rule_of_thousands_of_digits_is_refused():
+    with pytest.raises(RetentionError, match="is unknown"):
+        Retention((1.0,), protect=("first", f"first:{'9' * 5000}"))
+
+
+@pytest.mark.parametrize("port", ["x", "0", "70000"])
+def test_a_port_that_is_none_is_refused(monkeypatch, port):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(WordelimError, match="MASTER_PORT"):
+        is_main()
