@@ -8,7 +8,6 @@ from transformers import BertConfig
 
 from wordelim.evaluation.compare import compare
 from wordelim.tasks import Task
-from wordelim.tasks.metrics import metric_for
 
 NAMED = BertConfig(id2label={0: "neg", 1: "pos"}, label2id={"neg": 0, "pos": 1})
 MULTI = BertConfig(num_labels=2, problem_type="multi_label_classification")
@@ -16,7 +15,7 @@ MULTI = BertConfig(num_labels=2, problem_type="multi_label_classification")
 
 def compared(config, dense, compressed, labels, lengths):
     examples = datasets.Dataset.from_dict({"labels": labels.tolist(), "length": list(lengths)})
-    return compare(Task(config, None), metric_for(config), dense, compressed, examples)
+    return compare(Task(config, None), Task(config, None).metric(), dense, compressed, examples)
 
 
 def test_slices_say_where_the_drop_is():

@@ -130,6 +130,13 @@ def test_only_folders_named_as_modules_are_are_part_of_a_model(tmp_path):
     assert stranger_in(tmp_path).startswith(".git/")
 
 
+def test_what_may_be_replaced_is_told_without_waiting_for_a_pipe(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    os.mkfifo(tmp_path / "modules.json")
+    assert stranger_in(tmp_path) == "modules.json"
+
+
 def test_a_rule_of_thousands_of_digits_is_refused():
     with pytest.raises(RetentionError, match="is unknown"):
         Retention((1.0,), protect=("first", f"first:{'9' * 5000}"))

@@ -13,8 +13,8 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import BertConfig
 
 from wordelim.errors import WordelimError
-from wordelim.tasks import task_for
-from wordelim.tasks.metrics import metric_for, predictions
+from wordelim.tasks import Task, task_for
+from wordelim.tasks.metrics import predictions
 
 
 def config(num_labels=2, problem_type=None):
@@ -46,7 +46,7 @@ def _no_warnings():
 def test_metrics_of_two_classes(name, points):
     labels, decided = [1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 1, 0, 0, 0, 0]
     logits = 3 * np.eye(2)[decided] - 1
-    assert metric_for(config(), name)(logits, labels) == pytest.approx(points)
+    assert Task(config(), None).metric(name)(logits, labels) == pytest.approx(points)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_metrics_of_two_classes(name, points):
 )
 def test_sums_over_examples_come_to_what_scikit_learn_says(labels, problem, name):
     """On samples where classes are missing too."""
-    metric, random = metric_for(config(labels, problem), name), np.random.default_rng(labels)
+    metric, random = Task(config(labels, problem), None).metric(name), np.random.default_rng(labels)
     for size in (1, 2, 3, 8, 50) * 5:
         shape = (size,) if problem is None else (size, labels)
         truth, said = (random.integers(2 if problem else labels, size=shape) for _ in range(2))
@@ -82,8 +82,10 @@ def scikit_learns(name, problem, labels):
 def test_f1_of_three_classes_is_over_those_that_occur():
     labels, decided = [0, 0, 1, 1], [0, 0, 1, 0]  # F1 4/5 and 2/3; class 2 doesn't count
     logits = np.eye(3)[decided]
-    assert metric_for(config(3), "f1_macro")(logits, labels) == pytest.approx(100 * (4 / 5 + 2 / 3) / 2)
-    assert metric_for(config(3), "f1")(logits, labels) == metric_for(config(3), "f1_macro")(logits, labels)
+    assert Task(config(3), None).metric("f1_macro")(logits, labels) == pytest.approx(100 * (4 / 5 + 2 / 3) / 2)
+    assert Task(config(3), None).metric("f1")(logits, labels) == Task(config(3), None).metric("f1_macro")(
+        logits, labels
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,13 +103,13 @@ def test_metrics_of_several_labels(name, points):
     decided = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]])
     if name == "accuracy":
         decided[1, 2] = 1
-    assert metric_for(config(4, MULTI), name)(decided - 0.5, labels) == pytest.approx(points)
+    assert Task(config(4, MULTI), None).metric(name)(decided - 0.5, labels) == pytest.approx(points)
 
 
 @pytest.mark.parametrize("name", [None, "f1_micro", "f1_macro"])
 def test_one_label_of_a_multi_label_head_is_no_pair_of_classes(name):
     labels, logits = np.array([[1.0], [0.0], [1.0], [1.0]]), np.array([[1.0], [-1.0], [-1.0], [1.0]])
-    assert metric_for(config(1, MULTI), name)(logits, labels) == pytest.approx(80.0)
+    assert Task(config(1, MULTI), None).metric(name)(logits, labels) == pytest.approx(80.0)
 
 
 @pytest.mark.parametrize("shape", [(40,), (40, 1)])
@@ -116,8 +118,8 @@ def test_correlations_with_ties(shape):
     labels = random.integers(0, 6, 40) / 2
     scores = np.round(labels + random.normal(0, 1, 40), 1)
     ranks = [scipy.stats.rankdata(values) for values in (scores, labels)]
-    assert metric_for(config(1)).name == "spearman"
-    spearman, pearson = metric_for(config(1)), metric_for(config(1), "pearson")
+    assert Task(config(1), None).metric().name == "spearman"
+    spearman, pearson = Task(config(1), None).metric(), Task(config(1), None).metric("pearson")
     assert spearman(scores.reshape(shape), labels) == pytest.approx(100 * np.corrcoef(*ranks)[0, 1])
     assert pearson(scores.reshape(shape), labels) == pytest.approx(100 * np.corrcoef(scores, labels)[0, 1])
 
@@ -125,17 +127,17 @@ def test_correlations_with_ties(shape):
 def test_the_correlation_of_several_scores_is_the_mean():
     labels = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
     logits = np.array([[0.0, 5.0], [1.0, 4.0], [3.0, 3.0]])
-    assert metric_for(config(2, "regression"))(logits, labels) == pytest.approx(0.0)
+    assert Task(config(2, "regression"), None).metric()(logits, labels) == pytest.approx(0.0)
     logits[:, 1] = 7.0
-    assert metric_for(config(2, "regression"))(logits, labels) == pytest.approx(50.0)
+    assert Task(config(2, "regression"), None).metric()(logits, labels) == pytest.approx(50.0)
 
 
 @pytest.mark.parametrize("examples", [1, 4])
 @pytest.mark.parametrize("name", ["spearman", "pearson"])
 def test_a_constant_side_has_no_correlation(name, examples):
     constant, rising = np.full(examples, 0.1), np.arange(examples, dtype=float)
-    assert metric_for(config(1), name)(constant[:, None], rising) == 0.0
-    assert metric_for(config(1), name)(rising[:, None], constant) == 0.0
+    assert Task(config(1), None).metric(name)(constant[:, None], rising) == 0.0
+    assert Task(config(1), None).metric(name)(rising[:, None], constant) == 0.0
 
 
 @pytest.mark.parametrize("labels", [[0], [1], [0, 0], [1, 1]])
@@ -143,18 +145,18 @@ def test_a_constant_side_has_no_correlation(name, examples):
     ("name", "right"), [("accuracy", 100.0), ("f1_macro", 100.0), ("f1_micro", 100.0), ("mcc", 0.0)]
 )
 def test_a_single_class_is_measured_without_a_warning(name, right, labels):
-    metric = metric_for(config(), name)
+    metric = Task(config(), None).metric(name)
     assert metric(np.eye(2)[labels], labels) == right
     assert metric(np.eye(2)[1 - np.array(labels)], labels) == 0.0
 
 
 def test_f1_of_a_class_that_never_occurs_is_0():
-    assert metric_for(config(), "f1")(np.eye(2)[[0, 0]], [0, 0]) == 0.0
-    assert metric_for(config(3, MULTI))(np.full((2, 3), -1.0), np.zeros((2, 3))) == 0.0
+    assert Task(config(), None).metric("f1")(np.eye(2)[[0, 0]], [0, 0]) == 0.0
+    assert Task(config(3, MULTI), None).metric()(np.full((2, 3), -1.0), np.zeros((2, 3))) == 0.0
 
 
 def test_metrics_can_be_pickled():
-    metric = pickle.loads(pickle.dumps(metric_for(config(), "mcc")))
+    metric = pickle.loads(pickle.dumps(Task(config(), None).metric("mcc")))
     assert metric(np.eye(2), [0, 1]) == 100.0
 
 
@@ -163,8 +165,8 @@ def test_metrics_can_be_pickled():
     [(config(), "bleu"), (config(), "pearson"), (config(1), "accuracy"), (config(3, MULTI), "mcc")],
 )
 def test_an_unknown_metric_is_refused_with_the_known_ones(model, name):
-    with pytest.raises(WordelimError, match=rf"{name}.*choose one of .*{metric_for(model).name}"):
-        metric_for(model, name)
+    with pytest.raises(WordelimError, match=rf"{name}.*choose one of .*{Task(model, None).metric().name}"):
+        Task(model, None).metric(name)
 
 
 def test_predictions():
@@ -183,7 +185,7 @@ def test_an_output_that_is_no_number_is_refused(model):
 
 @pytest.mark.parametrize("model", [config(), config(2, MULTI), config(2, "regression")])
 def test_labels_that_do_not_fit_are_refused(model):
-    metric = metric_for(model)
+    metric = Task(model, None).metric()
     with pytest.raises(WordelimError, match=r"at least one: the labels have the shape \(0,"):
         metric(np.zeros((0, 2)), predictions(np.zeros((0, 2)), model))
     with pytest.raises(WordelimError, match=r"labels have the shape \(3,\), the predictions \(2,"):

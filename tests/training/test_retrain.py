@@ -16,7 +16,7 @@ from wordelim.data.encode import encode
 from wordelim.errors import TrainingError
 from wordelim.evaluation.inference import logits_of
 from wordelim.tasks import Task
-from wordelim.tasks.metrics import Metric, metric_for
+from wordelim.tasks.metrics import Metric
 from wordelim.training.fit import Fit
 from wordelim.training.retrain import retrain_
 
@@ -139,7 +139,7 @@ def test_a_loss_that_is_not_a_number_is_named_with_its_step(student, teacher, ta
 
 @pytest.mark.parametrize("watched", [False, True])
 def test_weights_that_are_not_numbers_are_noticed(student, teacher, task, encoded, watched):
-    validation = {"validation": encoded(8, 1), "metric": metric_for(student.config)} if watched else {}
+    validation = {"validation": encoded(8, 1), "metric": Task(student.config, None).metric()} if watched else {}
     with pytest.raises(TrainingError, match="lower --learning-rate"):
         retrain_(
             student,

@@ -13,7 +13,6 @@ from wordelim.data.encode import encode
 from wordelim.errors import DataError, WordelimError
 from wordelim.evaluation.inference import logits_of
 from wordelim.tasks import Task
-from wordelim.tasks.metrics import metric_for
 from wordelim.verbs.probe import ProbeSettings, probe_model
 from wordelim.verbs.worth import RECOVERABLE, judge
 
@@ -76,7 +75,7 @@ def test_what_is_measured_is_what_eliminating_gives(probed):
     # The drop at the fastest point, computed by hand on the same texts.
     encoded = encode(texts, tokenizer, Columns("text", label="label"), model.config).dataset
     rows = sorted(np.random.default_rng(0).permutation(40)[:24].tolist())
-    sample, metric = encoded.select(rows), metric_for(model.config)
+    sample, metric = encoded.select(rows), Task(model.config, None).metric()
     points = [metric(logits_of(model, sample, Task(model.config, tokenizer)), sample["labels"])]
     eliminate_(model, Retention.from_dict(report["headroom"][-1]["retention"]))
     points.append(metric(logits_of(model, sample, Task(model.config, tokenizer)), sample["labels"]))

@@ -22,6 +22,7 @@ from .usable import Unusable
 
 __all__ = [
     "is_truth",
+    "is_unicode",
     "items_of",
     "mapping_of",
     "number",
@@ -40,6 +41,7 @@ _NOTHING = object()
 
 # As a list is written, of texts in quotes or with commas: a text in brackets has blanks inside these.
 _LISTED = re.compile(r"[\[(](?=\S)(?:['\"].*|.*,.*)(?<=\S)[\])]", re.DOTALL)
+_HALF = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"\s*")
 _STRING = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])", re.ASCII)
@@ -73,14 +75,16 @@ def read_json(text: str) -> Any:
     return value
 
 
+def is_unicode(text: str) -> bool:
+    """Whether no half of a surrogate pair stands in a text, which no file can hold."""
+    return _HALF.search(text) is None
+
+
 def require_unicode(text: str) -> str:
     """The text itself; Unusable where half of a surrogate pair stands in it, which no file can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise Unusable(
-            f"has half a character, {text[error.start]!a}, in a text: write the text anew, as UTF-8."
-        ) from None
+    half = _HALF.search(text)
+    if half is not None:
+        raise Unusable(f"has half a character, {half[0]!a}, in a text: write the text anew, as UTF-8.")
     return text
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import UnsupportedModelError
-from .cells import shown, whole
+from .cells import is_unicode, shown, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -87,7 +87,7 @@ def require_names(config: PreTrainedConfig) -> None:
                 f"The model's id2label gives the outputs {owners[name]} and {index} one name, {name!a}: rename one in "
                 "config.json."
             )
-        if not _is_unicode(name):
+        if not is_unicode(name):
             raise UnsupportedModelError(
                 f"The model's id2label has half a character in the name {name!a}: correct it in config.json."
             )
@@ -101,14 +101,6 @@ def require_names(config: PreTrainedConfig) -> None:
                 f"The model's label2id says {name!a} is {index}, but its id2label says {other}: correct one of them in "
                 "config.json."
             )
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def folded(name: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow
 
 from ..errors import DataError
 from ..system.printable import first_line
-from .cells import require_unicode, shown
+from .cells import is_unicode, require_unicode, shown
 from .usable import Skipped, Unusable
 
 __all__ = ["Parsed"]
@@ -39,7 +39,7 @@ class Parsed:
         """The rows that can be read; where others can't, DataError or a note in `skipped`."""
         columns: dict[str, Any] = {}
         for name in self.header or dict.fromkeys(name for row in self.rows.values() for name in row):
-            if name.encode(errors="replace").decode() != name:  # pyarrow would refuse all columns together
+            if not is_unicode(name):  # pyarrow would refuse all columns together
                 raise DataError(f"{path} has half a character in the name of a column, {name!a}: correct it.")
             values = {number: row.get(name) for number, row in self.rows.items()}
             try:

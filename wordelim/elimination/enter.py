@@ -98,7 +98,7 @@ class Enter(nn.Module):
             if mask.shape != (batch, width):
                 shape, given = f"[{batch}, {width}]", list(mask.shape)
                 raise UnsupportedModelError(
-                    f"The attention mask is {given}, but the tokens are {shape}: give it as many."
+                    f"The attention mask is {given}, but the tokens are {shape}: make them alike."
                 )
             lengths = tuple(_lengths(mask))
             mask = mask if min(lengths) < width else None

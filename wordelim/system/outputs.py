@@ -104,7 +104,7 @@ def refuse_file(path: str | os.PathLike[str], inputs: Inputs | None = None) -> N
             raise CheckpointError(f"{target} is a symbolic link: name the file that it leads to.")
         if not stat.S_ISREG(status.st_mode):
             raise CheckpointError(f"{target} is a device, a pipe or a socket: name a file.")
-        if status.st_size and not is_report(target, status.st_size):
+        if status.st_size and not is_report(target):
             raise CheckpointError(f"{target} exists and is no report of wordelim: name another, or delete it first.")
     above = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
     try:

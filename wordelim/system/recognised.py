@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+
+from .inputs import UnreadableError, read_json
 
 __all__ = ["is_report", "stranger_in"]
 
@@ -42,7 +43,7 @@ _REPORT = re.compile(
 )
 # Folders of sentence-transformers' modules, such as 1_Pooling.
 _MODULE = re.compile(r"\w[\w-]*")
-_HEAD, _MOST = 1 << 14, 1 << 28  # bytes that are read of a text, and of JSON
+_HEAD = 1 << 14  # bytes that are read of a text
 
 
 def stranger_in(folder: Path) -> str | None:
@@ -61,9 +62,9 @@ def stranger_in(folder: Path) -> str | None:
 def _module_folders(folder: Path) -> tuple[str, ...]:
     """The folders that modules.json of sentence-transformers names, which may hold any file."""
     try:
-        modules = json.loads((folder / "modules.json").read_bytes())
+        modules = read_json(folder / "modules.json")
         return tuple(path for module in modules if _MODULE.fullmatch(path := str(module["path"])))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (UnreadableError, KeyError, TypeError):
         return ()
 
 
@@ -96,15 +97,13 @@ def _fits(name: str, patterns: tuple[str, ...]) -> bool:
 
 def _read_object(path: Path) -> dict[str, Any] | None:
     try:
-        if not path.is_file() or path.stat().st_size > _MOST:
-            return None
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = read_json(path)
+    except UnreadableError:
         return None
     return found if isinstance(found, dict) else None
 
 
-def is_report(path: Path, size: int) -> bool:
+def is_report(path: Path) -> bool:
     """Whether wordelim wrote a file: one of its reports, in any form."""
     try:
         with path.open("rb") as file:
@@ -112,6 +111,6 @@ def is_report(path: Path, size: int) -> bool:
     except OSError:
         return False
     if head.lstrip()[:1] == b"{":
-        found = _read_object(path) if size <= _MOST else None
+        found = _read_object(path)
         return found is not None and any(found.get(mark) == 1 for mark in _MARKS)
     return _REPORT.match(head.decode("utf-8", errors="replace")) is not None

@@ -24,7 +24,6 @@ __all__ = [
     "ComputeMetrics",
     "Metric",
     "agreeing",
-    "metric_for",
     "metrics_for",
     "metrics_of",
     "name_of",
@@ -144,15 +143,6 @@ def predictions(logits: npt.ArrayLike, config: PreTrainedConfig) -> Array:
     if kind == "multi_label_classification":
         return (outputs > 0).astype(np.int64)  # the sigmoid of 0 is 0.5
     return np.asarray(outputs.argmax(axis=-1))
-
-
-def metric_for(config: PreTrainedConfig, name: str | None = None) -> Metric:
-    """The metric `name` for the model's problem, or the usual one for it.
-
-    Raises:
-        WordelimError: there is no such metric for the problem.
-    """
-    return named(metrics_for(config), name, problem_type(config).replace("_", " "))
 
 
 def metrics_for(config: PreTrainedConfig) -> dict[str, Metric]:
