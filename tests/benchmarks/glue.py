@@ -51,6 +51,7 @@ from wordelim.system.machine import environment, has_fast_bf16
 from wordelim.tasks import Task, task_for
 from wordelim.training.fit import Fit
 from wordelim.training.retrain import retrain_
+from wordelim.training.teacher import Teacher
 
 PARTS = ("calibrated", "learned", "attention", "random", "first")
 CHOOSING = ("calibrated", "learned")
@@ -273,7 +274,7 @@ def fine_tune(
         knows = benchmark.head.from_pretrained(teacher, dtype=torch.float32).eval().to(device)
         everything = Retention.keep_all(model.config.num_hidden_layers)
         how = Fit(epochs=benchmark.epochs, learning_rate=2 * rate, seed=seed)  # it has more to learn
-        retrain_(model, knows, task, train, [everything], how)
+        retrain_(model, Teacher(knows, task), task, train, [everything], how)
         restore_(model)
         _leave(model, tokenizer, place)
         return

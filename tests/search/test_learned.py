@@ -12,6 +12,7 @@ from wordelim.graph.cost import cost_of
 from wordelim.search.method import Context
 from wordelim.search.methods.learned import Learned
 from wordelim.tasks import Task
+from wordelim.training.teacher import Teacher
 
 QUICK = {"search_epochs": 2.0, "learning_rate": 1e-3}
 
@@ -31,12 +32,12 @@ def search(make_model, make_texts, bert_tokenizer):
         cost = cost_of(eliminate_(model, Retention.keep_all(4)))
         restore_(model)
         train = encode(texts, bert_tokenizer, find_columns(texts), model.config).dataset
-        sample = train.select(range(24))
+        sample, task = train.select(range(24)), Task(model.config, bert_tokenizer)
         found = Learned(**{**QUICK, **how}, seed=seed)(
             Context(
                 model=model,
-                teacher=teacher.requires_grad_(False),
-                task=Task(model.config, bert_tokenizer),
+                teacher=Teacher(teacher.requires_grad_(False), task),
+                task=task,
                 train=train,
                 sample=sample,
                 texts=train["length"],

@@ -19,6 +19,7 @@ from wordelim.tasks import Task
 from wordelim.tasks.metrics import Metric
 from wordelim.training.fit import Fit
 from wordelim.training.retrain import retrain_
+from wordelim.training.teacher import Teacher
 
 SOME = Retention.fractions([0.7, 0.4, 0.0])
 OTHERS = (SOME, Retention.fractions([0.9, 0.8, 0.0]), Retention.fractions([0.3, 0.2, 0.0]))
@@ -67,7 +68,7 @@ def unequal(state, other):
 def test_the_student_learns_and_the_teacher_does_not(student, teacher, task, encoded):
     eliminate_(student, SOME)
     before, dense = weights(student), weights(teacher)
-    history = retrain_(student, teacher, task, encoded(32), [SOME], Fit(batch_size=8))
+    history = retrain_(student, Teacher(teacher, task), task, encoded(32), [SOME], Fit(batch_size=8))
     assert retention_of(student) == SOME
     assert not student.training
     assert set(unequal(before, weights(student))) > {"classifier.weight", "bert.encoder.layer.0.output.dense.weight"}
@@ -81,7 +82,7 @@ def test_nothing_else_is_left_behind(student, teacher, task, encoded, tmp_path, 
     logging.set_verbosity_warning()
     config = student.config.to_dict()
     attributes = [set(vars(model)) for model in (student, teacher)]
-    retrain_(student, teacher, task, encoded(16), [SOME], Fit(batch_size=8))
+    retrain_(student, Teacher(teacher, task), task, encoded(16), [SOME], Fit(batch_size=8))
     assert logging.get_verbosity() == logging.WARNING
     assert list(tmp_path.iterdir()) == []
     assert all(parameter.grad is None for parameter in student.parameters())
@@ -102,7 +103,7 @@ def test_each_of_several_retentions_is_trained(student, teacher, task, encoded, 
             return loss
 
     monkeypatch.setattr("wordelim.training.retrain.DistillationTrainer", Note)
-    retrain_(student, teacher, task, encoded(64), OTHERS, Fit(batch_size=4, epochs=1.5))
+    retrain_(student, Teacher(teacher, task), task, encoded(64), OTHERS, Fit(batch_size=4, epochs=1.5))
     assert set(seen) == set(OTHERS)
     assert sum(seen.values()) == 24
     assert min(seen.values()) >= 3
@@ -118,7 +119,7 @@ def test_distillation_pulls_the_student_to_the_teacher(student, make_model, task
 
     before = distance()
     settings = Fit(batch_size=8, epochs=6, learning_rate=1e-3)
-    retrain_(student, teacher, task, train, [SOME], settings)
+    retrain_(student, Teacher(teacher, task), task, train, [SOME], settings)
     assert distance() < 0.7 * before
 
 
@@ -131,7 +132,7 @@ def test_a_loss_that_is_not_a_number_is_named_with_its_step(student, teacher, ta
 
     monkeypatch.setattr(distillation, "distillation_loss", broken)
     with pytest.raises(TrainingError, match="loss became nan at step 2: lower --learning-rate"):
-        retrain_(student, teacher, task, encoded(32), [SOME], Fit(batch_size=4))
+        retrain_(student, Teacher(teacher, task), task, encoded(32), [SOME], Fit(batch_size=4))
     assert not student.base_model._forward_hooks
     assert not teacher.base_model._forward_hooks
     assert "forward" not in vars(student)
@@ -143,7 +144,7 @@ def test_weights_that_are_not_numbers_are_noticed(student, teacher, task, encode
     with pytest.raises(TrainingError, match="lower --learning-rate"):
         retrain_(
             student,
-            teacher,
+            Teacher(teacher, task),
             task,
             encoded(8),
             [SOME],
@@ -164,7 +165,7 @@ def test_the_best_weights_are_kept(student, teacher, task, encoded, monkeypatch)
     train, validation = encoded(64), encoded(8, 1)
     history = retrain_(
         student,
-        teacher,
+        Teacher(teacher, task),
         task,
         train,
         [SOME],
@@ -192,7 +193,7 @@ def noting(states):
 def test_training_goes_to_the_end_though_it_grows_no_better(student, teacher, task, encoded):
     history = retrain_(
         student,
-        teacher,
+        Teacher(teacher, task),
         task,
         encoded(64),
         [SOME],
@@ -208,7 +209,7 @@ def test_the_last_step_is_looked_at(student, teacher, task, encoded):
     """7 steps, evaluated after each second one as the setting goes, and after the last."""
     evaluated = retrain_(
         student,
-        teacher,
+        Teacher(teacher, task),
         task,
         encoded(36),
         [SOME],
@@ -224,7 +225,7 @@ def test_same_seed_same_weights(make_model, teacher, task, encoded):
     results = []
     for seed in (1, 1, 2):
         student = make_model("bert", labels=2)
-        retrain_(student, teacher, task, encoded(32), OTHERS, Fit(batch_size=4, seed=seed))
+        retrain_(student, Teacher(teacher, task), task, encoded(32), OTHERS, Fit(batch_size=4, seed=seed))
         random.random()
         torch.rand(1)
         results.append(weights(student))
@@ -234,7 +235,7 @@ def test_same_seed_same_weights(make_model, teacher, task, encoded):
 
 def test_progress_rises_to_one(student, teacher, task, encoded):
     shares = []
-    retrain_(student, teacher, task, encoded(16), [SOME], Fit(batch_size=4), progress=shares.append)
+    retrain_(student, Teacher(teacher, task), task, encoded(16), [SOME], Fit(batch_size=4), progress=shares.append)
     assert shares == [0.25, 0.5, 0.75, 1.0]
 
 
@@ -250,7 +251,7 @@ def test_an_equal_teacher_has_nothing_to_teach(make_model, task, encoded, monkey
 
     monkeypatch.setattr(distillation, "distillation_loss", note)
     keep_all = [Retention.keep_all(3)]
-    retrain_(student, teacher.requires_grad_(False), task, encoded(4), keep_all, Fit(batch_size=4))
+    retrain_(student, Teacher(teacher.requires_grad_(False), task), task, encoded(4), keep_all, Fit(batch_size=4))
     assert losses == [pytest.approx(0, abs=1e-3)]
 
 
@@ -270,6 +271,6 @@ def test_an_interruption_that_got_lost_is_made_good(student, teacher, task, enco
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        retrain_(student, teacher, task, encoded(64), [SOME], Fit(batch_size=4), progress=progress)
+        retrain_(student, Teacher(teacher, task), task, encoded(64), [SOME], Fit(batch_size=4), progress=progress)
     assert len(steps) == 2
     assert signal.getsignal(signal.SIGINT) is before

@@ -10,6 +10,7 @@ from ..search.method import SPEEDS, Candidate
 from ..system.processes import agree
 from ..system.progress import FAST, tokens
 from ..training.distillation import TRAINED
+from ..training.teacher import ASKING
 from .job import SCREENED, Job, Log
 from .settings import Settings
 from .trial import Trial
@@ -29,11 +30,12 @@ def choose_stages(settings: Settings, lengths: Mapping[str, Sequence[int]]) -> d
     """The stages of :func:`choose`, and what each takes, in tokens through the dense encoder."""
     if not settings.retrain:
         return {}
-    trained = settings.epochs * sum(lengths["train"]) * TRAINED
+    asked = float(sum(lengths["train"]))
+    trained = settings.epochs * asked * TRAINED
     if settings.keep is not None or settings.aim is not None or settings.speeds:
-        return dict.fromkeys(_by_seed(_ONE, settings), trained)
+        return {ASKING: asked, **dict.fromkeys(_by_seed(_ONE, settings), trained)}
     screening = len(SPEEDS) * tokens(lengths["validation"], SCREENED) * FAST
-    return {_SCREENING: screening, **dict.fromkeys([_ALL, *_by_seed(_CHOSEN, settings)], trained / 2)}
+    return {_SCREENING: screening, ASKING: asked, **dict.fromkeys([_ALL, *_by_seed(_CHOSEN, settings)], trained / 2)}
 
 
 def _by_seed(stage: str, settings: Settings) -> list[str]:

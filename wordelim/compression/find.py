@@ -91,7 +91,7 @@ def _search(job: Job, cost: Cost) -> Found:
     if most >= least:
         context = Context(
             model=job.model,
-            teacher=job.teacher,
+            teacher=job.taught,
             task=job.ready.task,
             train=train,
             sample=sample,

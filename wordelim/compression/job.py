@@ -18,6 +18,7 @@ from ..evaluation.inference import logits_of
 from ..graph.cost import Text
 from ..graph.protect import sizes_of
 from ..system.progress import Progress
+from ..training.teacher import Teacher
 from .journal import Journal
 from .prepare import Ready
 from .settings import Settings
@@ -43,6 +44,11 @@ class Job:
     settings: Settings
     journal: Journal
     progress: Progress
+
+    @cached_property
+    def taught(self) -> Teacher:
+        """The teacher as a student learns from it."""
+        return Teacher(self.teacher, self.ready.task)
 
     @cached_property
     def texts(self) -> Mapping[str, Sequence[Text]]:

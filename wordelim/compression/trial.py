@@ -15,6 +15,7 @@ from ..search.method import Candidate
 from ..system.machine import has_fast_bf16
 from ..training.fit import Fit
 from ..training.retrain import retrain_
+from ..training.teacher import ASKING
 from .job import Job, Log, without_nan
 
 __all__ = ["Trial", "Weights"]
@@ -96,9 +97,9 @@ class Trial:
             watch = len(retentions) == 1
             history = retrain_(
                 job.model,
-                job.teacher,
+                job.taught,
                 ready.task,
-                ready.encoded["train"].dataset,
+                job.taught.note(ready.encoded["train"].dataset, lambda share: job.progress(ASKING, share)),
                 retentions,
                 Fit(
                     epochs=epochs,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..graph.cost import Cost, Flops, Text
     from ..tasks import Task
+    from ..training.teacher import Teacher
 
 __all__ = ["CONFIRMED", "METHODS", "SPEEDS", "Candidate", "Context", "Found", "Search", "frontier", "register"]
 
@@ -57,7 +58,7 @@ class Context:
 
     Args:
         model: a dense model of a known family.
-        teacher: the dense model again, which stays as it is; the same object where nothing is trained.
+        teacher: the dense model again, which stays as it is; the same model where nothing is trained.
         task: what its head is asked.
         train: encoded texts with labels.
         sample: some of them in random order; no labels needed.
@@ -73,7 +74,7 @@ class Context:
     """
 
     model: PreTrainedModel
-    teacher: PreTrainedModel
+    teacher: Teacher
     task: Task
     train: datasets.Dataset
     sample: datasets.Dataset
@@ -106,13 +107,14 @@ class Context:
         from ..graph.cost import cost_of
         from ..graph.protect import sizes_of
         from ..graph.splice import eliminate_, restore_
+        from ..training.teacher import Teacher
 
         template = template or Retention.keep_all(model.config.num_hidden_layers)
         if flops is None:
             flops = cost_of(eliminate_(model, template))
             restore_(model)
         texts = sizes_of(sample, template)
-        return cls(model, model, task, sample, sample, texts, flops, flops, template, **more)
+        return cls(model, Teacher(model, task), task, sample, sample, texts, flops, flops, template, **more)
 
 
 @dataclass(frozen=True)

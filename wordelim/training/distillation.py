@@ -17,11 +17,12 @@ from ..errors import TrainingError
 from ..graph.splice import eliminate_
 from ..retention import Retention
 from ..tasks import Task, ask
+from .teacher import ROW, LastHiddenState, Teacher
 
 __all__ = ["TRAINED", "ByLength", "DistillationTrainer", "distillation_loss"]
 
-TRAINED = 2.5
-"""What a token that is trained on takes, with the teacher's pass, in tokens through the dense encoder."""
+TRAINED = 2.0
+"""What a token that is trained on takes, in tokens through the dense encoder."""
 
 _NOWHERE = -1e4  # the logit of a position that isn't there
 
@@ -63,17 +64,6 @@ def distillation_loss(
     return divergence * temperature**2
 
 
-class _LastHiddenState:
-    """Remembers the last hidden states [sequences, tokens, width] of each forward pass of a model."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.value = torch.empty(0)
-        self.hook = model.base_model.register_forward_hook(self._remember)
-
-    def _remember(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.value = output[0]
-
-
 class ByLength(LengthGroupedSampler):
     """Batches of like length in random order, which depends on the seed and the epoch alone: the same when resumed.
 
@@ -104,7 +94,7 @@ class DistillationTrainer(Trainer):
     Args:
         task: what the model's head is asked.
         judge: how good the model is, in points.
-        teacher: the dense model; it is neither trained nor changed.
+        teacher: the dense model.
         retentions: several to train at, of which each step takes one at random, so that one set of weights serves all
             of them; with one or none the model stays as it is.
         temperature: of the distillation.
@@ -115,7 +105,7 @@ class DistillationTrainer(Trainer):
         model: PreTrainedModel,
         *args: Any,
         task: Task,
-        teacher: PreTrainedModel,
+        teacher: Teacher,
         judge: Callable[[], float] | None = None,
         retentions: Sequence[Retention] = (),
         temperature: float = 2.0,
@@ -127,14 +117,13 @@ class DistillationTrainer(Trainer):
         self.retentions = list(retentions)
         self.temperature = temperature
         self.task, self.judge = task, judge
-        self.states = (_LastHiddenState(model), _LastHiddenState(teacher))
+        self.seen = LastHiddenState(model)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().train(*args, **kwargs)
         finally:
-            for state in self.states:
-                state.hook.remove()
+            self.seen.hook.remove()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
         lengths = list(self.train_dataset["length"])  # type: ignore[index]
@@ -157,15 +146,17 @@ class DistillationTrainer(Trainer):
             eliminate_(self.compressed, random.Random(f"{self.args.seed} {step}").choice(self.retentions))
         task = self.task
         known = {name: value for name, value in inputs.items() if name not in task.targets}
+        with self.accelerator.autocast():
+            taught = self.teacher(known)
+        for each in (known, inputs):
+            each.pop(ROW, None)
         outputs = ask(model, known if task.own_loss else inputs, task.config)
-        with torch.no_grad(), self.accelerator.autocast():
-            target = task.logits(ask(self.teacher, known, task.config), known).float()
-        student_state, teacher_state = (task.state(state.value, known).float() for state in self.states)
         said, mask = task.logits(outputs, known).float(), known.get("attention_mask")
+        state = task.state(self.seen.value, known).float()
         loss = (
             task.loss(outputs, inputs)
-            + distillation_loss(said, target, task.kind, self.temperature, mask)
-            + functional.mse_loss(student_state, teacher_state) / teacher_state.pow(2).mean()
+            + distillation_loss(said, taught.logits, task.kind, self.temperature, mask)
+            + functional.mse_loss(state, taught.state) / taught.state.pow(2).mean()
         )
         if not bool(loss.isfinite()):
             raise TrainingError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from transformers import (
     PreTrainedModel,
@@ -32,6 +33,7 @@ from ..system.processes import as_one, from_main
 from ..tasks import Task
 from ..tasks.metrics import Metric
 from .checkpoints import Complete, Stateful, all_numbers, begin_at, last_checkpoint
+from .teacher import ROW
 
 __all__ = ["Fit", "fit", "unwrap_"]
 
@@ -169,7 +171,7 @@ def fit(
                 judge=(lambda: from_main(judge)) if watched else None,
                 train_dataset=(texts := _inputs(train, task)),
                 eval_dataset=texts if watched else None,  # the Trainer wants one; the judge has its own
-                data_collator=task.collate,
+                data_collator=lambda rows: _collated(rows, task),
                 callbacks=[_Report(progress), interrupted, *callbacks, Complete(model, kept)],
                 **options,
             )
@@ -220,6 +222,7 @@ def _arguments(how: Fit, scratch: str, model: PreTrainedModel, examples: int, *,
         per_device_eval_batch_size=2 * how.batch_size,
         bf16=has_fast_bf16(model.device),
         bf16_full_eval=False,
+        remove_unused_columns=False,
         use_cpu=model.device.type == "cpu",
         seed=how.seed,
         eval_strategy="steps" if watched else "no",
@@ -245,4 +248,10 @@ def _diverged(what: str, step: int) -> TrainingError:
 
 
 def _inputs(encoded: datasets.Dataset, task: Task) -> datasets.Dataset:
-    return encoded.select_columns([name for name in (*INPUTS, *task.targets, "length") if name in encoded.column_names])
+    wanted = (*INPUTS, *task.targets, "length", ROW)
+    return encoded.select_columns([name for name in wanted if name in encoded.column_names])
+
+
+def _collated(rows: Sequence[Mapping[str, Any]], task: Task) -> dict[str, torch.Tensor]:
+    batch = task.collate(rows)
+    return batch | {ROW: torch.tensor([row[ROW] for row in rows])} if ROW in rows[0] else batch

@@ -20,6 +20,7 @@ from ..tasks.metrics import Metric
 from .checkpoints import Stateful
 from .distillation import DistillationTrainer
 from .fit import Fit, fit
+from .teacher import Teacher
 
 __all__ = ["retrain_"]
 
@@ -55,7 +56,7 @@ class _KeepBest(Stateful):
 
 def retrain_(
     model: PreTrainedModel,
-    teacher: PreTrainedModel,
+    teacher: Teacher,
     task: Task,
     train: datasets.Dataset,
     retentions: Sequence[Retention],
@@ -71,7 +72,7 @@ def retrain_(
         model: compressed already; its weights are changed.
         teacher: the dense model.
         task: what its head is asked.
-        train: encoded texts with labels.
+        train: encoded texts with labels, perhaps with what :meth:`.Teacher.note` adds.
         retentions: one, or several that share the weights (each step takes one at random).
         validation: with ``metric``, the best weights on it are kept.
         progress: called with the share of steps that is done.

@@ -15,14 +15,15 @@ from ...graph.soft import soften_
 from ...graph.splice import restore_
 from ...training.distillation import DistillationTrainer
 from ...training.fit import Fit, fit
+from ...training.teacher import ASKING
 from ..confirm import confirm
 from ..method import Context, Found, Search, register
 from ..objective import Objective
 
 __all__ = ["Learned"]
 
-# In tokens through the dense encoder: one that is trained on with soft extraction, with the teacher's pass.
-_TRAINED = 6.0
+# In tokens through the dense encoder: one that is trained on with soft extraction.
+_TRAINED = 5.5
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,11 @@ class Learned(Search):
 
     def stages(self, lengths: Sequence[int], layers: int, speeds: int) -> Mapping[str, float]:
         learning = self.search_epochs * sum(lengths) * _TRAINED
-        return {"learning": learning, **super().stages(lengths, layers, speeds)}
+        return {ASKING: float(sum(lengths)), "learning": learning, **super().stages(lengths, layers, speeds)}
 
     def find(self, context: Context) -> Found:
-        model, train = context.model, context.train
+        model, teacher = context.model, context.teacher
+        train = teacher.note(context.train, lambda share: context.progress(ASKING, share))
         soft = soften_(model, self.form, ranks=max(lengths_of(train)), template=context.template)
         how = Fit(
             epochs=self.search_epochs,
@@ -76,7 +78,7 @@ class Learned(Search):
         try:
             objective = Objective(soft, context, self.price, self.retention_lr)
             history = fit(
-                partial(_SearchTrainer, teacher=context.teacher, temperature=how.temperature, objective=objective),
+                partial(_SearchTrainer, teacher=teacher, temperature=how.temperature, objective=objective),
                 model,
                 context.task,
                 train,
@@ -87,7 +89,7 @@ class Learned(Search):
             found = objective.found()
         finally:
             restore_(model)
-            model.load_state_dict(context.teacher.state_dict())
+            model.load_state_dict(teacher.model.state_dict())
         candidates = sorted(confirm(context, found), key=lambda candidate: candidate.flops_ratio)
         return Found(candidates, objective.warnings(candidates), history)
 
