@@ -77,6 +77,14 @@ COMPRESSION = {
     "validation": PART,
     "test": {**PART, "examples": 60, "drop": -0.25},
     "speed": SPEED,
+    "choice": {
+        "confidence": 0.8,
+        "drop": 0.8,
+        "bound": 0.95,
+        "texts": 80,
+        "enough_texts": 80,
+        "fastest_as_measured": {"stage": "retrain", "keep": [0.6, 0.2, 0.0], "flops_ratio": 2.7, "drop": 0.9},
+    },
     "tried": [
         {"stage": "found", "keep": [0.9, 0.5, 0.0], "flops_ratio": 1.5, "drop": 0.4},
         {"stage": "found", "keep": [0.2, 0.1, 0.0], "flops_ratio": 6.0, "drop": 40.0},
@@ -86,7 +94,6 @@ COMPRESSION = {
     "training": [
         {"stage": "retrain", "step": 1, "loss": 0.5},
         {"stage": "retrain", "step": 2, "loss": 0.4},
-        {"stage": "retrain", "step": 2, "eval_points": 90.0},
     ],
     "data": {"columns": {"text": "text", "text_pair": None}, "test": {"examples": 60, "truncated": 12345}},
     "seconds": {"search": 1.5, "total": 9.0},

@@ -116,7 +116,8 @@ def test_a_head_is_compressed_saved_and_checked(head, tmp_path):
     assert report["metric"] == metric
     assert f"pipeline_tag: {report['task']}\n" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert all(np.isfinite(entry["loss"]) for entry in report["training"] if "loss" in entry)
-    assert any("eval_points" in entry for entry in report["training"])
+    assert report["choice"]["texts"] == 16
+    assert report["choice"]["bound"] >= report["choice"]["drop"]
     assert report["test"]["examples"] == (4 if metric == "mrr" else 16)
     # What the report says is what the directory on the disk does.
     model = wordelim.load(tmp_path / "out")

@@ -13,14 +13,13 @@ from wordelim.training.fit import Fit, _arguments
 
 def test_trackers_are_told_of_the_run(make_model, tmp_path):
     how = Fit(epochs=2, learning_rate=1e-3, batch_size=8, seed=3, report_to=("tensorboard",), name="search")
-    arguments = _arguments(how, str(tmp_path), make_model("bert"), 320, watched=True)
+    arguments = _arguments(how, str(tmp_path), make_model("bert"), 320)
     assert arguments.report_to == ["tensorboard"]
     assert arguments.run_name == "search"
-    assert arguments.eval_steps == 10  # four times an epoch of 40 steps
     assert arguments.save_strategy == "no"
-    quiet = _arguments(
-        Fit(learning_rate=1e-3, batch_size=8, place=tmp_path), str(tmp_path), make_model("bert"), 320, watched=False
-    )
+    kept = Fit(learning_rate=1e-3, batch_size=8, place=tmp_path)
+    quiet = _arguments(kept, str(tmp_path), make_model("bert"), 320)
+    assert quiet.save_steps == 10  # four times an epoch of 40 steps
     assert quiet.report_to == []
     assert quiet.save_strategy == "steps"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 
 from ..graph.speeds import offer_speeds_
 from ..graph.splice import eliminate_
@@ -19,8 +20,11 @@ __all__ = ["choose", "choose_stages", "decide", "worth_retraining"]
 
 # How far, in points, a candidate may be behind before retraining to be worth retraining at all.
 _RECOVERABLE = 12.0
-# The same for one that is faster than the one that has been retrained alone.
-_CLIMBABLE = 4.0
+# The same for one to be retrained alone, after others have been retrained.
+_WON_BACK = 1.0
+# What may be behind before retraining so far that faster ones needn't be looked at.
+_HOPELESS = 2 * _RECOVERABLE
+_ROUNDING = 1e-9
 # The FLOPs ratio up to which those are retrained that answer for every token, whatever they lose before.
 _UNREAD = 2.0
 _SCREENING, _ONE, _ALL, _CHOSEN = "screening", "retrain", "retrain: all speeds", "retrain: chosen speed"
@@ -58,6 +62,7 @@ def choose(job: Job, candidates: Sequence[Candidate], log: Log) -> None:
         if speeds:
             offer_speeds_(job.model, {speed: c.retention for speed, c in zip(speeds, candidates, strict=True)})
         agree("keep counts", chosen.retention.keep)
+        log.choice = trial.choice(chosen)
 
 
 def decide(
@@ -66,35 +71,66 @@ def decide(
     settings: Settings,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Candidate:
-    """The candidate to keep, with the weights that the trial is left with."""
-    bound = settings.max_drop + 1e-9
+    """The candidate to keep, with the weights that the trial is left with.
+
+    Candidates are tested from slow to fast, and the first that may lose more than it should ends it. So each is held
+    to the confidence as if it were the only one: testing in a fixed order needs no allowance for how many there are
+    (Angelopoulos et al. 2021, "Learn then Test", section 4).
+    """
     if not settings.retrain:
-        return _fastest_within(trial, candidates, bound)
+        return _held(trial, candidates, settings) or _least(trial, candidates, settings)
     if len(candidates) > 1 and not settings.speeds:
-        drops = []
+        drops: list[float] = []
         for candidate in candidates:
-            drops.append(trial.drop(candidate, exact=False))
+            drops.append(trial.drop(candidate))
             progress(len(drops) / len(candidates))
-        candidates = worth_retraining(candidates, drops, settings.max_drop)
+            if drops[-1] > settings.max_drop + _HOPELESS:
+                break
+        candidates = worth_retraining(candidates[: len(drops)], drops, settings.max_drop)
     if len(candidates) == 1 or settings.speeds:
         trial.retrain(candidates, settings.epochs, _by_seed(_ONE, settings))
-        return _fastest_within(trial, candidates, bound)
-    half = settings.epochs / 2
+        return _held(trial, candidates, settings) or _least(trial, candidates, settings)
+    return _climb(trial, candidates, settings)
+
+
+def _climb(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> Candidate:
+    """Retrain for all, then for the fastest alone that is near its bound, and for faster ones while they hold."""
+    half, near = settings.epochs / 2, settings.max_drop + _WON_BACK
     trial.retrain(candidates, half, [_ALL])
-    chosen = _fastest_within(trial, candidates, bound, exact=False)
-    within = _retrained_within(trial, chosen, trial.drop(chosen), bound, half, _by_seed(_CHOSEN, settings))
-    for faster in candidates[candidates.index(chosen) + 1 :] if within else ():
-        # Retrained alone, it wins back more than all at once did.
-        lost = trial.drop(faster)
-        if not lost <= settings.max_drop + _CLIMBABLE:
+    goal = max((place for place, candidate in enumerate(candidates) if trial.drop(candidate) <= near), default=0)
+    held, stage = 0, _CHOSEN
+    while True:
+        before, first = trial.weights(), stage is _CHOSEN
+        trial.retrain([candidates[goal]], half, _by_seed(stage, settings))
+        fastest = _held(trial, candidates[held:], settings)
+        if fastest is None:
+            if first:
+                return _least(trial, candidates[: goal + 1], settings)
+            trial.take_back(before)
             break
-        if not lost <= bound:
-            before, stages = trial.weights(), _by_seed(f"retrain: FLOPs ratio {faster.flops_ratio:.2f}", settings)
-            if not _retrained_within(trial, faster, lost, bound, half, stages):
-                trial.take_back(before)
-                break
-        chosen = faster
-    return chosen
+        held = candidates.index(fastest)
+        if held < goal or held + 1 == len(candidates) or trial.lost(candidates[held + 1]).drop > near:
+            break
+        goal, stage = held + 1, f"retrain: FLOPs ratio {candidates[held + 1].flops_ratio:.2f}"
+    slow, *faster = candidates[held : held + 2]
+    between = trial.between(slow, faster[0]) if faster else ()
+    return _held(trial, between, settings) or slow
+
+
+def _holds(trial: Trial, candidate: Candidate, settings: Settings) -> bool:
+    """Whether no more is lost than may be, with the confidence asked for."""
+    return trial.lost(candidate).bound <= settings.max_drop + _ROUNDING
+
+
+def _held(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> Candidate | None:
+    """The last of those, from slow to fast, up to which all hold; None where the first doesn't."""
+    return next(reversed([*takewhile(lambda candidate: _holds(trial, candidate, settings), candidates)]), None)
+
+
+def _least(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> Candidate:
+    """Where none is sure to hold: the slowest if it does as measured, else the one that loses least."""
+    drops = [trial.lost(candidate).drop for candidate in candidates]
+    return candidates[0 if drops[0] <= settings.max_drop + _ROUNDING else drops.index(min(drops))]
 
 
 def worth_retraining(candidates: Sequence[Candidate], drops: Sequence[float], max_drop: float) -> Sequence[Candidate]:
@@ -106,25 +142,3 @@ def worth_retraining(candidates: Sequence[Candidate], drops: Sequence[float], ma
         unread = candidate.retention.restore is True and candidate.flops_ratio <= _UNREAD
         last = position if unread or drop <= max_drop + _RECOVERABLE else last
     return candidates[first : last + 1]
-
-
-def _fastest_within(trial: Trial, candidates: Sequence[Candidate], bound: float, *, exact: bool = True) -> Candidate:
-    """The fastest candidate whose drop is within the bound; where none is, the one that loses least."""
-    drops: list[tuple[float, Candidate]] = []
-    for candidate in reversed(candidates):
-        drops.append((trial.drop(candidate, exact=exact), candidate))
-        if drops[-1][0] <= bound:
-            return candidate
-    return min(drops, key=lambda pair: pair[0])[1]
-
-
-def _retrained_within(
-    trial: Trial, candidate: Candidate, lost: float, bound: float, epochs: float, stages: Sequence[str]
-) -> bool:
-    """Retrain one candidate alone, unless it then loses more than ``lost``; whether it is within the bound."""
-    before = trial.weights()
-    trial.retrain([candidate], epochs, stages)
-    after = trial.drop(candidate)
-    if not after <= max(lost, bound):
-        trial.take_back(before)
-    return min(lost, after) <= bound

@@ -84,12 +84,14 @@ class Log:
     Args:
         tried: each retention that was measured on the validation texts.
         history: the Trainer's logs, an entry a dictionary with its ``stage``.
+        choice: how sure it is that what was chosen holds; see :meth:`.trial.Trial.choice`.
         warnings: sentences.
         seconds: by step.
     """
 
     tried: list[dict[str, Any]] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+    choice: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -77,6 +77,8 @@ class Settings(Checked):
 
     Args:
         max_drop: points of the metric that may be lost on the validation texts.
+        confidence: how sure to be that no more is lost on texts like the validation ones, too: a faster model is chosen
+            only where a bound of this confidence is within ``max_drop``. 0.5 takes what is measured as it is.
         target_speedup: a FLOPs ratio against the dense encoder without padding to reach, instead of the fastest within
             ``max_drop``.
         flops_budget: the same as a share of the dense encoder's FLOPs: 0.4 is a target_speedup of 2.5.
@@ -120,6 +122,11 @@ class Settings(Checked):
     """
 
     max_drop: float = common.max_drop(" on validation")
+    confidence: float = _goal(
+        0.8,
+        "How sure to be that --max-drop holds on other texts, too; 0.5 takes the figure as it is.",
+        number("a share from 0.5 up to 1, such as 0.8", lambda value: 0.5 <= value < 1),
+    )
     target_speedup: float | None = _goal(
         None,
         "FLOPs ratio to reach, instead of the fastest within --max-drop.",

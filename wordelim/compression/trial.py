@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..evaluation.statistics import paired_bootstrap
 from ..graph.splice import eliminate_
+from ..retention import Retention
 from ..search.method import Candidate
 from ..system.machine import has_fast_bf16
 from ..training.fit import Fit
@@ -18,7 +22,27 @@ from ..training.retrain import retrain_
 from ..training.teacher import ASKING
 from .job import Job, Log, without_nan
 
-__all__ = ["Trial", "Weights"]
+__all__ = ["Lost", "Trial", "Weights"]
+
+Array: TypeAlias = NDArray[Any]
+
+# Between two speeds of which the slower holds and the faster doesn't, so many more are looked at, at most, and none
+# that is faster than the one before by less than this ratio.
+_BETWEEN = 3
+_STEP = 1.05
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Points that are lost on the validation texts.
+
+    Args:
+        drop: as measured.
+        bound: at most so many, on texts like these, with the confidence that was asked for.
+    """
+
+    drop: float
+    bound: float
 
 
 @dataclass(frozen=True)
@@ -35,28 +59,93 @@ class Trial:
     def __init__(self, job: Job, log: Log) -> None:
         self.job, self.log = job, log
         self.stage = "found"
-        self._dense: dict[bool, float] = {}
+        self._dense: dict[bool, Array] = {}
+        self._measured: dict[Retention, Lost] = {}
 
-    def drop(self, candidate: Candidate, *, exact: bool = True) -> float:
-        """Points that are lost on validation when a candidate is kept, noted for the report.
+    def drop(self, candidate: Candidate) -> float:
+        """Points that are lost on validation when a candidate is kept, roughly: in bf16 where that is faster."""
+        ready, texts = self.job.ready, self.job.screen
+        dense, answers = self._answers(candidate, exact=False)
+        before, after = (ready.metric.of_answers()(each, ready.task.truth(texts)) for each in (dense, answers))
+        return self._noted(candidate, before - after)
 
-        Args:
-            exact: in fp32, as what is lost in the end is measured; else in bf16 where that is faster.
-        """
-        job, retention = self.job, candidate.retention
-        eliminate_(job.model, retention)
+    def lost(self, candidate: Candidate) -> Lost:
+        """The same in fp32, as what is lost in the end is measured, and how much it may be on other texts."""
+        if candidate.retention not in self._measured:
+            job, ready, texts = self.job, self.job.ready, self.job.screen
+            found = paired_bootstrap(
+                ready.metric.of_answers(),
+                *self._answers(candidate, exact=True),
+                ready.task.truth(texts),
+                seed=job.settings.seed,
+                confidence=max(2 * job.settings.confidence - 1, 1e-6),
+                clusters=ready.task.clusters(texts),
+            )
+            sure = found.high if np.isfinite(found.high) else found.drop
+            lost = Lost(found.drop, max(found.drop, sure))
+            self._noted(candidate, lost.drop, bound=round(lost.bound, 3))
+            self._measured[candidate.retention] = lost
+        return self._measured[candidate.retention]
+
+    def _answers(self, candidate: Candidate, *, exact: bool) -> tuple[Array, Array]:
+        """Of the dense model, and of this one when it keeps what the candidate says."""
+        job, ready, texts = self.job, self.job.ready, self.job.screen
+
+        def answers(model: PreTrainedModel) -> Array:
+            logits = job.logits(model, texts, bf16=not exact and has_fast_bf16(model.device))
+            return ready.task.answers(ready.metric, logits, texts)
+
         if exact not in self._dense:
-            self._dense[exact] = self._points(job.teacher, exact=exact)
-        drop = self._dense[exact] - self._points(job.model, exact=exact)
-        ratio = job.ready.cost.ratio(job.texts["validation"], retention)
-        tried = {"keep": list(retention.keep), "flops_ratio": round(ratio, 3), "drop": round(drop, 3)}
-        self.log.tried.append({"stage": self.stage, **tried})
+            self._dense[exact] = answers(job.teacher)
+        eliminate_(job.model, candidate.retention)
+        return self._dense[exact], answers(job.model)
+
+    def _noted(self, candidate: Candidate, drop: float, **more: float) -> float:
+        ratio = self.job.ready.cost.ratio(self.job.texts["validation"], candidate.retention)
+        told = {"keep": list(candidate.retention.keep), "flops_ratio": round(ratio, 3), "drop": round(drop, 3)}
+        self.log.tried.append({"stage": self.stage, **told, **more})
         return drop
 
-    def _points(self, model: PreTrainedModel, *, exact: bool) -> float:
-        ready, texts = self.job.ready, self.job.screen
-        logits = self.job.logits(model, texts, bf16=not exact and has_fast_bf16(model.device))
-        return ready.task.points(ready.metric, logits, texts)
+    def between(self, slow: Candidate, fast: Candidate) -> Sequence[Candidate]:
+        """Some candidates between two, from slow to fast, where there is room."""
+        if slow.retention.kind != "fraction":
+            return ()
+        texts, cost = self.job.texts["train"], self.job.ready.cost
+        steps = min(_BETWEEN, int(np.log(fast.flops_ratio / slow.flops_ratio) / np.log(_STEP)))
+        found = []
+        for step in range(1, steps + 1):
+            pairs = zip(slow.retention.keep, fast.retention.keep, strict=True)
+            keep = tuple(round(a + (b - a) * step / (steps + 1), 3) for a, b in pairs)
+            retention = replace(slow.retention, keep=keep)
+            found.append(Candidate(retention, cost.ratio(texts, retention), float("nan")))
+        return found
+
+    def choice(self, chosen: Candidate) -> dict[str, Any]:
+        """For the report: what may be lost by what was chosen, and what the figures as measured would have chosen.
+
+        ``texts`` were chosen on; with about ``enough_texts`` like them the bound would be within what may be lost, None
+        where none would do.
+        """
+        settings, lost, texts = self.job.settings, self.lost(chosen), len(self.job.screen)
+        room, doubt = settings.max_drop - lost.drop, lost.bound - lost.drop
+        enough = int(np.ceil(texts * max(1.0, (doubt / room) ** 2))) if room > 0 else None
+        within = [
+            tried for tried in self.log.tried if tried["stage"] == self.stage and tried["drop"] <= settings.max_drop
+        ]
+        if lost.bound > settings.max_drop >= lost.drop:
+            self.log.warnings.append(
+                f"{texts} validation texts don't make it {settings.confidence:.0%} sure that at most "
+                f"{settings.max_drop:g} points are lost: it may be {lost.bound:.2f}; "
+                + (f"about {enough} texts would do." if enough else "no number of such texts would.")
+            )
+        return {
+            "confidence": settings.confidence,
+            "drop": round(lost.drop, 3),
+            "bound": round(lost.bound, 3),
+            "texts": texts,
+            "enough_texts": enough,
+            "fastest_as_measured": max(within, key=lambda tried: tried["flops_ratio"], default=None),
+        }
 
     def weights(self) -> Weights:
         """The weights as they are, to come back to."""
@@ -65,7 +154,12 @@ class Trial:
     def take_back(self, weights: Weights) -> None:
         """Give the model these weights again."""
         self.job.model.load_state_dict(weights.tensors)
-        self.stage = weights.stage
+        self._begin(weights.stage)
+
+    def _begin(self, stage: str) -> None:
+        """Take note that the weights are others now."""
+        self.stage = stage
+        self._measured.clear()
 
     def retrain(self, candidates: Sequence[Candidate], epochs: float, stages: Sequence[str]) -> None:
         """Retrain for all candidates at once: once for each stage, with one seed after the other.
@@ -80,7 +174,7 @@ class Trial:
         for number, stage in enumerate(stages):
             self.take_back(start)
             self._retrain(candidates, epochs, stage, number)
-            lost = float(np.mean([self.drop(candidate, exact=False) for candidate in candidates]))
+            lost = float(np.mean([self.drop(candidate) for candidate in candidates]))
             if lost < least:
                 best, least = self.weights(), lost
         self.take_back(best)
@@ -94,7 +188,6 @@ class Trial:
             eliminate_(job.model, retentions[0])
             job.model.load_state_dict(job.journal.weights(name))
         else:
-            watch = len(retentions) == 1
             history = retrain_(
                 job.model,
                 job.taught,
@@ -111,11 +204,9 @@ class Trial:
                     name=f"wordelim {stage}",
                     place=job.journal.place(name),
                 ),
-                validation=job.screen if watch else None,
-                metric=ready.metric if watch else None,
                 progress=lambda share: job.progress(stage, share),
             )
             told = [{"stage": stage, **without_nan(entry)} for entry in history]
             job.journal.keep(name, told, job.model)
         self.log.history += told
-        self.stage = stage
+        self._begin(stage)

@@ -72,6 +72,7 @@ def verify(job: Job, candidates: Sequence[Candidate], cost: Cost, log: Log) -> d
             report["speeds"] = _measure_speeds(job, retention)
         if settings.measure_speed and is_main():
             report["speed"] = _measure_speed(job)
+        report["choice"] = log.choice
         report["tried"] = log.tried
         report["frontier"] = [without_nan(candidate.to_dict()) for candidate in candidates]
         report["training"] = log.history

@@ -90,7 +90,7 @@ def page(report: Mapping[str, Any]) -> Contents:
         lengths(parts),
         slices(parts),
         flipped(parts),
-        training(report.get("training", []), metric),
+        training(report.get("training", [])),
         environment(report),
     ]
     return Contents(f"{title}compressed", verdict, facts, sections)

@@ -17,7 +17,7 @@ _SHOWN_BEYOND = 10.0
 
 def frontier(report: Mapping[str, Any]) -> Section:
     """As a chart, step by step, and what the search had found before."""
-    return Section("What could be had", [*_chart(report), *_steps(report), *_found(report)], "frontier")
+    return Section("What could be had", [*_chart(report), *_sure(report), *_steps(report), *_found(report)], "frontier")
 
 
 def _chart(report: Mapping[str, Any]) -> list[Block]:
@@ -49,6 +49,21 @@ def _chart(report: Mapping[str, Any]) -> list[Block]:
             f"points lost against FLOPs saved; chosen: {end[0]:.2f} times fewer FLOPs for {signed} points",
         )
     ]
+
+
+def _sure(report: Mapping[str, Any]) -> list[Block]:
+    """How sure it is that what was chosen holds."""
+    choice = report.get("choice")
+    if not choice:
+        return []
+    said = (
+        f"{typeset(lost(choice['drop']))} points are lost on the {choice['texts']} validation texts; "
+        f"with {choice['confidence']:.0%} confidence at most {typeset(lost(choice['bound']))} on texts like them."
+    )
+    measured = choice["fastest_as_measured"]
+    if measured is not None and choice["confidence"] > 0.5:
+        said += f" The fastest within bounds as measured: {measured['flops_ratio']:.2f}×, with no such confidence."
+    return [said]
 
 
 def _steps(report: Mapping[str, Any]) -> list[Block]:

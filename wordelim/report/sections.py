@@ -8,7 +8,7 @@ from typing import Any
 
 from .charts import Series, histogram, line_chart
 from .columns import compared, plain
-from .parts import Block, Drawn, Fold, Meters, Section, Table
+from .parts import Drawn, Fold, Meters, Section, Table
 
 __all__ = [
     "changes",
@@ -142,17 +142,15 @@ def kept(report: Mapping[str, Any], *, short: bool = False) -> Section:
     return Section("Word vectors kept after each layer", [meters(report, short=short)], "keep")
 
 
-def training(history: Sequence[Mapping[str, Any]], metric: str) -> Section:
-    """Loss and points over the steps of each stage of retraining."""
-    blocks: list[Block] = []
-    for key, label in (("loss", "loss"), ("eval_points", f"{metric}, validation")):
-        stages: dict[str, list[tuple[float, float]]] = {}
-        for entry in history:
-            if entry.get(key) is not None and "step" in entry:
-                stages.setdefault(entry.get("stage", "retrain"), []).append((entry["step"], entry[key]))
-        chart = line_chart([Series(stage, points) for stage, points in stages.items()], "step", label)
-        blocks += [Drawn(chart, f"{label} while retraining", f"{label} over the steps of retraining")] if chart else []
-    return Section("Retraining", blocks, "training")
+def training(history: Sequence[Mapping[str, Any]]) -> Section:
+    """Loss over the steps of each stage of retraining."""
+    stages: dict[str, list[tuple[float, float]]] = {}
+    for entry in history:
+        if entry.get("loss") is not None and "step" in entry:
+            stages.setdefault(entry.get("stage", "retrain"), []).append((entry["step"], entry["loss"]))
+    chart = line_chart([Series(stage, points) for stage, points in stages.items()], "step", "loss")
+    drawn = [Drawn(chart, "loss while retraining", "loss over the steps of retraining")] if chart else []
+    return Section("Retraining", drawn, "training")
 
 
 def environment(report: Mapping[str, Any]) -> Section:

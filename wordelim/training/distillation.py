@@ -89,11 +89,10 @@ class DistillationTrainer(Trainer):
     """Trains a compressed model with extraction in place.
 
     loss = task + distillation of the dense model's logits + squared distance, relative to its size, from what the head
-    reads of the dense model's last hidden states. What is evaluated is left to ``judge``.
+    reads of the dense model's last hidden states.
 
     Args:
         task: what the model's head is asked.
-        judge: how good the model is, in points.
         teacher: the dense model.
         retentions: several to train at, of which each step takes one at random, so that one set of weights serves all
             of them; with one or none the model stays as it is.
@@ -106,7 +105,6 @@ class DistillationTrainer(Trainer):
         *args: Any,
         task: Task,
         teacher: Teacher,
-        judge: Callable[[], float] | None = None,
         retentions: Sequence[Retention] = (),
         temperature: float = 2.0,
         **kwargs: Any,
@@ -116,7 +114,7 @@ class DistillationTrainer(Trainer):
         self.teacher = teacher
         self.retentions = list(retentions)
         self.temperature = temperature
-        self.task, self.judge = task, judge
+        self.task = task
         self.seen = LastHiddenState(model)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
@@ -130,13 +128,6 @@ class DistillationTrainer(Trainer):
         texts = self.args.train_batch_size * self.args.world_size
         steps = -(-len(lengths) // texts)
         return ByLength(texts, lengths, self.args.seed, lambda: self.state.global_step // steps)
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        assert self.judge is not None
-        metrics = {"eval_points": self.judge()}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
 
     def compute_loss(  # type: ignore[override]
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any

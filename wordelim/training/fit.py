@@ -25,19 +25,17 @@ from transformers import (
 from transformers.utils import logging
 
 from ..data.encode import INPUTS
-from ..errors import AnswersError, TrainingError, WordelimError
-from ..evaluation.inference import logits_of
+from ..errors import TrainingError, WordelimError
 from ..system.files import refused_by_disk, unwritable
 from ..system.machine import has_fast_bf16
 from ..system.processes import as_one, from_main
 from ..tasks import Task
-from ..tasks.metrics import Metric
 from .checkpoints import Complete, Stateful, all_numbers, begin_at, last_checkpoint
 from .teacher import ROW
 
 __all__ = ["Fit", "fit", "unwrap_"]
 
-_LOOKS_PER_EPOCH = 4
+_SAVES_PER_EPOCH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +116,6 @@ def fit(
     train: datasets.Dataset,
     how: Fit,
     *,
-    validation: datasets.Dataset | None = None,
-    metric: Metric | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     progress: Callable[[float], None] = lambda share: None,
     **options: Any,
@@ -128,7 +124,6 @@ def fit(
 
     Args:
         task: what the model's head is asked.
-        validation: with ``metric``, it is evaluated some times an epoch, as ``eval_points``.
         options: more of the trainer's arguments.
 
     Returns:
@@ -139,17 +134,7 @@ def fit(
         TrainingError: the loss, the output or a weight is not a number; the weights are then of no use, but the
             checkpoints in ``how.place`` are.
     """
-    watched = validation is not None and metric is not None
     unwrap_(model)
-
-    def judge() -> float:
-        assert validation is not None and metric is not None
-        bf16 = has_fast_bf16(model.device)
-        try:
-            logits = logits_of(model, validation, task, batch_size=2 * how.batch_size, bf16=bf16)
-        except AnswersError as error:
-            raise _diverged("output", trainer.state.global_step) from error
-        return task.points(metric, logits, validation)
 
     verbosity = logging.get_verbosity()
     # The Trainer, and the first loss, write into the config what would end up on the disk.
@@ -157,7 +142,7 @@ def fit(
     with ExitStack() as stack:
         stack.enter_context(as_one())
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="wordelim-"))  # the Trainer wants one
-        arguments = _arguments(how, scratch, model, len(train), watched=watched)
+        arguments = _arguments(how, scratch, model, len(train))
         place = how.place
         known = None if place is None else from_main(lambda: begin_at(place))
         interrupted = _Interrupted()
@@ -168,9 +153,7 @@ def fit(
                 model,
                 arguments,
                 task=task,
-                judge=(lambda: from_main(judge)) if watched else None,
-                train_dataset=(texts := _inputs(train, task)),
-                eval_dataset=texts if watched else None,  # the Trainer wants one; the judge has its own
+                train_dataset=_inputs(train, task),
                 data_collator=lambda rows: _collated(rows, task),
                 callbacks=[_Report(progress), interrupted, *callbacks, Complete(model, kept)],
                 **options,
@@ -181,7 +164,7 @@ def fit(
                     callback.restore(known)
             trainer.train(resume_from_checkpoint=str(known) if known else None)
             if not all_numbers(model):
-                raise _diverged("weights", trainer.state.global_step)
+                raise _diverged(trainer.state.global_step)
         except TrainingError as error:
             good = how.place and last_checkpoint(how.place)
             if not good:
@@ -211,7 +194,7 @@ def _told(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**entry, **whole} if "train_loss" in entry else dict(entry) for entry in history]
 
 
-def _arguments(how: Fit, scratch: str, model: PreTrainedModel, examples: int, *, watched: bool) -> TrainingArguments:
+def _arguments(how: Fit, scratch: str, model: PreTrainedModel, examples: int) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(how.place or scratch),
         num_train_epochs=how.epochs,
@@ -219,13 +202,10 @@ def _arguments(how: Fit, scratch: str, model: PreTrainedModel, examples: int, *,
         warmup_steps=0.06,
         weight_decay=0.01,
         per_device_train_batch_size=how.batch_size,
-        per_device_eval_batch_size=2 * how.batch_size,
         bf16=has_fast_bf16(model.device),
-        bf16_full_eval=False,
         remove_unused_columns=False,
         use_cpu=model.device.type == "cpu",
         seed=how.seed,
-        eval_strategy="steps" if watched else "no",
         save_strategy="steps" if how.place else "no",
         save_total_limit=2,
         report_to=list(how.report_to) or "none",
@@ -234,16 +214,16 @@ def _arguments(how: Fit, scratch: str, model: PreTrainedModel, examples: int, *,
         log_level="error",
     )
     steps = max(1, -(-examples // (how.batch_size * arguments.world_size)))
-    every = max(1, int(steps * min(1.0, how.epochs)) // _LOOKS_PER_EPOCH)
-    arguments.eval_steps = arguments.save_steps = every
+    every = max(1, int(steps * min(1.0, how.epochs)) // _SAVES_PER_EPOCH)
+    arguments.save_steps = every
     arguments.logging_steps = max(1, every // 4)
     arguments._n_gpu = min(1, arguments.n_gpu)  # the Trainer would spread the model over all that it sees
     return arguments
 
 
-def _diverged(what: str, step: int) -> TrainingError:
+def _diverged(step: int) -> TrainingError:
     return TrainingError(
-        f"After step {step} of training the model's {what} held NaN or infinity: lower --learning-rate."
+        f"After step {step} of training the model's weights held NaN or infinity: lower --learning-rate."
     )
 
 
