@@ -37,9 +37,10 @@ class Course:
         self._first = (self._opened, 0.0)
         self.stage, self.share = "", 0.0
 
-    def expect(self, stages: Mapping[str, float]) -> None:
+    def expect(self, stages: Mapping[str, float], seconds: float | None = None) -> None:
         """Take note of the stages to come, in their order, and what each takes relative to the others."""
         self._ahead.update(stages)
+        _foretell(seconds)
 
     def __call__(self, stage: str, part: float) -> None:
         """Take note of the part of a stage, 0..1, that is done; whatever stood before it is over, or left out."""
@@ -86,6 +87,26 @@ class Course:
         return left if left > 0 else None
 
 
+class _Named:
+    """Names each stage when it begins."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    def expect(self, stages: Mapping[str, float], seconds: float | None = None) -> None:
+        _foretell(seconds)
+
+    def __call__(self, stage: str, part: float) -> None:
+        if stage not in self.seen:
+            self.seen.add(stage)
+            errors.print(stage)
+
+
+def _foretell(seconds: float | None) -> None:
+    if seconds is not None:
+        errors.print(f"about {max(1, round(seconds / 60))} min on this machine")
+
+
 @contextmanager
 def progress() -> Iterator[Callable[[str, float], None]]:
     """One line on stderr: the running stage, the share of the whole run that is done, and the time that is left.
@@ -93,14 +114,7 @@ def progress() -> Iterator[Callable[[str, float], None]]:
     Where stderr is no terminal, a stage is named when it begins, and no more.
     """
     if not sys.stderr.isatty() or errors.quiet:
-        seen: set[str] = set()
-
-        def say(stage: str, part: float) -> None:
-            if stage not in seen:
-                seen.add(stage)
-                errors.print(stage)
-
-        yield say
+        yield _Named()
         return
     from rich.progress import Progress, ProgressColumn, SpinnerColumn
     from rich.progress_bar import ProgressBar

@@ -332,14 +332,15 @@ def retentions():
     """``retentions(layers)``: a hypothesis strategy of retentions by fraction and by count, with every option."""
 
     def of(layers: int) -> st.SearchStrategy[Retention]:
-        def build(kind: str, keep: list[float], min_tokens: int, protected: int) -> Retention:
+        def build(kind: str, keep: list[float], min_tokens: int, protected: int, package: bool) -> Retention:
             protect = ("first",) if protected == 1 else (f"first:{protected}",)
-            return Retention(tuple(sorted(keep, reverse=True)), kind, min_tokens=min_tokens, protect=protect)
+            falling = tuple(sorted(keep, reverse=True))
+            return Retention(falling, kind, min_tokens=min_tokens, protect=protect, package=package)
 
         def sized(values: st.SearchStrategy[float]) -> st.SearchStrategy[list[float]]:
             return st.lists(values, min_size=layers, max_size=layers)
 
-        options = (st.integers(1, 4), st.integers(1, 3))
+        options = (st.integers(1, 4), st.integers(1, 3), st.booleans())
         by_fraction = st.builds(build, st.just("fraction"), sized(st.floats(0, 1)), *options)
         by_count = st.builds(build, st.just("count"), sized(st.integers(0, 30)), *options)
         return by_fraction | by_count

@@ -550,17 +550,19 @@ def test_law_6_what_leaves_each_layer_is_what_retention_says(
         last = layer == LAYERS - 1
         assert isinstance(module, FirstToken if last else HardExtract)
         expected = (1,) * len(lengths) if last else tuple(path[layer] for path in paths)
+        packages = [retention.package and not last and left < n for left, n in zip(expected, lengths, strict=True)]
+        whole = tuple(left + package for left, package in zip(expected, packages, strict=True))
         if isinstance(extracted.tokens, Packed):
             lie = sorted(range(len(lengths)), key=lambda example: (-lengths[example], example))
             counts = [run.alive for run in extracted.tokens.runs for _ in range(run.examples)]
             assert counts == [expected[example] for example in lie]
             assert extracted.tokens.places.tolist() == [lie.index(example) for example in range(len(lengths))]
-            assert extracted.context.shape[:2] == (1, sum(expected))
+            assert extracted.context.shape[:2] == (1, sum(whole))
             continue
         assert extracted.tokens.counts == expected
         mask = extracted.tokens.mask
         rows = extracted.context.shape[1]
         real = torch.full((len(lengths),), rows) if mask is None else mask.sum(1)
-        assert tuple(real.tolist()) == expected
+        assert tuple(real.tolist()) == whole
         if layer and extracted.rows is not None:
-            assert rows == max(expected)
+            assert rows == max(expected) + any(packages)

@@ -16,9 +16,10 @@ __all__ = ["QUANT_METHOD", "VERSION", "Retention"]
 
 QUANT_METHOD = "wordelim"
 """``quant_method`` of a compressed model's config, which holds its retention."""
-VERSION = 1
+VERSION = 2
+"""The newest version of the file format that this reads: the second has ``package``."""
 _RULE = re.compile(r"first(:0{0,9}[1-9]\d{0,8})?|(separators|query):\d+|tokens:\d+(-\d+)*(,\d+(-\d+)*)*", re.ASCII)
-_FIELDS = ("version", "kind", "keep", "min_tokens", "protect", "restore")
+_FIELDS = ("version", "kind", "keep", "min_tokens", "protect", "restore", "package")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Retention:
     text of a pair, ``"tokens:ID,ID-ID"`` for tokens and sequences of tokens (``wordelim.protect_rules`` makes these
     with the tokenizer). No example keeps fewer than are protected. ``restore`` says that dropped word vectors come back
     at the encoder's exit with the value that they had when dropped, or as the mean of those that are left (``"mean"``);
-    ``wordelim.eliminate_`` sets it as the head needs.
+    ``wordelim.eliminate_`` sets it as the head needs. With ``package`` the word vectors that a layer drops go on as one
+    more row behind those that are left: their mean, weighted by significance, the package of the layer before among
+    them (EViT: Liang et al., ICLR 2022). ``version`` is the first of the file format that has all that is used.
 
     Raises:
         RetentionError: a value is out of range, grows with depth, or has the wrong type.
@@ -48,14 +51,19 @@ class Retention:
     min_tokens: int = 1
     protect: tuple[str, ...] = ("first",)
     restore: bool | Literal["mean"] = False
-    version: int = VERSION
+    package: bool = False
+    version: int | None = None
 
     def __post_init__(self) -> None:
-        if self.version != VERSION:
+        known = self.version is None or self.version in range(1, VERSION + 1)
+        if not known or isinstance(self.version, bool):
             raise RetentionError(
-                f"Retention version {short(self.version)} is unknown to this wordelim, which reads version {VERSION}: "
-                "upgrade wordelim."
+                f"Retention version {short(self.version)} is unknown to this wordelim, which reads version 1 to "
+                f"{VERSION}: upgrade wordelim."
             )
+        if not isinstance(self.package, bool):
+            raise RetentionError(f"package is {short(self.package)}: give true or false.")
+        object.__setattr__(self, "version", 2 if self.package else 1)
         if self.kind not in ("fraction", "count"):
             raise RetentionError(f"Retention kind {short(self.kind)} is unknown: use 'fraction' or 'count'.")
         if isinstance(self.keep, str) or not isinstance(self.keep, Sequence) or not self.keep:
@@ -162,6 +170,7 @@ class Retention:
             "min_tokens": self.min_tokens,
             "protect": list(self.protect),
             "restore": self.restore,
+            **({"package": True} if self.package else {}),
         }
 
     @classmethod
@@ -172,7 +181,7 @@ class Retention:
             RetentionError: a field is missing, unknown or out of range.
         """
         unknown = sorted(set(data) - set(_FIELDS))
-        if "version" in data and data["version"] != VERSION:
+        if "version" in data and data["version"] not in range(1, VERSION + 1):
             unknown = []  # a newer version may have more fields: its number is the clearer complaint
         if unknown:
             raise RetentionError(

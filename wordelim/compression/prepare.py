@@ -87,7 +87,8 @@ def prepare(
     embedding = embedding or Embedding(settings.pooling)
     task = task_for(type(model).__name__, model.config, tokenizer, data, metric=settings.metric, embedding=embedding)
     template = template_for(model, task, protect_rules(settings.protect, tokenizer))
-    template = replace(tried, protect=template.protect, restore=template.restore or tried.restore)
+    restore = template.restore or tried.restore
+    template = replace(tried, protect=template.protect, restore=restore, package=settings.package)
     encoded, usable = {}, {}
     columns = None
     for name, data in given.sets.items():

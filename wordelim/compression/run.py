@@ -16,13 +16,15 @@ import datasets
 import torch
 from transformers import PreTrainedModel, set_seed
 
+from ..data.encode import lengths_of
 from ..data.usable import Skipped
 from ..errors import DataError, UnsupportedModelError
+from ..evaluation.inference import logits_of
 from ..graph.protect import bare_rules
 from ..graph.splice import restore_, retention_of
 from ..graph.support import is_marked
 from ..retention import Retention
-from ..system.machine import environment, move
+from ..system.machine import environment, has_fast_bf16, move, peak_memory
 from ..system.processes import from_main, processes
 from ..system.progress import Progress, expect
 from ..tasks.embedding import Embedding
@@ -37,6 +39,9 @@ from .settings import Settings
 from .verify import verify, verify_stages
 
 __all__ = ["CompressionResult", "compress_model", "run", "stages", "told"]
+
+# Texts that tell how long a run will take.
+_TIMED = 32
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,8 @@ def run(
     stored, device = model.dtype, model.device
     ready = prepare(model, tokenizer, given, settings, embedding)
     lengths = {name: part.lengths for name, part in ready.encoded.items()}
-    expect(progress, stages(settings, lengths, ready.cost.layers))
+    expected = stages(settings, lengths, ready.cost.layers)
+    expect(progress, expected, sum(expected.values()) * _seconds_a_token(model, ready))
     data = sources(given, ready)
     journal.bind(
         {
@@ -174,9 +180,22 @@ def run(
         "data": {"columns": ready.columns.to_dict(), **data},
         "settings": told(settings),
         "seconds": {**log.seconds, "total": round(time.perf_counter() - started, 1)},
+        "peak_memory_gib": peak_memory(device),
         **environment(device),
     }
     return CompressionResult(model, retention_of(model), bool(report["met"]), report)
+
+
+def _seconds_a_token(model: PreTrainedModel, ready: Ready) -> float:
+    """What a token through the dense model takes, on a few of the training texts."""
+    train = ready.encoded["train"].dataset
+    few = train.select(range(min(_TIMED, len(train))))
+    taken = []
+    for _ in range(2):
+        start = time.perf_counter()
+        logits_of(model, few, ready.task, bf16=has_fast_bf16(model.device))
+        taken.append(time.perf_counter() - start)
+    return min(taken) / sum(lengths_of(few))
 
 
 def stages(settings: Settings, lengths: Mapping[str, Sequence[int]], layers: int) -> dict[str, float]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .attention import Attention
 from .kernels import kernel_for
-from .rows import Tokens
+from .rows import Kept, Tokens
 
 __all__ = ["Extracted", "FirstToken", "HardExtract"]
 
@@ -18,12 +18,12 @@ class Extracted(NamedTuple):
 
     Args:
         context: attention output of the kept rows, padded [batch, kept, width] or packed [1, kept, width].
-        rows: which rows were kept, padded [batch, kept] or packed [kept], or None when all were.
+        rows: which rows were kept, padded [batch, kept] or packed [kept], or these with packages; None when all were.
         tokens: what is alive after.
     """
 
     context: Tensor
-    rows: Tensor | None
+    rows: Tensor | Kept | None
     tokens: Tokens
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..retention import Retention
 
-__all__ = ["LONGEST", "CountRule", "highest", "never_dropped", "ranking"]
+__all__ = ["LONGEST", "CountRule", "highest", "never_dropped", "ranking", "shares_of"]
 
 LONGEST = 8192
 """Tokens of a text up to which :class:`CountRule` counts as :meth:`Retention.count` does."""
@@ -78,6 +78,25 @@ def never_dropped(significance: Tensor, first: int, mask: Tensor | None, protect
     else:
         found = mask & (mask.cumsum(1) <= first)
     return found if protected is None else found | protected
+
+
+def shares_of(significance: Tensor, rows: Tensor, alive: Tensor | None, mask: Tensor | None) -> Tensor:
+    """What each row of a text is of its package: its share in the significance of all rows that aren't kept.
+
+    Args:
+        significance: [batch, tokens].
+        rows, alive: as :func:`highest` returns them.
+        mask: [batch, tokens] bool, true on real rows, or None when all are.
+
+    Returns:
+        [batch, tokens] fp32; 0 on kept rows, and throughout where all are kept.
+    """
+    batch, tokens = significance.shape
+    rows = rows if alive is None else rows.masked_fill(~alive, tokens)
+    spare = torch.zeros(batch, tokens + 1, dtype=torch.bool, device=rows.device)
+    kept = spare.scatter(1, rows, torch.ones_like(rows, dtype=torch.bool))[:, :tokens]
+    rest = significance.masked_fill(kept if mask is None else kept | ~mask, 0.0)
+    return rest / rest.sum(1, keepdim=True).clamp(min=torch.finfo(rest.dtype).tiny)
 
 
 class CountRule(NamedTuple):

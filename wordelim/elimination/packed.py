@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .rows import Entered, Padded, on_device
+from .rows import Entered, Kept, Padded, on_device
 
-__all__ = ["Packed", "Run"]
+__all__ = ["PackagedRuns", "Packed", "Run"]
 
 
 class Run(NamedTuple):
@@ -18,7 +18,7 @@ class Run(NamedTuple):
     Args:
         examples: how many.
         length: real word vectors of each when it entered the encoder.
-        alive: word vectors of each that are alive now.
+        alive: word vectors of each that are alive now, a package not counted.
         protected: word vectors of each that are never dropped, where rules name tokens.
     """
 
@@ -26,6 +26,34 @@ class Run(NamedTuple):
     length: int
     alive: int
     protected: int = 0
+
+
+class PackagedRuns(NamedTuple):
+    """Rows that are kept of packed texts, behind those of a text its package.
+
+    Args:
+        rows: [kept] of all rows; any in the place of a package.
+        places: [packages], where these stand among the kept ones.
+        parts: of each run of which packages are made: its first row, and what each row is of its text's package,
+            [texts, rows].
+    """
+
+    rows: Tensor
+    places: Tensor
+    parts: tuple[tuple[int, Tensor], ...]
+
+    @property
+    def of_text(self) -> Tensor:
+        every = torch.ones_like(self.rows, dtype=torch.bool)
+        return self.rows[every.index_fill(0, self.places, False)]
+
+    def of(self, values: Tensor) -> Tensor:
+        """Of [1, rows, width]: [1, kept, width]."""
+        packages = [
+            (shares[:, None].to(values.dtype) @ values[0, start : start + shares.numel()].view(*shares.shape, -1))[:, 0]
+            for start, shares in self.parts
+        ]
+        return values.index_select(1, self.rows).index_copy(1, self.places, torch.cat(packages)[None])
 
 
 class Packed(NamedTuple):
@@ -36,6 +64,7 @@ class Packed(NamedTuple):
         places: [batch], where each text of the batch lies among the packed ones.
         protected: which rows are never dropped, [rows] bool; None where no rule names tokens.
         origin: [rows].
+        package: whether the last row of each text that has dropped some is its package.
     """
 
     runs: tuple[Run, ...]
@@ -43,6 +72,7 @@ class Packed(NamedTuple):
     entered: Entered
     protected: Tensor | None = None
     origin: Tensor | None = None
+    package: bool = False
 
     def left(self, layer: int) -> tuple[int, ...] | None:
         """Of each text of a run."""
@@ -50,38 +80,51 @@ class Packed(NamedTuple):
         left = tuple(kept.count(layer, run.length, run.alive, run.protected) for run in self.runs)
         return None if all(count == run.alive for count, run in zip(left, self.runs, strict=True)) else left
 
-    def take(self, rows: Tensor | None, left: tuple[int, ...], alive: Tensor | None) -> Packed:
+    def take(self, rows: Tensor | Kept | None, left: tuple[int, ...], alive: Tensor | None) -> Packed:
         if rows is None:
             return self
+        package = rows if isinstance(rows, PackagedRuns) else None
+        index = rows if package is None else package.rows
+        assert isinstance(index, Tensor)
         flags = (self.protected, self.origin)
-        protected, origin = (None if flag is None else flag.index_select(0, rows) for flag in flags)
-        return self.with_counts(left)._replace(protected=protected, origin=origin)
+        protected, origin = (None if flag is None else flag.index_select(0, index) for flag in flags)
+        if package is not None:
+            beyond = self.entered.batch * self.entered.width
+            protected = None if protected is None else protected.index_fill(0, package.places, False)
+            origin = None if origin is None else origin.index_fill(0, package.places, beyond)
+        return self.with_counts(left)._replace(protected=protected, origin=origin, package=package is not None)
 
     def cut(self) -> Packed:
         ones = self.with_counts((1,) * len(self.runs))
-        return ones._replace(protected=None, origin=None)
+        return ones._replace(protected=None, origin=None, package=False)
 
     def with_counts(self, alive: tuple[int, ...]) -> Packed:
         """As many rows of each text of a run; which rows these are is another matter."""
         return self._replace(runs=tuple(run._replace(alive=n) for run, n in zip(self.runs, alive, strict=True)))
 
+    def each(self, run: Run) -> int:
+        """Rows of each text of a run, with its package."""
+        return run.alive + (self.package and run.alive < run.length)
+
     def sizes(self) -> list[int]:
         """Rows of each run."""
-        return [run.examples * run.alive for run in self.runs]
+        return [run.examples * self.each(run) for run in self.runs]
 
     def split(self, vectors: Tensor) -> list[Tensor]:
         """Vectors [1, heads, rows, head size] run by run, as views [examples, heads, alive, head size]."""
         parts = zip(vectors[0].transpose(0, 1).split(self.sizes()), self.runs, strict=True)
-        return [part.unflatten(0, (run.examples, run.alive)).transpose(1, 2) for part, run in parts]
+        return [part.unflatten(0, (run.examples, self.each(run))).transpose(1, 2) for part, run in parts]
 
     def apart(self) -> list[Padded]:
         """Each run as a batch of its own, which has no padding."""
         flags, found, start = (self.protected, self.origin), [], 0
         for run in self.runs:
-            end, shape = start + run.examples * run.alive, (run.examples, run.alive)
+            shape = (run.examples, self.each(run))
+            end = start + shape[0] * shape[1]
             protected, origin = (None if flag is None else flag[start:end].view(shape) for flag in flags)
             lengths, counts, guarded = ((number,) * run.examples for number in run[1:])
-            found.append(Padded(None, lengths, counts, self.entered, protected, guarded, origin))
+            package = self.each(run) > run.alive
+            found.append(Padded(None, lengths, counts, self.entered, protected, guarded, origin, package))
             start = end
         return found
 
@@ -89,7 +132,7 @@ class Packed(NamedTuple):
         starts: list[int] = []
         row = 0
         for run, size in zip(self.runs, self.sizes(), strict=True):
-            starts += range(row, row + size, run.alive)
+            starts += range(row, row + size, self.each(run))
             row += size
         return on_device(starts, device)
 
@@ -102,14 +145,14 @@ class Packed(NamedTuple):
 
     def mean(self, hidden_states: Tensor) -> Tensor:
         parts = zip(hidden_states[0].split(self.sizes()), self.runs, strict=True)
-        by_run = [part.view(run.examples, run.alive, -1).mean(1) for part, run in parts]
+        by_run = [part.view(run.examples, self.each(run), -1).mean(1) for part, run in parts]
         return torch.cat(by_run).index_select(0, self.places)
 
     def leave(self, hidden_states: Tensor) -> Tensor:
-        widest = max(run.alive for run in self.runs)
+        widest = max(map(self.each, self.runs))
         parts = zip(hidden_states[0].split(self.sizes()), self.runs, strict=True)
         shaped = [
-            nn.functional.pad(part.view(run.examples, run.alive, -1), (0, 0, 0, widest - run.alive))
+            nn.functional.pad(part.view(run.examples, self.each(run), -1), (0, 0, 0, widest - self.each(run)))
             for part, run in parts
         ]
         return torch.cat(shaped).index_select(0, self.places)

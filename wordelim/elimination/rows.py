@@ -9,10 +9,22 @@ from torch import Tensor
 
 from ..errors import RetentionError
 from ..retention import Retention
-from .keep import CountRule, highest
+from .keep import CountRule, highest, shares_of
 from .significance import Selector, received_attention
 
-__all__ = ["Entered", "Padded", "Tokens", "Traced", "first_rows", "gather", "leave", "on_device"]
+__all__ = [
+    "Entered",
+    "Kept",
+    "Packaged",
+    "Padded",
+    "Tokens",
+    "Traced",
+    "first_rows",
+    "gather",
+    "leave",
+    "on_device",
+    "text_rows",
+]
 
 
 class Entered(NamedTuple):
@@ -41,6 +53,38 @@ class Entered(NamedTuple):
         return self.selector is received_attention
 
 
+class Packaged(NamedTuple):
+    """Rows that are kept of padded texts, and behind them a package of all others.
+
+    Args:
+        rows: [batch, kept], for each text.
+        shares: [batch, tokens] fp32, what each row is of its text's package.
+    """
+
+    rows: Tensor
+    shares: Tensor
+
+    @property
+    def of_text(self) -> Tensor:
+        return self.rows
+
+    def of(self, values: Tensor) -> Tensor:
+        """Of [batch, tokens, ...]: [batch, kept + 1, ...]."""
+        package = self.shares[:, None].to(values.dtype) @ values.flatten(2)
+        return torch.cat([gather(values, self.rows), package.view(values.shape[0], 1, *values.shape[2:])], 1)
+
+
+class Kept(Protocol):
+    """Rows that are kept and packages, in a form of the layout's own."""
+
+    @property
+    def of_text(self) -> Tensor:
+        """The rows that are kept as they are."""
+
+    def of(self, values: Tensor) -> Tensor:
+        """What is kept of values, packages in their places."""
+
+
 class Tokens(Protocol):
     """The word vectors of a batch that are alive, however they lie: :class:`Padded`, :class:`Traced` or packed.
 
@@ -56,8 +100,11 @@ class Tokens(Protocol):
     def left(self, layer: int) -> Any:
         """How many word vectors leave a layer, in a form of the layout's own; None when it drops nothing."""
 
-    def take(self, rows: Tensor | None, left: Any, alive: Tensor | None) -> Self:
-        """What is alive when ``rows`` alone are kept (None for all), of which ``alive`` are real (None for all)."""
+    def take(self, rows: Any, left: Any, alive: Tensor | None) -> Self:
+        """What is alive when ``rows`` alone are kept (None for all), of which ``alive`` are real (None for all).
+
+        ``rows`` may be :class:`Kept`, with packages, of which ``alive`` doesn't tell.
+        """
 
     def cut(self) -> Self:
         """What is alive when the first row of each text alone is kept."""
@@ -89,6 +136,7 @@ class Padded(NamedTuple):
         protected: which rows are never dropped, [batch, tokens] bool; None where no rule names tokens.
         guarded: how many these are of each text; None where no rule names tokens.
         origin: [batch, tokens].
+        package: whether the last row of each text is its package, which isn't counted; masked where it has none yet.
     """
 
     mask: Tensor | None
@@ -98,6 +146,7 @@ class Padded(NamedTuple):
     protected: Tensor | None = None
     guarded: tuple[int, ...] | None = None
     origin: Tensor | None = None
+    package: bool = False
 
     def left(self, layer: int) -> tuple[int, ...] | None:
         """Of each text."""
@@ -106,19 +155,20 @@ class Padded(NamedTuple):
         left = tuple(kept[kind] for kind in kinds)
         return None if left == self.counts else left
 
-    def keep(self, significance: Tensor, left: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
-        """:func:`highest` of so many."""
+    def keep(self, significance: Tensor, left: tuple[int, ...]) -> tuple[Tensor | Packaged, Tensor | None]:
+        """:func:`highest` of so many, with packages where the retention wants them."""
         most = max(left)
         limit = None if min(left) == most else on_device(list(left), significance.device)
-        first = self.entered.kept.protected_first
-        return highest(significance, most, first, limit=limit, mask=self.mask, protected=self.protected)
+        return _highest(self, significance, most, limit, self.protected)
 
-    def take(self, rows: Tensor | None, left: tuple[int, ...], alive: Tensor | None) -> Padded:
+    def take(self, rows: Any, left: tuple[int, ...], alive: Tensor | None) -> Padded:
         if rows is None:
             return self
-        protected = _taken(self.protected, rows, alive, False)
-        origin = _taken(self.origin, rows, alive, self.entered.batch * self.entered.width)
-        return self._replace(mask=alive, counts=left, protected=protected, origin=origin)
+        rows, package = text_rows(rows), isinstance(rows, Packaged)
+        some = [kept < length for kept, length in zip(left, self.lengths, strict=True)]
+        packed = None if not package or all(some) else on_device(some, rows.device)
+        protected, origin, alive = _all_taken(self, rows, alive, packed, package)
+        return self._replace(mask=alive, counts=left, protected=protected, origin=origin, package=package)
 
     def cut(self) -> Padded:
         return Padded(None, self.lengths, (1,) * len(self.lengths), self.entered)
@@ -150,6 +200,7 @@ class Traced(NamedTuple):
         lengths: [batch], real word vectors of each text when it entered the encoder.
         rules: how many word vectors leave each layer; None where no rule says it.
         origin: [batch, tokens].
+        package: as of :class:`Padded`.
     """
 
     mask: Tensor
@@ -157,6 +208,7 @@ class Traced(NamedTuple):
     rules: tuple[CountRule | None, ...]
     entered: Entered
     origin: Tensor | None = None
+    package: bool = False
 
     def left(self, layer: int) -> CountRule | None:
         """As a rule; RetentionError where there is none."""
@@ -168,19 +220,25 @@ class Traced(NamedTuple):
             )
         return rule if rule.drops else None
 
-    def keep(self, significance: Tensor, left: CountRule) -> tuple[Tensor, Tensor | None]:
-        """:func:`highest` of so many."""
-        most, limit = left.width(self.entered.width), left.counts(self.lengths)
-        return highest(significance, most, self.entered.kept.protected_first, limit=limit, mask=self.mask)
+    @property
+    def protected(self) -> None:
+        """Nothing: rules that name tokens aren't served."""
 
-    def take(self, rows: Tensor | None, left: CountRule, alive: Tensor | None) -> Traced:
-        if rows is None or alive is None:
+    def keep(self, significance: Tensor, left: CountRule) -> tuple[Tensor | Packaged, Tensor | None]:
+        """:func:`highest` of so many, with packages where the retention wants them."""
+        return _highest(self, significance, left.width(self.entered.width), left.counts(self.lengths), None)
+
+    def take(self, rows: Any, left: CountRule, alive: Tensor | None) -> Traced:
+        if rows is None:
             return self
-        origin = _taken(self.origin, rows, alive, self.entered.batch * self.entered.width)
-        return self._replace(mask=alive, origin=origin)
+        rows, package = text_rows(rows), isinstance(rows, Packaged)
+        some = left.counts(self.lengths) < self.lengths if package else None
+        _, origin, mask = _all_taken(self, rows, alive, some, package)
+        assert mask is not None
+        return self._replace(mask=mask, origin=origin, package=package)
 
     def cut(self) -> Traced:
-        return self._replace(mask=self.mask[:, :1], origin=None)
+        return self._replace(mask=self.mask[:, :1], origin=None, package=False)
 
     def starts(self, device: torch.device) -> Tensor:
         return torch.zeros(self.entered.batch, 1, dtype=torch.long, device=device)
@@ -200,15 +258,22 @@ class Traced(NamedTuple):
         return hidden_states
 
 
-def gather(values: Tensor, rows: Tensor | None) -> Tensor:
-    """The rows that were kept; all of them when ``rows`` is None.
+def text_rows(rows: Tensor | Kept) -> Tensor:
+    """Of what was kept the rows that aren't packages."""
+    return rows if isinstance(rows, Tensor) else rows.of_text
+
+
+def gather(values: Tensor, rows: Tensor | Kept | None) -> Tensor:
+    """The rows that were kept, and packages; all of them when ``rows`` is None.
 
     Args:
         values: [batch, tokens, ...].
-        rows: [batch, kept], for each text; packed: [kept], of all.
+        rows: [batch, kept], for each text; packed: [kept], of all; with packages in a form of their own.
     """
     if rows is None:
         return values
+    if not isinstance(rows, Tensor):
+        return rows.of(values)
     if rows.dim() == 1:
         return values.index_select(1, rows)
     batch, tokens = values.shape[:2]
@@ -232,6 +297,41 @@ def on_device(numbers: list[Any], device: torch.device) -> Tensor:
     if device.type == "cuda":
         return torch.tensor(numbers, pin_memory=True).to(device, non_blocking=True)
     return torch.tensor(numbers, device=device)
+
+
+def _highest(
+    tokens: Padded | Traced, significance: Tensor, most: Any, limit: Tensor | None, protected: Tensor | None
+) -> tuple[Tensor | Packaged, Tensor | None]:
+    """:func:`highest` of the rows that aren't packages, and what the new packages are made of."""
+    parts, fixed = (significance, tokens.mask, protected), tokens.entered.kept.protected_first
+    own, mask, guarded = ((part if part is None or not tokens.package else part[:, :-1]) for part in parts)
+    assert own is not None
+    rows, alive = highest(own, most, fixed, limit=limit, mask=mask, protected=guarded)
+    if not tokens.entered.kept.package:
+        return rows, alive
+    return Packaged(rows, shares_of(significance, rows, alive, tokens.mask)), alive
+
+
+def _all_taken(
+    tokens: Padded | Traced, rows: Tensor, alive: Tensor | None, some: Tensor | None, package: bool
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """What is protected, where it stood, and what is real, when some rows are kept; behind them perhaps packages.
+
+    Args:
+        some: [batch] bool, which texts have a package; None when all do.
+    """
+    beyond = tokens.entered.batch * tokens.entered.width
+    protected, origin = _taken(tokens.protected, rows, alive, False), _taken(tokens.origin, rows, alive, beyond)
+    if package:
+        protected, origin = (
+            None if each is None else torch.nn.functional.pad(each, (0, 1), value=value)
+            for each, value in ((protected, False), (origin, beyond))
+        )
+        if some is not None or alive is not None:
+            alive = torch.ones_like(rows, dtype=torch.bool) if alive is None else alive
+            last = torch.ones_like(alive[:, :1]) if some is None else some[:, None]
+            alive = torch.cat([alive, last], 1)
+    return protected, origin, alive
 
 
 def _taken(values: Tensor | None, rows: Tensor, alive: Tensor | None, beyond: bool | int) -> Tensor | None:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from ..elimination.enter import Enter
 from ..elimination.extract import Extracted, HardExtract
+from ..elimination.rows import text_rows
 from ..errors import AnswersError, ExportError
 from ..evaluation.inference import has_numbers
 from ..graph.splice import eliminating_encoder
@@ -163,7 +164,7 @@ def _rows(model: PreTrainedModel, modules: Sequence[HardExtract], text: Batch) -
     seen: dict[nn.Module, NDArray[np.int64] | None] = {}
 
     def note(module: nn.Module, args: Any, output: Extracted) -> None:
-        seen[module] = None if output.rows is None else output.rows.flatten().numpy()
+        seen[module] = None if output.rows is None else text_rows(output.rows).flatten().numpy()
 
     hooks = [module.register_forward_hook(note) for module in modules]
     try:

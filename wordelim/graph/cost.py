@@ -61,8 +61,10 @@ class Cost(ABC):
         return total
 
     def path(self, length: int, retention: Retention, protected: int = 0) -> tuple[int, ...]:
-        """Word vectors that leave each layer, the cut of the last layer included."""
+        """Rows that leave each layer, packages and the cut of the last layer included."""
         path = retention.path(length, protected)
+        if retention.package:
+            path = tuple(kept + (kept < length) for kept in path)
         return (*path[:-1], min(1, length)) if self.first_token else path
 
     def ratio(self, texts: Iterable[Text], retention: Retention) -> float:

@@ -163,6 +163,7 @@ def environment(report: Mapping[str, Any]) -> Section:
             ("Machine", "machine"),
             ("Versions", "versions"),
             ("Seconds taken", "seconds"),
+            ("Peak memory, GiB", "peak_memory_gib"),
         )
         if (rows := list(_flat(report.get(key))))
     ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from .._version import __version__
 from ..errors import WordelimError
 from .processes import local_rank, processes
 
-__all__ = ["environment", "has_fast_bf16", "move", "open_device"]
+__all__ = ["environment", "has_fast_bf16", "move", "open_device", "peak_memory"]
 
 
 def environment(device: torch.device | str) -> dict[str, Any]:
@@ -29,6 +31,19 @@ def environment(device: torch.device | str) -> dict[str, Any]:
             **{name: version(name) for name in ("torch", "transformers", "datasets")},
         },
     }
+
+
+def peak_memory(device: torch.device | str) -> dict[str, float]:
+    """The most memory that this process had until now, and its tensors on a card, in GiB; for a report."""
+    peak = {}
+    if find_spec("resource") is not None:  # there is none on Windows
+        import resource
+
+        unit = 2**30 if sys.platform == "darwin" else 2**20
+        peak["process"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 2)
+    if torch.device(device).type == "cuda":
+        peak["card"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
+    return peak
 
 
 def has_fast_bf16(device: torch.device | str) -> bool:

@@ -19,14 +19,17 @@ rough: the clock corrects them as the run goes on."""
 class Foreseeing(Protocol):
     """A progress callback that is told what comes, too."""
 
-    def expect(self, stages: Mapping[str, float]) -> None:
-        """Take note of the stages to come, in their order, and what each takes relative to the others."""
+    def expect(self, stages: Mapping[str, float], seconds: float | None = None) -> None:
+        """Take note of the stages to come, in their order, and what each takes relative to the others.
+
+        ``seconds`` is what they take in all, roughly; None where nobody knows.
+        """
 
 
-def expect(progress: Progress, stages: Mapping[str, float]) -> None:
+def expect(progress: Progress, stages: Mapping[str, float], seconds: float | None = None) -> None:
     """Tell a progress callback what comes, if it is one that wants to know."""
     if isinstance(progress, Foreseeing):
-        progress.expect(stages)
+        progress.expect(stages, seconds)
 
 
 def tokens(lengths: Sequence[int], most: int) -> float:

@@ -16,6 +16,7 @@ from ..data.cells import require_unicode
 from ..data.label_names import problem_type
 from ..data.usable import Unusable
 from ..elimination.extract import Extracted
+from ..elimination.rows import text_rows
 from ..elimination.significance import received_attention
 from ..errors import AnswersError, DataError, UnsupportedModelError
 from ..evaluation.inference import has_numbers
@@ -58,7 +59,7 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
     received: dict[nn.Module, Tensor] = {}
 
     def note(module: Any, args: Any, output: Extracted) -> None:
-        kept[module] = output.rows
+        kept[module] = None if output.rows is None else text_rows(output.rows)
         query, key = args[:2]
         received[module] = received_attention(query, key, None, module.attention.scaling)[0].float().cpu()
 
@@ -79,7 +80,7 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
     depth = [0] * length
     significance: list[list[float | None]] = []
     for module in stages:
-        rows, values = kept[module], received[module]
+        rows, values = kept[module], received[module][: len(alive)]  # behind them a package
         row: list[float | None] = [None] * length
         for position, value in zip(alive.tolist(), (values / values.mean()).tolist(), strict=True):
             row[position] = round(value, 3)

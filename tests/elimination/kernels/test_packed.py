@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from wordelim import Retention
+from wordelim.elimination import rows as layouts
 from wordelim.elimination.attention import Attention
 from wordelim.elimination.keep import highest
 from wordelim.elimination.kernels import packed as module
@@ -19,7 +20,7 @@ def seen(monkeypatch):
     """Every significance that rows are chosen by."""
     noted = []
     monkeypatch.setattr(
-        module, "highest", lambda received, *args, **named: noted.append(received) or highest(received, *args, **named)
+        layouts, "highest", lambda received, *args, **named: noted.append(received) or highest(received, *args, **named)
     )
     return noted
 

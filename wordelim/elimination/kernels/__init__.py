@@ -5,7 +5,8 @@ rows, head size]:
 
 ``extract(query, key, value, tokens, left, attention, *extras)`` keeps ``left`` word vectors, as ``tokens.left`` says
 (None for all), and returns the context of these alone, [batch, kept, heads * head size], which rows they are, as
-:func:`.rows.gather` takes them (None for all), and which of them are real, [batch, kept] bool (None for all).
+:func:`.rows.gather` takes them (None for all), and which of them are real, [batch, kept] bool (None for all). Where
+the retention asks for packages, these stand behind the rows that are kept.
 
 ``first(query, key, value, tokens, attention, *extras)`` returns the context of each text's first row, whose queries
 alone are given.
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from ..attention import Attention
 from ..packed import Packed
-from ..rows import Tokens, Traced
+from ..rows import Kept, Tokens, Traced
 from . import packed, padded, positional, traced
 from .runs import ByRuns
 
@@ -37,7 +38,7 @@ class Kernel(Protocol):
     """A way to compute, as said above."""
 
     @property
-    def extract(self) -> Callable[..., tuple[Tensor, Tensor | None, Tensor | None]]: ...
+    def extract(self) -> Callable[..., tuple[Tensor, Tensor | Kept | None, Tensor | None]]: ...
     @property
     def first(self) -> Callable[..., Tensor]: ...
 
@@ -53,7 +54,8 @@ def kernel_for(query: Tensor, tokens: Tokens, attention: Attention) -> Kernel:
     plain = tokens.entered.by_attention and not attention.dropout and not torch.is_grad_enabled()
     if plain and query.device.type == "cpu":
         return ByRuns(packed)
-    if plain and query.device.type == "cuda" and _triton_serves(query):
+    packages = tokens.entered.retention is not None and tokens.entered.retention.package
+    if plain and query.device.type == "cuda" and not packages and _triton_serves(query):
         from . import triton  # here, for it needs Triton
 
         return triton

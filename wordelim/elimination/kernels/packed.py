@@ -11,13 +11,12 @@ from torch import Tensor
 
 from ...system.machine import has_fast_bf16
 from ..attention import Attention
-from ..keep import highest
-from ..rows import Padded
+from ..rows import Packaged, Padded, text_rows
 from .padded import first
 
 __all__ = ["extract", "first"]
 
-Choose: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+Choose: TypeAlias = Callable[[Tensor], tuple[Tensor | Packaged, Tensor | None]]
 
 # So many probabilities are made at a time: they are still in a core's own cache when they are summed.
 _BLOCK = 3 << 17
@@ -25,7 +24,7 @@ _BLOCK = 3 << 17
 
 def extract(
     query: Tensor, key: Tensor, value: Tensor, tokens: Padded, left: tuple[int, ...] | None, attention: Attention
-) -> tuple[Tensor, Tensor | None, None]:
+) -> tuple[Tensor, Tensor | Packaged | None, None]:
     """Score texts of equal length, keep rows, and attend from these: the scores are made once.
 
     A few texts at a time, so that probabilities never exist for more than one long text or some short ones. For
@@ -35,24 +34,25 @@ def extract(
     if left is None:
         return first(query, key, value, tokens, attention), None, None
     examples, heads, length, _ = query.shape
-    protected, protected_first = tokens.protected, tokens.entered.kept.protected_first
     step = max(1, _BLOCK // (heads * length * length))
     blocks = []
     for start in range(0, examples, step):
         part = slice(start, start + step)
-        fixed = None if protected is None else protected[part]
-        choose = partial(highest, most=left[0], protected_first=protected_first, protected=fixed)
+        fixed = None if tokens.protected is None else tokens.protected[part]
+        choose = partial(tokens._replace(protected=fixed).keep, left=left[part])
         if min(step, examples - start) == 1:
             blocks.append(_one(query[start], key[start], value[start], attention.scaling, choose))
         else:
             blocks.append(_several(query[part], key[part], value[part], attention.scaling, choose))
     if len(blocks) == 1:
         return *blocks[0], None
-    contexts, rows = zip(*blocks, strict=True)
-    return torch.cat(contexts), torch.cat(rows), None
+    contexts, kept = zip(*blocks, strict=True)
+    if isinstance(kept[0], Packaged):
+        return torch.cat(contexts), Packaged(*map(torch.cat, zip(*kept, strict=True))), None
+    return torch.cat(contexts), torch.cat(kept), None
 
 
-def _one(query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: Choose) -> tuple[Tensor, Tensor]:
+def _one(query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: Choose) -> tuple[Tensor, Tensor | Packaged]:
     """One example, [heads, tokens, head size] each; a few heads at a time."""
     dtype = query.dtype
     query, key, value = (_computable(part) for part in (query, key, value))
@@ -67,15 +67,20 @@ def _one(query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: Choo
         significance = received if significance is None else significance.add_(received)
     assert significance is not None
     rows, _ = choose(significance[None].float())
-    context = value.new_empty(rows.shape[1], heads, size)
+    index, package = text_rows(rows)[0], isinstance(rows, Packaged)
+    context = value.new_empty(len(index) + package, heads, size)
     for start in range(0, heads, step):
         part = slice(start, start + step)
-        kept = probabilities[part].index_select(1, rows[0]).to(value.dtype)
-        torch.bmm(kept, value[part], out=context.transpose(0, 1)[part])
+        kept = probabilities[part].index_select(1, index)
+        if isinstance(rows, Packaged):
+            kept = torch.cat([kept, rows.shares.to(kept.dtype) @ probabilities[part]], 1)
+        torch.bmm(kept.to(value.dtype), value[part], out=context.transpose(0, 1)[part])
     return context.flatten(1).to(dtype)[None], rows
 
 
-def _several(query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: Choose) -> tuple[Tensor, Tensor]:
+def _several(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: Choose
+) -> tuple[Tensor, Tensor | Packaged]:
     """Several short examples at once, [examples, heads, tokens, head size] each."""
     dtype = query.dtype
     examples, heads, tokens, size = query.shape
@@ -84,8 +89,12 @@ def _several(query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: 
     _probabilities(query, key, scaling, out=probabilities)
     rows, _ = choose(probabilities.view(examples, heads * tokens, tokens).sum(1).float())
     starts = torch.arange(0, examples * heads * tokens, tokens).view(examples, heads, 1)
-    kept = probabilities.flatten(0, 1).index_select(0, (starts + rows[:, None]).flatten())
-    context = torch.bmm(kept.view(examples * heads, -1, tokens).to(value.dtype), value)
+    kept = probabilities.flatten(0, 1).index_select(0, (starts + text_rows(rows)[:, None]).flatten())
+    kept = kept.view(examples * heads, -1, tokens)
+    if isinstance(rows, Packaged):
+        shares = rows.shares.to(kept.dtype).repeat_interleave(heads, 0)[:, None]
+        kept = torch.cat([kept, shares @ probabilities], 1)
+    context = torch.bmm(kept.to(value.dtype), value)
     context = context.view(examples, heads, -1, size).transpose(1, 2).flatten(2)
     return context.to(dtype), rows
 

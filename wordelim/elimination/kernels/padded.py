@@ -5,21 +5,23 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..attention import Attention, attend, merge_heads
-from ..rows import Padded, gather
+from ..rows import Packaged, Padded, gather
 
 __all__ = ["extract", "first"]
 
 
 def extract(
     query: Tensor, key: Tensor, value: Tensor, tokens: Padded, left: tuple[int, ...] | None, attention: Attention
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor | Packaged | None, Tensor | None]:
     """Serves everything but positions; gradients flow through the context."""
-    rows = alive = None
-    if left is not None:
-        significance = tokens.entered.selector(query, key, tokens.mask, attention.scaling)
-        rows, alive = tokens.keep(significance, left)
+    if left is None:
+        return first(query, key, value, tokens, attention), None, None
+    significance = tokens.entered.selector(query, key, tokens.mask, attention.scaling)
+    rows, alive = tokens.keep(significance, left)
+    if isinstance(rows, Tensor):
         query = gather(query.transpose(1, 2), rows).transpose(1, 2)
-    return first(query, key, value, tokens, attention), rows, alive
+        return first(query, key, value, tokens, attention), rows, alive
+    return gather(first(query, key, value, tokens, attention), rows), rows, alive
 
 
 def first(query: Tensor, key: Tensor, value: Tensor, tokens: Padded, attention: Attention) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..attention import Attention, merge_heads
-from ..rows import Padded, Traced, gather
+from ..rows import Packaged, Padded, Traced, gather
 
 __all__ = ["extract", "first", "turned"]
 
@@ -25,7 +25,7 @@ def extract(
     left: Any,
     attention: Attention,
     *extras: Tensor,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor | Packaged | None, Tensor | None]:
     """From the same probabilities that score; ``extras`` go to the attention's ``position``."""
     rows = alive = None
     query, key, bias = turned(query, key, tokens, attention, extras)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..attention import Attention
-from ..packed import Packed
+from ..packed import PackagedRuns, Packed
+from ..rows import Packaged, text_rows
 
 __all__ = ["ByRuns"]
 
@@ -31,7 +32,7 @@ class ByRuns(NamedTuple):
         left: tuple[int, ...] | None,
         attention: Attention,
         *extras: Tensor,
-    ) -> tuple[Tensor, Tensor | None, None]:
+    ) -> tuple[Tensor, Tensor | PackagedRuns | None, None]:
         contexts, kept = [], []
         parts = zip(*map(tokens.split, (query, key, value)), tokens.apart(), strict=True)
         for (*vectors, own), count in zip(parts, left or (None,) * len(tokens.runs), strict=True):
@@ -52,13 +53,20 @@ def _joined(contexts: list[Tensor]) -> Tensor:
     return (contexts[0] if len(contexts) == 1 else torch.cat(contexts))[None]
 
 
-def _index(tokens: Packed, kept: list[Tensor | None], device: torch.device) -> Tensor:
+def _index(tokens: Packed, kept: list[Tensor | Packaged | None], device: torch.device) -> Tensor | PackagedRuns:
     """Rows kept of each run's texts, [examples, kept] or None for all, as rows among all packed ones."""
-    parts, start = [], 0
+    parts, shares, places, start, end = [], [], [], 0, 0
     for run, size, rows in zip(tokens.runs, tokens.sizes(), kept, strict=True):
         if rows is None:
             parts.append(torch.arange(start, start + size, device=device))
         else:
-            parts.append((rows + torch.arange(start, start + size, run.alive, device=device)[:, None]).flatten())
-        start += size
-    return torch.cat(parts)
+            firsts = torch.arange(start, start + size, tokens.each(run), device=device)[:, None]
+            index = firsts + text_rows(rows)
+            if isinstance(rows, Packaged):
+                index = torch.cat([index, firsts], 1)
+                shares.append((start, rows.shares))
+                each = index.shape[1]
+                places.append(torch.arange(end + each - 1, end + index.numel(), each, device=device))
+            parts.append(index.flatten())
+        start, end = start + size, end + parts[-1].numel()
+    return PackagedRuns(torch.cat(parts), torch.cat(places), tuple(shares)) if places else torch.cat(parts)

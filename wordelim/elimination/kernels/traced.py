@@ -8,14 +8,14 @@ from torch.nn.functional import dropout, scaled_dot_product_attention
 
 from ..attention import Attention, merge_heads
 from ..keep import CountRule
-from ..rows import Traced, gather
+from ..rows import Packaged, Traced, gather
 
 __all__ = ["extract", "first"]
 
 
 def extract(
     query: Tensor, key: Tensor, value: Tensor, tokens: Traced, left: CountRule | None, attention: Attention
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor | Packaged | None, Tensor | None]:
     """Context is made of all rows, from the same probabilities that score them, and the kept ones are taken afterwards:
     runtimes other than PyTorch are slower with the scores of the kept rows made a second time."""
     if left is None:

@@ -99,6 +99,7 @@ def _schedules(table: NDArray[np.float64], cost: Cost, texts: Sequence[Text], te
     lengths, protected = np.array([text if isinstance(text, tuple) else (text, 0) for text in texts]).T
     least = np.minimum(lengths, np.maximum(protected, template.protected_first))
     counts = np.maximum(np.ceil(_LEVELS[:, None] * lengths - 1e-9), least)
+    counts += template.package & (counts < lengths)
     # flops[layer][before, after], as a share of the dense encoder
     total = cost.spent(texts)
     flops = [np.array([[np.sum(cost.layer(j, a, b)) for b in counts] for a in counts]) / total for j in range(layers)]
