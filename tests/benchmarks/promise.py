@@ -1,11 +1,11 @@
 """How often the promise holds: choosing a speed on few validation texts, over and over, by several rules.
 
-    python tests/benchmarks/promise.py sst2 --model my-bert-sst2 --data data/sst2
+    python tests/benchmarks/promise.py sst2 --model my-bert-sst2 --fine-tuned 10000 --data data/sst2
 
-Compresses a fine-tuned model to one set of weights for many speeds, and takes its answers at each speed to a large pool of
-texts that neither it nor the dense model was trained on. Then many times: some texts of the pool are the validation texts,
-a rule chooses on them, and the rest tells what is lost in truth. Rules: ``measured`` takes the fastest speed whose drop
-as measured is within bounds, as the figures alone would; a number is the confidence of the bound that
+Compresses a fine-tuned model to one set of weights for many speeds, and takes its answers at each speed to a large pool
+of texts that neither it nor the dense model was trained on. Then many times: some texts of the pool are the validation
+texts, a rule chooses on them, and the rest tells what is lost in truth. Rules: ``measured`` takes the fastest speed
+whose drop as measured is within bounds, as the figures alone would; a number is the confidence of the bound that
 :func:`wordelim.compression.choose.decide` holds speeds to, from slow to fast. Prints for each how often no more than
 --max-drop was lost in truth, and the FLOPs ratio chosen, a geometric mean.
 """
@@ -16,6 +16,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,7 @@ def main() -> None:
     parser.add_argument("--fine-tuned", type=int, required=True, help="training texts that the model has seen")
     parser.add_argument("--train", type=int, default=5000, help="of these, texts to retrain on")
     parser.add_argument("--pool", type=int, default=6000, help="texts that answer for the truth")
-    parser.add_argument(
-        "--validation", type=int, action="append", help="texts to choose on; 300 and 1,000 unless given"
-    )
+    parser.add_argument("--validation", type=int, action="append", help="texts to choose on; 300 and 1,000 by default")
     parser.add_argument("--times", type=int, default=400, help="how often a choice is made")
     parser.add_argument("--max-drop", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -77,46 +76,36 @@ def main() -> None:
         wordelim.eliminate_(model, retention)
         answers.append(task.answers(metric, logits_of(model, encoded, task, bf16=bf16), encoded))
     judged = metric.of_answers()
-    print(
-        json.dumps(
-            {
-                "drops": [
-                    [round(r, 2), round(judged(dense, truth) - judged(a, truth), 2)]
-                    for r, a in zip(ratios, answers, strict=True)
-                ]
-            }
+    for ratio, each in zip(ratios, answers, strict=True):
+        print(
+            f"at {ratio:.2f}x {judged(dense, truth) - judged(each, truth):.2f} points are lost on the pool", flush=True
         )
-    )
     for texts in given.validation or (300, 1000):
-        found: dict[Any, list[tuple[float, float]]] = {rule: [] for rule in RULES}
-        for time in range(given.times):
-            order = np.random.default_rng(time).permutation(len(truth))
-            chosen_on, rest = order[:texts], order[texts:]
-            for rule in RULES:
+        for rule in RULES:
+            found = []
+            for time in range(given.times):
+                order = np.random.default_rng(time).permutation(len(truth))
+                chosen_on, rest = order[:texts], order[texts:]
                 rung = choose(rule, judged, dense, answers, truth, chosen_on, given.max_drop, time)
-                lost = judged(dense[rest], truth[rest]) - judged(answers[rung][rest], truth[rest])
-                found[rule].append((lost, ratios[rung]))
-        for rule, results in found.items():
-            lost, speeds = np.array(results).T
-            print(
-                json.dumps(
-                    {
-                        "task": benchmark.name,
-                        "validation": texts,
-                        "rule": rule,
-                        "kept_%": round(100 * float((lost <= given.max_drop).mean()), 1),
-                        "lost": round(float(lost.mean()), 2),
-                        "flops_ratio": round(float(np.exp(np.log(speeds).mean())), 3),
-                    }
-                ),
-                flush=True,
-            )
+                found.append(
+                    (judged(dense[rest], truth[rest]) - judged(answers[rung][rest], truth[rest]), ratios[rung])
+                )
+            lost, speeds = np.array(found).T
+            result = {
+                "task": benchmark.name,
+                "validation": texts,
+                "rule": rule,
+                "kept_%": round(100 * float((lost <= given.max_drop).mean()), 1),
+                "lost": round(float(lost.mean()), 2),
+                "flops_ratio": round(float(np.exp(np.log(speeds).mean())), 3),
+            }
+            print(json.dumps(result), flush=True)
 
 
 def rungs(retentions: Sequence[wordelim.Retention]) -> list[wordelim.Retention]:
     """Retentions with some between each two."""
     found = [retentions[0]]
-    for slow, fast in zip(retentions, retentions[1:], strict=False):
+    for slow, fast in pairwise(retentions):
         for step in range(1, BETWEEN + 2):
             keep = [a + (b - a) * step / (BETWEEN + 1) for a, b in zip(slow.keep, fast.keep, strict=True)]
             found.append(replace(fast, keep=tuple(round(value, 3) for value in keep)))
