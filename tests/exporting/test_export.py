@@ -38,7 +38,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 RETENTIONS = {
     "bert": Retention.fractions([0.7, 0.35], protect=("first:2",)),
     "roberta": Retention.fractions([0.5, 0.5]),
-    "albert": Retention.counts([9, 4], min_tokens=2),
+    "albert": Retention.counts([9, 4], min_tokens=2, package=True),
     "distilbert": Retention.fractions([0.2, 0.0], min_tokens=3),
 }
 # Exported to the other format in the suite.

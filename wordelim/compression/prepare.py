@@ -88,7 +88,8 @@ def prepare(
     task = task_for(type(model).__name__, model.config, tokenizer, data, metric=settings.metric, embedding=embedding)
     template = template_for(model, task, protect_rules(settings.protect, tokenizer))
     restore = template.restore or tried.restore
-    template = replace(tried, protect=template.protect, restore=restore, package=settings.package)
+    package = settings.package and not restore  # where all come back there is nothing to stand for
+    template = replace(tried, protect=template.protect, restore=restore, package=package)
     encoded, usable = {}, {}
     columns = None
     for name, data in given.sets.items():

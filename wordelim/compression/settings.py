@@ -95,7 +95,8 @@ class Settings(Checked):
             measured first, on the device and with the threads of this run.
         protect: word vectors that are never dropped beside the first: ``"first:N"``, ``"separators"``, ``"query"`` (the
             first text of a pair) and ``"words:FILE"``; see :func:`wordelim.protect_rules`.
-        package: of what a layer drops, one row goes on: their mean, weighted by significance.
+        package: where the head reads the first token, what a layer drops goes on as one row: the mean, weighted by
+            significance.
         metric: its name; None for the task's usual one. Or a function such as transformers' Trainer takes for its
             ``compute_metrics``, whose first value, a share of 1, is the metric.
         pooling: how a model without a head makes an embedding: ``"mean"`` of all tokens, or ``"cls"``, the first one.
