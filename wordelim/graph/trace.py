@@ -106,6 +106,9 @@ class _Proxy(fx.Proxy):
     def __len__(self) -> int:
         return len(self.node.meta["val"])
 
+    def __iter__(self) -> Iterator[Any]:
+        return self.tracer.iter(self)  # fx reads the caller's bytecode first, to know how many parts it asks for
+
 
 class _Tracer(fx.Tracer):
     """Records module calls and tensor operations, and runs each on fake tensors to know the shape of its result."""
