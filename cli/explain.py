@@ -1,7 +1,5 @@
 """``wordelim explain``."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated, Any

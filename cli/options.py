@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -28,25 +28,26 @@ class Fields:
 _data = partial(setting, panel="Data")
 
 
-@dataclass(frozen=True)
+# Of these four nobody makes one: what they declare is read.
+@dataclass(init=False, repr=False, eq=False)
 class _Texts:
     text: str | None = _data(None, "Column of the text.")
     text_pair: str | None = _data(None, "Column of the second text.")
 
 
-@dataclass(frozen=True)
+@dataclass(init=False, repr=False, eq=False)
 class _Labelled(_Texts):
     label: str | None = _data(
         None, "Column of the label; or, comma-separated, of 0 and 1 for each of a text's several labels."
     )
 
 
-@dataclass(frozen=True)
+@dataclass(init=False, repr=False, eq=False)
 class _Unlabelled(_Texts):
     label: str | None = _data(None, "Column of the label; none is needed.")
 
 
-@dataclass(frozen=True)
+@dataclass(init=False, repr=False, eq=False)
 class _File:
     delimiter: str | None = _data(
         None, "Between the fields of CSV and TSV files, such as ';' or tab; found unless given."
@@ -68,8 +69,7 @@ def expand(parameters: Mapping[str, inspect.Parameter]) -> Iterator[inspect.Para
         if settings is None:
             yield parameter
         else:
-            hints = get_type_hints(settings, localns=_NAMED)
-            yield from (_parameter(field, hints[field.name]) for field in _options(settings))
+            yield from (_parameter(field, _types(settings)[field.name]) for field in _options(settings))
 
 
 def gather(parameters: Mapping[str, inspect.Parameter], given: dict[str, Any]) -> dict[str, Any]:
@@ -85,6 +85,11 @@ def gather(parameters: Mapping[str, inspect.Parameter], given: dict[str, Any]) -
 def _settings_of(parameter: inspect.Parameter) -> type | None:
     metadata = getattr(parameter.annotation, "__metadata__", ())
     return next((found.of for found in metadata if isinstance(found, Fields)), None)
+
+
+@cache
+def _types(settings: type) -> dict[str, Any]:
+    return get_type_hints(settings, localns=_NAMED)
 
 
 def _options(settings: type) -> list[Field[Any]]:

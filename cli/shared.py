@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-from wordelim.system.inputs import UnreadableError, read_toml
+from typer.models import OptionInfo
 
 from .options import expand
 
@@ -26,6 +25,8 @@ __all__ = [
 def _read_config(context: typer.Context, value: Path | None) -> Path | None:
     if value is None:
         return None
+    from wordelim.system.inputs import UnreadableError, read_toml
+
     try:
         settings = read_toml(value)
     except UnreadableError as error:
@@ -94,22 +95,14 @@ def with_shared_options(own: Mapping[str, inspect.Parameter]) -> inspect.Signatu
     )
     parameters = [parameter for parameter in expand(own) if parameter.name not in _SHARED]
     parameters += [own.get(parameter.name) or parameter for parameter in shared]
-    grouped = sorted(map(_in_panel, parameters), key=lambda parameter: _ORDER.index(_panel_of(parameter)))
-    return inspect.Signature(grouped)
+    grouped = sorted(parameters, key=lambda parameter: _ORDER.index(_in_panel(parameter)))
+    return inspect.Signature([parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in grouped])
 
 
-def _option_of(parameter: inspect.Parameter) -> Any:
-    kind = type(typer.Option())
-    return next((found for found in parameter.annotation.__metadata__ if isinstance(found, kind)), None)
-
-
-def _panel_of(parameter: inspect.Parameter) -> str:
-    option = _option_of(parameter)
-    return (option and option.rich_help_panel) or ""
-
-
-def _in_panel(parameter: inspect.Parameter) -> inspect.Parameter:
-    option = _option_of(parameter)
-    if option is not None and option.rich_help_panel is None:
-        option.rich_help_panel = _PANEL.get(parameter.name)
-    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+def _in_panel(parameter: inspect.Parameter) -> str:
+    """The group that an option is shown in, which is noted there; arguments have none."""
+    for option in parameter.annotation.__metadata__:
+        if isinstance(option, OptionInfo):
+            option.rich_help_panel = option.rich_help_panel or _PANEL.get(parameter.name)
+            return option.rich_help_panel or ""
+    return ""

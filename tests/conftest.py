@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import random
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -53,10 +54,16 @@ settings.register_profile(
 settings.load_profile("wordelim")
 
 
-def pytest_collection_finish(session):
-    """What is imported by now stays, and so needn't be looked through whenever something collects garbage."""
-    gc.collect()
-    gc.freeze()
+_modules = 0
+
+
+def pytest_runtest_setup(item):
+    """What is imported stays, and so needn't be looked through whenever something collects garbage, as Trainer does."""
+    global _modules
+    if len(sys.modules) > _modules + 200:
+        _modules = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 RELATIVE_EXAMPLES = 3

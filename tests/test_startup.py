@@ -31,7 +31,7 @@ def test_help_imports_nothing_heavy():
     assert not HEAVY & set(loaded)
 
 
-@pytest.mark.parametrize("first", ["wordelim", "transformers"])
+@pytest.mark.parametrize("first", ["wordelim", pytest.param("transformers", marks=pytest.mark.long)])
 def test_from_pretrained_is_taught_whichever_is_imported_first(first):
     second = {"wordelim": "transformers", "transformers": "wordelim"}[first]
     (kind,) = python(

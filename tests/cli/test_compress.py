@@ -410,7 +410,7 @@ def start(*arguments, **environment):
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal")
 def test_ctrl_c_leaves_nothing(here, make_texts, tmp_path_factory):
-    make_texts(40_000).to_csv("train.csv")  # the end must not be faster than the signal
+    make_texts(4_000).to_csv("train.csv")  # the end must not be faster than the signal
     scratch = tmp_path_factory.mktemp("scratch")
     before = tree(here)
     options = ("--keep", "0.7,0.4,0", "--epochs", "50")

@@ -17,7 +17,10 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+LONG = [pytest.param("export", marks=pytest.mark.long)]  # as the others, and takes its time
+
+
+@pytest.mark.parametrize("name", [*(name for name in COMMANDS if name != "export"), *LONG])
 def test_bad_rows_are_left_out_and_listed(name, here, wordelim, make_texts):
     if name == "export" and not all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))):
         pytest.skip("nothing to export with")

@@ -28,6 +28,7 @@ FIELDS = {
     "position_embedding_type": "absolute",
     "hidden_act": "relu",
 }
+QUICK = {"retrain": False, "measure_speed": False}
 SERVED = ("return_dict", "use_cache", "torchscript", "tie_word_embeddings", "is_encoder_decoder", "hidden_act")
 REFUSED = ("output_hidden_states", "output_attentions", "chunk_size_feed_forward")
 
@@ -72,7 +73,7 @@ def test_what_a_plan_accepts_runs_and_what_it_refuses_all_refuse(directory_with,
     runs = {
         "inspect": lambda: inspect_model(directory),
         "compress": lambda: wordelim.compress(
-            directory, **sets, output=tmp_path / "out", keep=[0.8, 0.5, 0.0], retrain=False, max_drop=100.0
+            directory, **sets, output=tmp_path / "out", keep=[0.8, 0.5, 0.0], max_drop=100.0, **QUICK
         ),
         "probe": lambda: wordelim.probe(directory, validation=sets["validation"], examples=8, texts=4, rounds=1),
         "bench": lambda: wordelim.bench(directory, data=sets["validation"], texts=4, latency_texts=0, rounds=1),
@@ -102,7 +103,7 @@ def test_a_field_of_one_family_is_served_or_refused_by_the_plan_already(
     sets = {"train": make_texts(12), "validation": make_texts(12, 1)}
     said = outcome(lambda: plan(directory, **sets))
     assert said is None if match is None else match in said
-    keep = {"keep": [0.8, 0.5, 0.3], "epochs": 1.0, "max_drop": 100.0}
+    keep = {"keep": [0.8, 0.5, 0.3], "epochs": 0.5, "max_drop": 100.0, "measure_speed": False}
     assert outcome(lambda: wordelim.compress(directory, **sets, output=tmp_path / "out", **keep)) == said
 
 

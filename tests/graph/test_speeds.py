@@ -134,7 +134,7 @@ def test_whatever_speed_is_possible_is_reached(make_model, bert_tokenizer, make_
     with pytest.raises(NotMetError) as caught:
         speeds_found((1000,))
     most = caught.value.best["flops_ratio"]
-    asked = [1 + share * (most - 1) for share in (0.3, 0.5, 0.8, 1.0)]
+    asked = [1 + share * (most - 1) for share in (0.4, 1.0)]
     for speeds in (asked, *([speed] for speed in asked)):
         keeps = [found["keep"] for found in speeds_found(speeds).values()]
         assert len(keeps) == len(speeds)
@@ -150,6 +150,6 @@ def test_a_schedule_is_never_slower_than_asked(make_model, bert_tokenizer, make_
     wordelim.eliminate_(model, Retention.keep_all(3))
     cost = cost_of(model)
     wordelim.restore_(model)
-    for speed in torch.linspace(1.3, cost.ratio(texts, Retention((0.0,) * 3)) - 1e-6, 12).tolist():
+    for speed in torch.linspace(1.3, cost.ratio(texts, Retention((0.0,) * 3)) - 1e-6, 6).tolist():
         (found,) = Calibrated()(Context.of(model, task, sample, speeds=(speed,))).candidates
         assert found.flops_ratio >= speed

@@ -145,9 +145,9 @@ def test_the_page_on_heads_runs_as_it_stands(make_model_dir, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     for name, (kind, files) in IN_PAGE.items():
         options, rows, _ = HEADS[kind]
-        make_model_dir(name=name, **options)
+        make_model_dir(name=name, layers=2, **options)
         for seed, part in enumerate(("train", "dev")):
-            rows(16, seed).to_json(tmp_path / f"{files}-{part}.jsonl")
+            rows(12, seed).to_json(tmp_path / f"{files}-{part}.jsonl")
     namespace = {}
     for language, body in re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S):
         if language == "python":

@@ -33,6 +33,8 @@ class EliminatingEncoder(fx.GraphModule):
         retention: how many word vectors each layer keeps, and whether dropped ones come back at the exit.
     """
 
+    _whole = False
+
     def __init__(
         self, dense: nn.Module, config: Any, family: Family, implementation: str | None, retention: Retention
     ) -> None:
@@ -50,9 +52,14 @@ class EliminatingEncoder(fx.GraphModule):
             RestoreAtExit(mean=retention.restore == "mean")(self)
         call_linears(self)
         _take_any_arguments(self.graph, family.output or output)
+        self._whole = True
         self.recompile()
         self._enter.retention = retention
         self.layout = "auto"
+
+    def recompile(self) -> Any:
+        """Make code of the graph, once it is whole: every pass asks for that, and nothing runs between them."""
+        return super().recompile() if self._whole else None
 
     @property
     def dense(self) -> nn.Module:

@@ -14,6 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from ..elimination.attention import Position, attend
 from ..errors import UnsupportedModelError
+from .traced import Traced, remembered
 
 __all__ = ["ATTENTION", "SAMPLE_TOKENS", "attention", "is_rms_norm", "record", "trace"]
 
@@ -105,6 +106,9 @@ class _Proxy(fx.Proxy):
 
     def __len__(self) -> int:
         return len(self.node.meta["val"])
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.tracer.iter(self)  # fx reads the caller's bytecode first, to know how many parts it asks for
 
 
 class _Tracer(fx.Tracer):
@@ -208,9 +212,7 @@ def _unseen(encoder: nn.Module) -> str:
     return _UNSEEN + (f", one of {', '.join(classes)}" if classes else "")
 
 
-def trace(
-    encoder: nn.Module, width: int, run: Run | None = None, own_attention: OwnAttention | None = None
-) -> tuple[fx.Graph, Callable[..., Any]]:
+def trace(encoder: nn.Module, width: int, run: Run | None = None, own_attention: OwnAttention | None = None) -> Traced:
     """Record an encoder as a graph of module calls, tensor operations and one :func:`attention` node a layer.
 
     The encoder's attention implementation must be :data:`ATTENTION` meanwhile. Every node's ``meta["val"]`` is a fake
@@ -229,6 +231,11 @@ def trace(
     Raises:
         UnsupportedModelError: the encoder can't be traced.
     """
+    own = own_attention or {}
+    return remembered(encoder, width, run, *own.items(), trace=lambda: _traced(encoder, width, run, own))
+
+
+def _traced(encoder: nn.Module, width: int, run: Run | None, own_attention: OwnAttention) -> Traced:
     parameter = next(encoder.parameters(), None)
     if parameter is None:
         raise UnsupportedModelError(f"{type(encoder).__name__} has no layers.")
@@ -239,7 +246,7 @@ def trace(
             "hidden_states": torch.empty(*shape, width, dtype=parameter.dtype, device=parameter.device),
             "attention_mask": torch.ones(shape, dtype=torch.bool, device=parameter.device),
         }
-    tracer = _Tracer(samples, mode, own_attention or {})
+    tracer = _Tracer(samples, mode, own_attention)
     training = {module: module.training for module in encoder.modules()}
     log = logging.getLogger(fake_tensor.__name__)
     before, log.disabled = log.disabled, True  # it would print what the error says

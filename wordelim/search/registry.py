@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any
 
 from ..errors import WordelimError
@@ -19,8 +18,8 @@ class _Methods(Mapping[str, Any]):
 
     def __init__(self) -> None:
         self.known: dict[str, type[Any]] = {}
-        names = (module.name for module in iter_modules([str(Path(__file__).with_name("methods"))]))
-        self._files = {name for name in names if not name.startswith("_")}
+        files = Path(__file__).with_name("methods").glob("*.py")
+        self._files = {file.stem for file in files if not file.stem.startswith("_")}
 
     def __getitem__(self, name: str) -> type[Any]:
         if name not in self.known and name in self._files:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import reprlib
@@ -27,7 +26,7 @@ _UNSEEN = (
     (0xE0000, 0xE007F),  # tags, which nobody sees
 )
 _PRINTABLE = _PICTURES | {code: 0xFFFD for first, last in _UNSEEN for code in range(first, last + 1)}
-_IN_JSON = re.compile(f"[\x7f{''.join(f'{chr(first)}-{chr(last)}' for first, last in _UNSEEN)}]")
+_IN_JSON = f"[\x7f{''.join(f'{chr(first)}-{chr(last)}' for first, last in _UNSEEN)}]"
 
 
 def printable(text: str) -> str:
@@ -46,9 +45,11 @@ def json_text(data: Any) -> str:
     Raises:
         ValueError: a number is NaN or infinite, which JSON has no form for.
     """
+    import json  # which takes its time, and the command line imports this module first
+
     written = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     # Such characters stand in strings alone, as json escapes those of ASCII itself.
-    return _IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1], written)
+    return re.sub(_IN_JSON, lambda found: json.dumps(found[0])[1:-1], written)
 
 
 def is_hub_name(name: str | os.PathLike[str]) -> bool:
