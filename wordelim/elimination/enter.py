@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from ..errors import UnsupportedModelError
 from ..retention import Retention
 from .keep import CountRule
+from .laid import lengths_laid
 from .mask import real_rows
 from .packed import Packed, Run
 from .protect import announced
@@ -89,9 +90,17 @@ class Enter(nn.Module):
         refuse_tracing(hidden_states)
         if torch.compiler.is_compiling():
             return hidden_states, self._traced(hidden_states, attention_mask)
+        retention, protected = announced(self) or (self.retention, None)
+        if protected is None and retention is not None and retention.protects_by_token:
+            raise UnsupportedModelError(
+                "The retention protects tokens, but the encoder isn't told which: call the model, not its encoder."
+            )
         batch, width = hidden_states.shape[:2]
         if batch == 0 or width == 0:
             raise UnsupportedModelError(f"The batch holds no {'token' if batch else 'example'}: leave it out.")
+        laid = lengths_laid()
+        if laid is not None:
+            return self._pack_laid(hidden_states, laid, retention, protected)
         mask, lengths = None, (width,) * batch
         if attention_mask is not None:
             mask = real_rows(attention_mask)
@@ -102,11 +111,6 @@ class Enter(nn.Module):
                 )
             lengths = tuple(_lengths(mask))
             mask = mask if min(lengths) < width else None
-        retention, protected = announced(self) or (self.retention, None)
-        if protected is None and retention is not None and retention.protects_by_token:
-            raise UnsupportedModelError(
-                "The retention protects tokens, but the encoder isn't told which: call the model, not its encoder."
-            )
         guarded = None if protected is None else tuple(protected.sum(1).tolist())
         tokens = Padded(mask, lengths, lengths, Entered(batch, width, retention, self.selector), protected, guarded)
         if self.layout == "packed" or (self.layout == "auto" and hidden_states.device.type == "cpu"):
@@ -115,10 +119,7 @@ class Enter(nn.Module):
 
     def _pack(self, hidden_states: Tensor, tokens: Padded) -> tuple[Tensor, Packed]:
         (batch, width), device = hidden_states.shape[:2], hidden_states.device
-        kinds = list(zip(tokens.lengths, tokens.guarded or (0,) * batch, strict=True))
-        order = sorted(range(batch), key=kinds.__getitem__, reverse=True)
-        runs = tuple(Run(times, n, n, fixed) for (n, fixed), times in sorted(Counter(kinds).items(), reverse=True))
-        places = torch.tensor(sorted(range(batch), key=order.__getitem__), device=device)
+        order, runs, places = _in_runs(tokens.lengths, tokens.guarded, device)
         values = (hidden_states, tokens.protected, self._origin(hidden_states, None))
         packed, protected, origin = (None if each is None else each.flatten(0, 1) for each in values)
         assert packed is not None
@@ -129,6 +130,26 @@ class Enter(nn.Module):
             protected = None if protected is None else protected.index_select(0, rows)
             origin = None if origin is None else rows
         return packed[None], Packed(runs, places, tokens.entered, protected, origin)
+
+    def _pack_laid(
+        self, hidden_states: Tensor, lengths: tuple[int, ...], retention: Retention | None, protected: Tensor | None
+    ) -> tuple[Tensor, Packed]:
+        """Rows [1, rows, width] of texts that lie one behind the other; ``protected`` is [rows]."""
+        device, longest = hidden_states.device, max(lengths)
+        guarded = None if protected is None else tuple(int(part.sum()) for part in protected.split(lengths))
+        _, runs, places = _in_runs(lengths, guarded, device)
+        counts = torch.tensor(lengths, device=device)
+        rows = None if len(runs) == 1 else places.repeat_interleave(counts).argsort(stable=True)
+        origin = None
+        if self.origins:
+            starts = counts.cumsum(0) - counts
+            ahead = torch.arange(len(lengths), device=device) * longest - starts  # of where its text lies
+            origin = torch.arange(hidden_states.shape[1], device=device) + ahead.repeat_interleave(counts)
+        if rows is not None:
+            hidden_states = hidden_states.index_select(1, rows)
+            protected, origin = (None if flag is None else flag.index_select(0, rows) for flag in (protected, origin))
+        entered = Entered(len(lengths), longest, retention, self.selector)
+        return hidden_states, Packed(runs, places, entered, protected, origin)
 
     def _traced(self, hidden_states: Tensor, attention_mask: Tensor | None) -> Traced:
         (retention, rules), selector = self._kept, self.selector
@@ -157,6 +178,16 @@ class Enter(nn.Module):
         batch, width = hidden_states.shape[:2]
         rows = torch.arange(batch * width, device=hidden_states.device).view(batch, width)
         return rows if mask is None else torch.where(mask, rows, batch * width)
+
+
+def _in_runs(
+    lengths: tuple[int, ...], guarded: tuple[int, ...] | None, device: torch.device
+) -> tuple[list[int], tuple[Run, ...], Tensor]:
+    """Texts from long to short: their order, those that are alike, and where each lies then, [texts]."""
+    kinds = list(zip(lengths, guarded or (0,) * len(lengths), strict=True))
+    order = sorted(range(len(kinds)), key=kinds.__getitem__, reverse=True)
+    runs = tuple(Run(times, n, n, fixed) for (n, fixed), times in sorted(Counter(kinds).items(), reverse=True))
+    return order, runs, torch.tensor(sorted(range(len(kinds)), key=order.__getitem__), device=device)
 
 
 def refuse_tracing(*values: Any) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from wordelim.adapters import family_of
 
 from ..elimination.enter import refuse_tracing
+from ..elimination.laid import lengths_laid
 from ..elimination.protect import announce, protected_rows
 from ..errors import UnsupportedModelError
 from .trace import ATTENTION
@@ -85,5 +86,10 @@ def _guard(base: PreTrainedModel, args: tuple[Tensor, ...], kwargs: dict[str, An
             f"The retention protects {', '.join(retention.protect)}, which takes input_ids: give the model these, and "
             "no inputs_embeds."
         )
-    protected = protected_rows(retention.protect, given["input_ids"], given.get("attention_mask"))
+    lengths = lengths_laid()
+    if lengths is None:
+        protected = protected_rows(retention.protect, given["input_ids"], given.get("attention_mask"))
+    else:
+        texts = given["input_ids"][0].split(lengths)
+        protected = torch.cat([protected_rows(retention.protect, text[None], None)[0] for text in texts])
     announce(enter, retention, protected)
