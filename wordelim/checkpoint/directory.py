@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
+from transformers.quantizers.auto import AutoQuantizationConfig
 
 from ..errors import CheckpointError, WordelimError
 from ..graph.speeds import set_speed_
@@ -23,7 +24,17 @@ from ..system.printable import json_text
 from .layout import refuse_without_weights
 from .loading import existing, hub_config, is_there, load_model, read_config
 
-__all__ = ["REPORT_FILE", "is_compressed", "load", "load_dense", "save", "staged", "write_files", "write_report"]
+__all__ = [
+    "REPORT_FILE",
+    "is_compressed",
+    "load",
+    "load_dense",
+    "require_compressed",
+    "save",
+    "staged",
+    "write_files",
+    "write_report",
+]
 
 REPORT_FILE = "wordelim_report.json"
 
@@ -48,11 +59,7 @@ def load(
         ('BertForSequenceClassification', 'fraction')
     """
     source, config = _read(directory)
-    if not _names_wordelim(config):
-        raise CheckpointError(
-            f"{directory} holds no compressed model (its config.json has no quantization_config of wordelim): "
-            "load it with from_pretrained, or compress it first."
-        )
+    _refuse_dense(directory, config)
     model = load_model(source, config, dtype)
     return model if speed is None else set_speed_(model, speed)
 
@@ -68,6 +75,25 @@ def load_dense(name: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto
     if _names_wordelim(config):
         raise CheckpointError(f"{name} is compressed already: give the dense model that it was made from.")
     return load_model(source, config, dtype)
+
+
+def require_compressed(directory: str | os.PathLike[str]) -> None:
+    """Refuse what :func:`load` refuses, as far as it shows without the weights.
+
+    Raises:
+        CheckpointError, RetentionError: as there.
+    """
+    _, config = _read(directory)
+    _refuse_dense(directory, config)
+    AutoQuantizationConfig.from_dict(config["quantization_config"])
+
+
+def _refuse_dense(directory: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+    if not _names_wordelim(config):
+        raise CheckpointError(
+            f"{directory} holds no compressed model (its config.json has no quantization_config of wordelim): "
+            "load it with from_pretrained, or compress it first."
+        )
 
 
 def is_compressed(name: str | os.PathLike[str]) -> bool:

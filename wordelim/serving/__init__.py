@@ -1,0 +1,1 @@
+"""Compressed directories in the engines that people serve models with."""
