@@ -33,7 +33,7 @@ ELSEWHERE = {
     "ci-gate.md": "tests/cli/test_check.py runs it",
     "heads.md": "tests/tasks/test_tasks.py runs it",
     "families.md": "tests/adapters/test_families.py runs its example",
-    "distributed.md": "tests/test_scoring_docs.py runs it",
+    "distributed.md": "tests/serving/test_ray.py and test_spark.py run it",
     "commands.md": "it is what --help prints",
 }
 PAGES = sorted(

@@ -1,0 +1,50 @@
+"""Spark itself scores as transformers' pipeline does, in the way of docs/distributed.md."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+
+import wordelim  # noqa: F401  (teaches transformers to load compressed models)
+
+pytest.importorskip("pyspark", reason="pyspark isn't installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java, which isn't installed"),
+]
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCKS = re.findall(r"```python\n(.*?)```", (DOCS / "distributed.md").read_text(encoding="utf-8"), re.S)
+
+
+@pytest.fixture
+def session(monkeypatch):
+    """A session of one thread, which the example finds as it would find a cluster's."""
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    from pyspark.sql import SparkSession
+
+    quiet = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "1", "spark.driver.memory": "512m"}
+    builder = SparkSession.builder.master("local[1]")
+    for name, value in quiet.items():
+        builder = builder.config(name, value)
+    started = builder.getOrCreate()
+    yield started
+    started.stop()
+
+
+def test_spark_scores(served, texts, session, monkeypatch):
+    from transformers import pipeline
+
+    monkeypatch.chdir(served)
+    shutil.copytree("classifier", "my-bert-fast")
+    datasets.Dataset.from_dict({"text": texts}).to_parquet("texts.parquet")
+    exec(next(block for block in BLOCKS if "pyspark" in block), {})
+    answers = {row["text"]: row["answer"] for row in datasets.Dataset.from_parquet("scored/*.parquet")}
+    expected = pipeline("text-classification", "classifier", device="cpu")(texts)
+    assert len(answers) == len(texts)
+    for text, answer in zip(texts, expected, strict=True):
+        assert answers[text]["label"] == answer["label"]
+        assert answers[text]["score"] == pytest.approx(answer["score"], abs=1e-5)
