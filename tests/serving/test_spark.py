@@ -20,8 +20,9 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (DOCS / "distributed.md").read_text(
 
 
 @pytest.fixture
-def session(monkeypatch):
-    """A session of one thread, which the example finds as it would find a cluster's."""
+def session(served, monkeypatch):
+    """A session of one thread in the folder of what is served, which the example finds as it would a cluster's."""
+    monkeypatch.chdir(served)
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
     from pyspark.sql import SparkSession
@@ -35,10 +36,9 @@ def session(monkeypatch):
     started.stop()
 
 
-def test_spark_scores(served, texts, session, monkeypatch):
+def test_spark_scores(texts, session):
     from transformers import pipeline
 
-    monkeypatch.chdir(served)
     shutil.copytree("classifier", "my-bert-fast")
     datasets.Dataset.from_dict({"text": texts}).to_parquet("texts.parquet")
     exec(next(block for block in BLOCKS if "pyspark" in block), {})
