@@ -1,4 +1,4 @@
-"""vLLM itself serves compressed directories as wordelim.load answers; tests/engines/vllm.sh has an environment for it."""
+"""vLLM itself serves compressed directories as wordelim.load answers; tests/engines/vllm.sh makes its environment."""
 
 import json
 import os
@@ -72,3 +72,115 @@ def test_scores_of_pairs(engine, reranker, make_tokenizer, texts):
         logits = torch.cat([model(**pair).logits[0] for pair in pairs])
     found = [output.outputs.score for output in engine(reranker).score(query, documents, use_tqdm=False)]
     torch.testing.assert_close(torch.tensor(found), logits.sigmoid(), atol=1e-5, rtol=0)
+
+
+# --- its server ------------------------------------------------------------------------------------------
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def command(directory, *options):
+    return [
+        sys.executable,
+        "-c",
+        "from vllm.entrypoints.cli.main import main; main()",
+        "serve",
+        str(directory),
+        *("--runner", "pooling", "--dtype", "float32", "--host", "127.0.0.1"),
+        *options,
+    ]
+
+
+@pytest.fixture(scope="module")
+def server(reranker, tmp_path_factory):
+    """``server(path, body)``: the status and the answer of ``vllm serve`` on the reranker."""
+    port, log = free_port(), tmp_path_factory.mktemp("server") / "log"
+    with log.open("wb") as written:
+        process = subprocess.Popen(
+            command(reranker, "--port", str(port)),
+            env={**os.environ, **SETTINGS},
+            stdout=written,
+            stderr=written,
+            start_new_session=True,
+        )
+
+    def ask(path, body=None):
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read() or "{}")
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or "{}")
+
+    try:
+        end = time.monotonic() + 300
+        while True:
+            assert process.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() < end, log.read_text()[-3000:]
+            try:
+                if ask("/health")[0] == 200:
+                    break
+            except OSError:
+                time.sleep(0.5)
+        yield ask
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
+
+
+def test_the_server_answers_and_refuses(server, reranker, texts, make_tokenizer):
+    model, tokenizer = wordelim.load(reranker), make_tokenizer("bert")
+    with torch.inference_mode():
+        logits = [model(**tokenizer(texts[0], text, return_tensors="pt")).logits[0] for text in texts[1:]]
+        alone = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in texts]
+    expected, single = torch.cat(logits).sigmoid(), torch.cat(alone).sigmoid()
+
+    def check():
+        status, said = server("/score", {"text_1": texts[0], "text_2": texts[1:]})
+        assert status == 200, said
+        scores = torch.tensor([one["score"] for one in said["data"]])
+        torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+
+    check()
+    status, said = server("/rerank", {"query": texts[0], "documents": texts[1:]})
+    found = {one["index"]: one["relevance_score"] for one in said["results"]}
+    torch.testing.assert_close(torch.tensor([found[i] for i in range(len(found))]), expected, atol=1e-5, rtol=0)
+    status, said = server("/classify", {"input": texts})
+    torch.testing.assert_close(torch.tensor([one["probs"][0] for one in said["data"]]), single, atol=1e-5, rtol=0)
+    refused = [
+        ("/classify", b"{"),
+        ("/classify", {"input": "good " * 10_000}),
+        ("/classify", {}),
+        ("/score", {"text_1": 7, "text_2": "good"}),
+        ("/score", {"text_1": "good", "text_2": "good " * 10_000}),
+    ]
+    for path, body in refused:
+        status, said = server(path, body)
+        assert 400 <= status < 500, (path, str(body)[:60], status, said)
+        assert said["error"]["message"]
+    status, _ = server("/classify", {"input": ""})
+    assert status < 500  # its special tokens alone are a text for vLLM
+    check()
+
+
+@pytest.mark.parametrize(
+    ("name", "match"), [("newer", "version 99"), ("tagger", "isn't served in vLLM"), ("unknown", "quantization method")]
+)
+def test_what_cant_be_served_says_so(served, name, match, make_model, make_tokenizer, tmp_path):
+    directory, plugins = served / name, {}
+    if name == "tagger":
+        tagger = wordelim.eliminate_(make_model("bert", head="token"), Retention.fractions([0.7, 0.4, 0.2]))
+        directory = save(tagger, make_tokenizer("bert"), tmp_path / "tagger")
+    if name == "unknown":  # without the plug-in the dense model isn't run in its place
+        directory, plugins = served / "classifier", {"VLLM_PLUGINS": ""}
+    environment = {**os.environ, **SETTINGS, **plugins}
+    done = subprocess.run(command(directory), env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert match in done.stdout + done.stderr
