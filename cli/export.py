@@ -18,6 +18,9 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; must not exist.")],
     format: Annotated[str, typer.Option(help="onnx or openvino.")] = "onnx",
     int8: Annotated[bool, typer.Option("--int8", help="Quantize the weights to eight bits.")] = False,
+    layout: Annotated[
+        str | None, typer.Option(help="Lay the files out for a server: tei or triton (ONNX alone).")
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="Texts that are run through model and program; built-in ones unless given.")
     ] = None,
@@ -57,6 +60,7 @@ def command(
             output,
             format=format,
             int8=int8,
+            layout=layout,
             data=data,
             **columns,
             **file,

@@ -8,10 +8,14 @@ from pathlib import Path
 
 from ..errors import ExportError
 
-__all__ = ["FORMATS", "RETENTION_KEY", "Format", "format_in", "format_named"]
+__all__ = ["FORMATS", "RETENTION_KEY", "VERSION", "Format", "format_in", "format_named"]
 
 RETENTION_KEY = "wordelim_retention"
 """Entry of an exported program's own metadata that holds the retention, as JSON."""
+
+
+VERSION = "1"
+"""Folder of the program where a directory is a model of Triton's repository."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,12 @@ class Format:
     makes: tuple[str, ...]
     runs: tuple[str, ...]
     quantizes: tuple[str, ...] = ()
+
+    def find(self, directory: Path) -> Path | None:
+        """The program in a directory; None where there is none of this format."""
+        return next(
+            (path for path in (directory / self.program, directory / VERSION / self.program) if path.is_file()), None
+        )
 
     def require(self, packages: tuple[str, ...]) -> None:
         """Raise ExportError when one of these packages isn't installed; the message has the install line."""
@@ -70,4 +80,4 @@ def format_named(name: str) -> Format:
 
 def format_in(directory: Path) -> Format | None:
     """The format of the program in a directory, or None where it holds none."""
-    return next((form for form in FORMATS.values() if (directory / form.program).is_file()), None)
+    return next((form for form in FORMATS.values() if form.find(directory) is not None), None)

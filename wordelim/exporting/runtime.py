@@ -55,13 +55,14 @@ class ExportedModel:
     def __init__(self, directory: str | os.PathLike[str], *, threads: int | None = None) -> None:
         self.directory = Path(directory).expanduser()
         form = format_in(self.directory)
-        if form is None:
+        program = None if form is None else form.find(self.directory)
+        if form is None or program is None:
             names = " or ".join(known.program for known in FORMATS.values())
             raise ExportError(f"{directory} holds no exported program ({names}): make one with wordelim export.")
         form.require(form.runs)
         self.format = form.name
         self.config: Any = load_config(self.directory)
-        opened = open_program(self.directory / form.program, threads=threads)
+        opened = open_program(program, threads=threads)
         self.input_names, self.output_names, self._run, metadata = opened
         kept = metadata.get(RETENTION_KEY)
         self.retention = Retention.from_json(kept) if kept else None

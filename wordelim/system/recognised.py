@@ -27,8 +27,9 @@ _FILES = (
     *("all_results.json", "*_results.json", "trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt"),
     *("scaler.pt", "rng_state*.pth", "events.out.tfevents.*"),
     *("wordelim_report.json", "wordelim_export.json", "report.html", "report.md"),
+    *("config.pbtxt", "labels.txt"),
 )
-_FOLDERS = ("checkpoint-[0-9]*", "[0-9]_[A-Z]*", "onnx", "openvino", "runs", ".cache", "additional_chat_templates")
+_FOLDERS = ("checkpoint-[0-9]*", "[0-9]_[A-Z]*", "1", "onnx", "openvino", "runs", ".cache", "additional_chat_templates")
 # Folders in which folders have names of any kind, and the files that these may hold.
 _FREE = {"runs": ("events.out.tfevents.*",), ".cache": (".gitignore", "CACHEDIR.TAG", "*.metadata", "*.lock")}
 
@@ -54,7 +55,7 @@ def stranger_in(folder: Path) -> str | None:
     config = _read_object(folder / "config.json") if "config.json" in names else None
     if config is None:
         return next(name for name in names if name != "config.json") if len(names) > 1 else names[0]
-    if not any(_fits(name, _WEIGHTS) for name in names):
+    if not any(_fits(name, (*_WEIGHTS, "config.pbtxt")) for name in names):  # in Triton's layout they lie in a folder
         return "config.json"  # of something else, for there are no weights beside it
     return _stranger(folder, modules=_module_folders(folder))
 

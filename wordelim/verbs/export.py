@@ -28,6 +28,7 @@ from ..evaluation.examples import check_tokenizer, examples_of
 from ..evaluation.inference import batches
 from ..evaluation.timing import forward_of, interleave
 from ..exporting.formats import RETENTION_KEY, Format, format_named
+from ..exporting.layouts import Exported, layout_named
 from ..exporting.parity import compare, require_numbers
 from ..exporting.program import OPSET, write_program
 from ..exporting.runtime import EXPORT_FILE, ExportedModel
@@ -67,6 +68,7 @@ def export(
     *,
     format: str = "onnx",
     int8: bool = False,
+    layout: str | None = None,
     data: Data | None = None,
     text: str | None = None,
     text_pair: str | None = None,
@@ -92,6 +94,7 @@ def export(
         output: directory to write, whole or not at all.
         format: ``onnx`` or ``openvino``.
         int8: quantize the weights to eight bits.
+        layout: lay the files out as a server reads them: ``tei`` or ``triton``.
         data: texts that go through model and program, of which the first 16 are taken; built-in ones where None.
         text, text_pair: names of the columns, where they aren't the usual ones.
         delimiter, encoding: of a data file, where they aren't the usual ones; see :func:`wordelim.data.read.read`.
@@ -117,6 +120,7 @@ def export(
         'onnx'
     """
     form = format_named(format)
+    laid_out = None if layout is None else layout_named(layout, form.name)
     form.require((*form.makes, *(form.quantizes if int8 else ())))
     if opset not in _OPSETS:
         raise ExportError(f"ONNX opset {opset} isn't served: use {_OPSETS.start} to {_OPSETS.stop - 1}.")
@@ -131,6 +135,9 @@ def export(
     if chooses(model):
         raise ExportError(f"{model_dir} holds a {opened.head}: programs for choices aren't served yet.")
     check_tokenizer(opened.tokenizer)
+    if laid_out is not None:
+        exported = Exported(opened.head, opened.config, opened.tokenizer, opened.embedding)
+        laid_out.refuse(exported)
     beside_model = opened.companions
     skipped = Skipped() if skip_bad_rows else None
     own = None if data is None else open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
@@ -153,6 +160,7 @@ def export(
             "class": opened.head,
             "format": form.name,
             "int8": int8,
+            **({} if layout is None else {"layout": layout}),
             "opset": opset,
             "retention": retention,
             "megabytes": round(sum(path.stat().st_size for path in stage.glob("*model*.*")) / 1e6, 1),
@@ -163,6 +171,8 @@ def export(
         if measure and retention is not None:
             progress("measure the speed", 0.0)
             report["speed"] = _speed(model, stage, form, texts, padded, int8=int8, opset=opset, threads=threads)
+        if laid_out is not None:
+            laid_out.arrange(stage, exported)
         (stage / EXPORT_FILE).write_text(json_text(report) + "\n", encoding="utf-8")
     progress("measure the speed" if "speed" in report else "compare with the model", 1.0)
     return report
