@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from wordelim._version import __version__
 from wordelim.system.printable import printable
 
-from . import bench, check, compress, demo, explain, export, inspect, probe, push
+from . import autoload, bench, check, compress, demo, explain, export, inspect, probe, push
 from .run import guarded
 
 __all__ = ["app", "main"]
@@ -64,7 +64,7 @@ app = typer.Typer(
     context_settings=_CONTEXT,
 )
 _FASTER, _PROOF, _INSIDE = (probe, compress, demo, push), (check, bench), (explain, inspect)
-_PANELS = {"Make faster": _FASTER, "Prove": _PROOF, "Serve": (export,), "Look inside": _INSIDE}
+_PANELS = {"Make faster": _FASTER, "Prove": _PROOF, "Serve": (export, autoload), "Look inside": _INSIDE}
 for _panel, _modules in _PANELS.items():
     for _module in _modules:
         _name = _module.__name__.rpartition(".")[2]

@@ -1,0 +1,102 @@
+"""Processes that never import wordelim load compressed models, if they are told to and only then."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from wordelim.errors import WordelimError
+from wordelim.serving import autoload
+
+LOADED = """
+import sys
+before = sorted({"wordelim", "torch", "transformers"} & {*sys.modules})
+import transformers
+model = transformers.AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
+print(*before, type(model.bert.encoder).__name__)
+"""
+
+
+def run(code, *arguments, path=None, **environment):
+    """A Python of its own that has read ``path`` as one of its directories of packages."""
+    start = f"import site; site.addsitedir({str(path)!r})\n" if path else ""
+    done = subprocess.run(
+        [sys.executable, "-c", start + code, *map(str, arguments)],
+        env={**{name: value for name, value in os.environ.items() if name != "WORDELIM_AUTOLOAD"}, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_it_loads_compressed_where_the_variable_says_so(tmp_path, served):
+    written = autoload.install(tmp_path)
+    assert written.parent == tmp_path
+    compressed = served / "classifier"
+    assert run(LOADED, compressed, path=tmp_path, WORDELIM_AUTOLOAD="1") == ["wordelim", "EliminatingEncoder"]
+    # Without it, as without wordelim: the dense model, and nothing imported.
+    assert run(LOADED, compressed, path=tmp_path) == ["BertEncoder"]
+    assert run("import sys; print('wordelim' in sys.modules)", path=tmp_path, WORDELIM_AUTOLOAD="0") == ["False"]
+    assert autoload.remove(tmp_path) == written
+    assert not list(tmp_path.iterdir())
+    autoload.remove(tmp_path)  # twice is no error
+
+
+def test_the_command_writes_into_its_own_environment(wordelim_in, tmp_path):
+    assert wordelim_in("autoload").stdout == f"Written: {tmp_path / autoload.NAME}\n"
+    assert (tmp_path / autoload.NAME).read_text() == autoload.LINE
+    assert wordelim_in("autoload", "--remove").stdout == f"Removed: {tmp_path / autoload.NAME}\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def wordelim_in(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from wordelim.cli import app
+
+    monkeypatch.setattr(autoload.sysconfig, "get_path", lambda name: {"purelib": str(tmp_path)}[name])
+    return lambda *words: CliRunner().invoke(app, words)
+
+
+def test_what_cant_be_written_is_said(tmp_path):
+    with pytest.raises(WordelimError, match="can't be written"):
+        autoload.install(tmp_path / "nowhere")
+    (tmp_path / autoload.NAME / "inside").mkdir(parents=True)
+    with pytest.raises(WordelimError, match="can't be deleted"):
+        autoload.remove(tmp_path)
+
+
+# sentence-transformers starts a process for each device, and each is a new Python.
+POOL = """
+import sys
+
+import numpy as np
+import wordelim
+from sentence_transformers import SentenceTransformer
+
+if __name__ == "__main__":
+    model = SentenceTransformer(sys.argv[1], device="cpu")
+    texts = ["good film", "the plot is not very good", "a bad film and a long story"] * 4
+    pool = model.start_multi_process_pool(["cpu", "cpu"])
+    try:
+        found = model.encode(texts, pool=pool, chunk_size=3)
+    finally:
+        model.stop_multi_process_pool(pool)
+    dense = wordelim.restore_(model[0].model if hasattr(model[0], "model") else model[0].auto_model)
+    other = SentenceTransformer(sys.argv[1], device="cpu").encode(texts)
+    print(np.abs(found - other).max() < 1e-5, np.abs(found - model.encode(texts)).max() > 1e-3)
+"""
+
+
+@pytest.mark.slow
+def test_the_pool_of_sentence_transformers(tmp_path, served):
+    pytest.importorskip("sentence_transformers")
+    script = tmp_path / "pool.py"
+    script.write_text(POOL)
+    done = subprocess.run([sys.executable, script, served / "embedder"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "True"]
