@@ -17,6 +17,7 @@ __all__ = ["Course", "progress"]
 
 # Share of a stage from which on its own rate tells better how long it will go on than that of the run so far.
 _SETTLED = 0.05
+_LONG = 60.0
 
 
 class Course:
@@ -103,8 +104,9 @@ class _Named:
 
 
 def _foretell(seconds: float | None) -> None:
-    if seconds is not None:
-        errors.print(f"about {max(1, round(seconds / 60))} min on this machine")
+    """Say how long a run will take, where it is long enough to wait for."""
+    if seconds is not None and seconds >= _LONG:
+        errors.print(f"about {round(seconds / 60)} min on this machine")
 
 
 @contextmanager
