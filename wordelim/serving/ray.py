@@ -123,6 +123,8 @@ def app(directory: str | os.PathLike[str] | Settings, **settings: Any) -> serve.
         WordelimError: the directory is here, and isn't one that can be loaded.
     """
     chosen = directory if isinstance(directory, Settings) else Settings(directory=os.fspath(directory), **settings)
+    if os.path.isdir(chosen.directory):
+        require_compressed(chosen.directory)
     return deploy(chosen, Replica)
 
 
@@ -134,8 +136,6 @@ def deploy(settings: Settings, replica: type[Replica]) -> serve.Application:
         max_ongoing_requests=256,
         ray_actor_options={"num_cpus": settings.threads},
     )
-    if os.path.isdir(settings.directory):
-        require_compressed(settings.directory)
     return deployment(replica).bind(settings)
 
 
