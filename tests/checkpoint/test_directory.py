@@ -122,7 +122,7 @@ DAMAGES = {
     "null": (config(lambda d: d.update(quantization_config=None)), CheckpointError, "holds no compressed model"),
     "not wordelim": (retention(quant_method="gptq"), CheckpointError, "holds no compressed model"),
     "no method": (config(lambda d: d.update(quantization_config=[1])), CheckpointError, "holds no compressed model"),
-    "unknown version": (retention(version=2), RetentionError, "version 2 is unknown.*upgrade wordelim"),
+    "unknown version": (retention(version=3), RetentionError, "version 3 is unknown.*upgrade wordelim"),
     "unknown field": (retention(soft=True), RetentionError, "'soft' is unknown"),
     "too few layers": (retention(keep=[0.5, 0.1]), RetentionError, "keep has 2 values, but the model has 3 layers"),
     "counts that grow": (retention(keep=[0.1, 0.5, 0.6]), RetentionError, r"keep\[1\] = 0.5 is more than"),

@@ -255,7 +255,11 @@ def test_one_layer_is_cut_to_what_the_head_reads(make_model, bert_tokenizer, set
 )
 def test_keep_is_taken_as_it_is(bert, bert_tokenizer, sets, keep, kind):
     result = compress_model(bert, bert_tokenizer, **sets, **{**KEEP, "keep": keep, "retrain": False})
-    assert result.retention == Retention(keep, kind)
+    assert result.retention == Retention(keep, kind, package=True)
+    bare = compress_model(
+        wordelim.restore_(bert), bert_tokenizer, **sets, **{**KEEP, "keep": keep, "retrain": False}, package=False
+    )
+    assert bare.retention == Retention(keep, kind)
     assert result.report["frontier"][0]["divergence"] is None
 
 

@@ -152,8 +152,6 @@ def run(
     stored, device = model.dtype, model.device
     ready = prepare(model, tokenizer, given, settings, embedding)
     lengths = {name: part.lengths for name, part in ready.encoded.items()}
-    expected = stages(settings, lengths, ready.cost.layers)
-    expect(progress, expected, sum(expected.values()) * _seconds_a_token(model, ready))
     data = sources(given, ready)
     journal.bind(
         {
@@ -166,6 +164,8 @@ def run(
     with _undone_on_failure(model):
         model.float()
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
+        expected = stages(settings, lengths, ready.cost.layers)
+        expect(progress, expected, sum(expected.values()) * _seconds_a_token(teacher, ready))
         job = Job(model, teacher, ready, settings, journal, progress)
         candidates, cost = find(job, log)
         choose(job, candidates, log)
