@@ -43,6 +43,7 @@ def test_a_model_is_compressed_and_loads(wordelim, here):
     ):
         assert shown in done.stdout.replace("\N{NO-BREAK SPACE}", " ")
     assert done.stderr.splitlines() == [
+        "asking the dense model",
         "retrain",
         "verify: validation",
         "verify: test",
@@ -157,7 +158,9 @@ def refusal(done, code=1):
     assert done.exit_code == code, done.output
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
-    (line,) = (line for line in done.stderr.splitlines() if not line.startswith(("retrain", "verify", "search")))
+    (line,) = (
+        line for line in done.stderr.splitlines() if not line.startswith(("asking", "retrain", "verify", "search"))
+    )
     assert line.startswith("error: ")
     assert line.endswith((".", ")"))
     return line.removeprefix("error: ")
