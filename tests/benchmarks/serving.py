@@ -171,7 +171,7 @@ async def rising(url: str, body: Any, texts: Sequence[str], options: argparse.Na
         for seed in range(options.rates):
             runs.append(await at_rate(ask, texts, rate, options.seconds, seed))
             print(json.dumps(runs[-1]), file=sys.stderr)
-            late = runs[-1]["answered"] < 0.9 * min(rate, runs[-1]["requests"] / options.seconds)
+            late = runs[-1]["answered"] < 0.8 * runs[-1]["requests"] / options.seconds
             if runs[-1]["milliseconds"]["p95"] > limit or runs[-1]["failed"] or late:
                 break
             rate *= options.step
