@@ -307,9 +307,13 @@ def test_options_that_dont_fit_are_refused(wordelim, here, name):
 
 
 def test_nan_in_training_keeps_the_last_good_checkpoint(wordelim, here):
-    done = wordelim("compress", "dense", *DATA, "-o", "out", "--keep", "0.5,0.4,0", "--learning-rate", "1e30")
-    sentence = refusal(done)
-    assert_matches("After step .* NaN or infinity: lower --learning-rate; the last good checkpoint is ", sentence)
+    run = ("compress", "dense", *DATA, "--keep", "0.5,0.4,0", "--learning-rate", "1e30")
+    assert_matches(
+        "^Retrained, the compressed model .* 24 of 24 examples .*: lower --learning-rate.$",
+        refusal(wordelim(*run, "-o", "last")),
+    )
+    sentence = refusal(wordelim(*run, "-o", "out", "--epochs", "4"))
+    assert_matches("loss became nan at step .*: lower --learning-rate.*; the last good checkpoint is ", sentence)
     assert (here / sentence.rpartition(" ")[2].rstrip(".") / "model.safetensors").exists()
     assert not (here / "out").exists()
     assert "holds an unfinished run: pass --resume" in refusal(wordelim(*QUICK))

@@ -30,7 +30,7 @@ RUN = {
     "max_drop": 100,
     "measure_speed": False,
 }
-TIMES = ("seconds", "train_runtime", "train_samples_per_second", "train_steps_per_second")
+MACHINE = ("seconds", "peak_memory_gib", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 SHORT, LONG = 3, 25  # kills
 
 
@@ -109,19 +109,19 @@ def resumed(dense, sets, folder, **changes):
     return compress(dense, **sets, output=folder / "out", resume=True, **run)
 
 
-def without_times(data):
+def without_machine(data):
     if isinstance(data, dict):
-        return {name: without_times(value) for name, value in data.items() if name not in TIMES}
-    return [without_times(value) for value in data] if isinstance(data, list) else data
+        return {name: without_machine(value) for name, value in data.items() if name not in MACHINE}
+    return [without_machine(value) for value in data] if isinstance(data, list) else data
 
 
 def assert_same(output, whole):
-    """Byte by byte, but for the times."""
+    """Byte by byte, but for times and memory."""
     assert {path.name for path in output.iterdir()} == {path.name for path in whole.iterdir()}
     for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"):
         assert (output / name).read_bytes() == (whole / name).read_bytes(), name
     reports = [json.loads((folder / "wordelim_report.json").read_text()) for folder in (output, whole)]
-    assert without_times(reports[0]) == without_times(reports[1])
+    assert without_machine(reports[0]) == without_machine(reports[1])
     assert [path.name for path in output.parent.iterdir()] == ["out"]
 
 

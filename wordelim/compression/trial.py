@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..errors import AnswersError, TrainingError
 from ..evaluation.statistics import paired_bootstrap
 from ..graph.splice import eliminate_
 from ..retention import Retention
@@ -98,7 +99,12 @@ class Trial:
         if exact not in self._dense:
             self._dense[exact] = answers(job.teacher)
         eliminate_(job.model, candidate.retention)
-        return self._dense[exact], answers(job.model)
+        try:
+            return self._dense[exact], answers(job.model)
+        except AnswersError as error:
+            if self.stage == "found":
+                raise
+            raise TrainingError(f"Retrained, the compressed model {error.found}: lower --learning-rate.") from error
 
     def _noted(self, candidate: Candidate, drop: float, **more: float) -> float:
         ratio = self.job.ready.cost.ratio(self.job.texts["validation"], candidate.retention)
