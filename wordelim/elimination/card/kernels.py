@@ -1,0 +1,302 @@
+"""The launches of a layer in Triton. :mod:`.plain` has the same functions in plain tensor operations.
+
+No matrix of probabilities is in memory, nothing is sorted, added up atomically or waited for, and a text's results depend
+on nothing but the text. This module can only be imported where Triton can.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .level import Level
+from .plan import BLOCK
+
+__all__ = ["add_norm", "attend", "choose", "score", "take"]
+
+# Triton's interpreter can load and store bf16 but not multiply it. In fp32 the products are the same.
+_WIDEN = tl.constexpr(triton.knobs.runtime.interpret)
+_LOG2_E = 1.4426950408889634
+_TAKEN = 16
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _load(rows, first, number, row, row_stride, head, size: tl.constexpr, width: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Rows of one text's head, zeros beyond its ``number`` rows and beyond the head's size."""
+    column = tl.arange(0, width)
+    place = (first + row).to(tl.int64)[:, None] * row_stride + head * size + column[None, :]
+    real = (row < number)[:, None] if size == width else (row < number)[:, None] & (column < size)[None, :]
+    loaded = tl.load(rows + place, mask=real, other=0.0)
+    return loaded.to(tl.float32) if _WIDEN else loaded
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _attend(  # type: ignore[no-untyped-def]
+    query, key, value, context, received, asked, ends, rows, scaling, query_stride, key_stride,
+    size: tl.constexpr, width: tl.constexpr, block: tl.constexpr, score: tl.constexpr,
+):  # fmt: skip
+    """Attention of a block of one text's rows in one head; then, the scores made again, what each row receives of it.
+
+    The second sweep knows each row's denominator from the first, so nothing is added up between programs.
+    """
+    text, head, place = tl.program_id(2), tl.program_id(1), tl.program_id(0)
+    asked_first = tl.load(asked + text)
+    asked_number = tl.load(asked + text + 1) - asked_first
+    if place * block < asked_number:
+        first = tl.load(ends + text)
+        number = tl.load(ends + text + 1) - first
+        row, column, depth = place * block + tl.arange(0, block), tl.arange(0, block), tl.arange(0, width)
+        queries = _load(query, asked_first, asked_number, row, query_stride, head, size, width)
+        highest = tl.full([block], float("-inf"), tl.float32)
+        total = tl.zeros([block], tl.float32)
+        mixed = tl.zeros([block, width], tl.float32)
+        for begin in range(0, number, block):
+            keys = _load(key, first, number, begin + column, key_stride, head, size, width)
+            scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scaling
+            scores = tl.where((begin + column < number)[None, :], scores, float("-inf"))
+            above = tl.maximum(highest, tl.max(scores, 1))
+            shrink = tl.exp2(highest - above)
+            weights = tl.exp2(scores - above[:, None])
+            total = total * shrink + tl.sum(weights, 1)
+            values = _load(value, first, number, begin + column, key_stride, head, size, width)
+            mixed = tl.dot(weights.to(values.dtype), values, mixed * shrink[:, None], input_precision="ieee")
+            highest = above
+        out = (asked_first + row).to(tl.int64)[:, None] * (tl.num_programs(1) * size) + head * size + depth[None, :]
+        real = (row < asked_number)[:, None] & (depth < size)[None, :]
+        tl.store(context + out, (mixed / total[:, None]).to(context.dtype.element_ty), mask=real)
+        if score:
+            denominator = tl.where(row < number, highest + tl.log2(total), float("inf"))
+            line = received + (head * tl.num_programs(0) + place).to(tl.int64) * rows + first
+            for begin in range(0, number, block):
+                keys = _load(key, first, number, begin + column, key_stride, head, size, width)
+                scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scaling
+                sums = tl.sum(tl.exp2(scores - denominator[:, None]), 0)
+                tl.store(line + begin + column, sums, mask=begin + column < number)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _choose(  # type: ignore[no-untyped-def]
+    received, spare, ends, kept, after_ends, after_kept, index, shares, flags, after_flags, rows, lines, fixed,
+    heads: tl.constexpr, block: tl.constexpr, most: tl.constexpr, tile: tl.constexpr,
+    package: tl.constexpr, guarded: tl.constexpr,
+):  # fmt: skip
+    """Which rows of one text stay: those above which fewer stand than are to stay. Then each one's place among them."""
+    text = tl.program_id(0)
+    first, own = tl.load(ends + text), tl.load(kept + text)
+    begin, left = tl.load(after_ends + text), tl.load(after_kept + text)
+    number, column = tl.load(ends + text + 1) - first, tl.arange(0, most)
+    real = column < number
+    total = tl.zeros([most], tl.float32)
+    for line in range(0, tl.cdiv(number, block)):
+        for head in tl.static_range(heads):
+            at = (head * lines + line).to(tl.int64) * rows + first
+            total += tl.load(received + at + column, mask=real, other=0.0)
+    total = tl.where(total == total, total, 0.0)  # of a model that computes NaN too as many stay as there is room for
+    never = column < fixed
+    if guarded:
+        flag = tl.load(flags + first + column, mask=real, other=0)
+        never = never | (flag != 0)
+    order = tl.where(column < own, tl.where(never, float("inf"), total), float("-inf"))
+    tl.store(spare + first + column, order, mask=real)
+    tl.debug_barrier()
+    rank = tl.zeros([most], tl.int32)
+    for start in range(0, own, tile):
+        other = start + tl.arange(0, tile)
+        theirs = tl.load(spare + first + other, mask=other < own, other=float("-inf"))
+        equal = (theirs[:, None] == order[None, :]) & (other[:, None] < column[None, :])
+        ahead = ((theirs[:, None] > order[None, :]) | equal) & (other < own)[:, None]
+        rank += tl.sum(ahead.to(tl.int32), 0)
+    stays = (rank < left) & (column < own)
+    place = begin + tl.cumsum(stays.to(tl.int32), 0) - 1
+    tl.store(index + place, first + column, mask=stays)
+    if guarded:
+        tl.store(after_flags + place, flag, mask=stays)
+    if package:
+        rest = tl.where(real & (stays == 0), total, 0.0)
+        share = rest / tl.maximum(tl.sum(rest, 0), 1.1754943508222875e-38)
+        # Where none is dropped the package goes on as it is.
+        share = tl.where(left == own, ((column == number - 1) & (number > own)).to(tl.float32), share)
+        tl.store(shares + first + column, share, mask=real)
+        if tl.load(after_ends + text + 1) - begin > left:
+            tl.store(index + begin + left, -1 - text)
+            if guarded:
+                tl.store(after_flags + begin + left, 0)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _take(  # type: ignore[no-untyped-def]
+    values, stream, index, shares, taken, packages, ends, after_ends, after_kept, blocks, size,
+    some: tl.constexpr, width: tl.constexpr, package: tl.constexpr,
+):  # fmt: skip
+    """Some of one text's rows that stay; or some columns of its package, of two tensors."""
+    text, part = tl.program_id(1), tl.program_id(0)
+    begin, left = tl.load(after_ends + text), tl.load(after_kept + text)
+    if part < blocks:
+        row = part * some + tl.arange(0, some)
+        if part * some < left:
+            source = tl.load(index + begin + row, mask=row < left, other=0).to(tl.int64)[:, None] * size
+            for start in range(0, size, width):
+                column = start + tl.arange(0, width)
+                real = (row < left)[:, None] & (column < size)[None, :]
+                found = tl.load(values + source + column[None, :], mask=real)
+                to = (begin + row).to(tl.int64)[:, None] * size
+                tl.store(taken + to + column[None, :], found, mask=real)
+    elif package:
+        if tl.load(after_ends + text + 1) - begin > left:
+            first = tl.load(ends + text)
+            number = tl.load(ends + text + 1) - first
+            column = (part - blocks) * width + tl.arange(0, width)
+            mixed, around = tl.zeros([width], tl.float32), tl.zeros([width], tl.float32)
+            for start in range(0, number, some):
+                row = start + tl.arange(0, some)
+                share = tl.load(shares + first + row, mask=row < number, other=0.0)[:, None]
+                real = (row < number)[:, None] & (column < size)[None, :]
+                at = (first + row).to(tl.int64)[:, None] * size + column[None, :]
+                mixed += tl.sum(share * tl.load(values + at, mask=real, other=0.0).to(tl.float32), 0)
+                around += tl.sum(share * tl.load(stream + at, mask=real, other=0.0).to(tl.float32), 0)
+            to = (begin + left).to(tl.int64) * size + column
+            tl.store(taken + to, mixed.to(taken.dtype.element_ty), mask=column < size)
+            to = text.to(tl.int64) * size + column
+            tl.store(packages + to, around.to(packages.dtype.element_ty), mask=column < size)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _add_norm(  # type: ignore[no-untyped-def]
+    hidden, stream, index, packages, weight, bias, out, end, epsilon, size,
+    width: tl.constexpr, gather: tl.constexpr, package: tl.constexpr,
+):  # fmt: skip
+    """One row, added to its own in the residual stream, and normalised."""
+    row = tl.program_id(0)
+    if row < tl.load(end):
+        column = tl.arange(0, width)
+        real = column < size
+        around = stream + row.to(tl.int64) * size
+        if gather:
+            place = tl.load(index + row).to(tl.int64)
+            around = stream + place * size
+            if package:
+                around = tl.where(place < 0, packages + (-1 - place) * size, around)
+        found = tl.load(around + column, mask=real, other=0.0)
+        at = row.to(tl.int64) * size + column
+        values = found.to(tl.float32) + tl.load(hidden + at, mask=real, other=0.0).to(tl.float32)
+        apart = tl.where(real, values - tl.sum(values, 0) / size, 0.0)
+        scale = 1.0 / tl.sqrt(tl.sum(apart * apart, 0) / size + epsilon)
+        weights = tl.load(weight + column, mask=real, other=0.0).to(tl.float32)
+        biases = tl.load(bias + column, mask=real, other=0.0).to(tl.float32)
+        tl.store(out + at, (apart * scale * weights + biases).to(out.dtype.element_ty), mask=real)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, scaling: float, asked: Level, level: Level
+) -> Tensor:
+    """Attention of ``query`` rows [rows, width] over all rows of their own text: [rows, width].
+
+    Args:
+        key, value: [rows, width], one laid out as the other.
+        asked: where the texts' queries lie.
+        level: where their keys and values do.
+    """
+    context = query.new_empty(len(query), query.shape[1])
+    _launch_attention(query, key, value, context, context, heads, scaling, asked, level, score=False)
+    return context
+
+
+def score(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, scaling: float, level: Level
+) -> tuple[Tensor, Tensor]:
+    """Attention of all rows [rows, width], and what each receives, by head and block: [heads, blocks, rows] fp32."""
+    context = query.new_empty(len(query), query.shape[1])
+    received = query.new_empty(heads, triton.cdiv(level.longest, BLOCK), len(query), dtype=torch.float32)
+    _launch_attention(query, key, value, context, received, heads, scaling, level, level, score=True)
+    return context, received
+
+
+def choose(
+    received: Tensor, level: Level, after: Level, fixed: int, package: bool, flags: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Which rows stay: of each text those that receive most, in text order, the earlier of equals.
+
+    Args:
+        received: as :func:`score` gives it.
+        level, after: in front of the layer and behind it.
+        fixed: how many of the first rows always stay.
+        package: whether the rest goes on as a row of its own.
+        flags: further rows that always stay, [rows] int8.
+
+    Returns:
+        The row in ``level`` of each in ``after``, -1 - text for a package, [rows] int32; with packages what each row in
+        ``level`` is of its text's, [rows] fp32; and the flags behind the layer.
+    """
+    heads, lines, rows = received.shape
+    index = after.kept.new_empty(after.rows)
+    spare = received.new_empty(rows)
+    shares = torch.empty_like(spare) if package else None
+    after_flags = None if flags is None else flags.new_empty(after.rows)
+    most = triton.next_power_of_2(level.longest)
+    _choose[(level.texts,)](
+        received, spare, level.ends, level.kept, after.ends, after.kept, index, shares, flags, after_flags,
+        rows, lines, fixed, heads, BLOCK, most, 16 if most > 512 else 32, package, flags is not None,
+        num_warps=8 if most > 256 else 4,
+    )  # fmt: skip
+    return index, shares, after_flags
+
+
+def take(
+    values: Tensor, stream: Tensor, index: Tensor, shares: Tensor | None, level: Level, after: Level
+) -> tuple[Tensor, Tensor | None]:
+    """Of ``values`` [rows, width] the rows that stay, packages behind those of their text; and ``stream``'s packages.
+
+    Args:
+        index, shares: as :func:`choose` gives them; no shares, no packages.
+
+    Returns:
+        [rows behind the layer, width], and [texts, width] or None.
+    """
+    size = values.shape[1]
+    taken, width = values.new_empty(after.rows, size), min(256, triton.next_power_of_2(size))
+    packages = None if shares is None else stream.new_empty(level.texts, size)
+    blocks = triton.cdiv(after.longest, _TAKEN)
+    more = 0 if shares is None else triton.cdiv(size, width)
+    _take[(blocks + more, level.texts)](
+        values, stream, index, shares, taken, packages, level.ends, after.ends, after.kept, blocks, size,
+        _TAKEN, width, shares is not None,
+    )  # fmt: skip
+    return taken, packages
+
+
+def add_norm(
+    hidden: Tensor,
+    stream: Tensor,
+    index: Tensor | None,
+    packages: Tensor | None,
+    norm: tuple[Tensor, Tensor, float],
+    level: Level,
+) -> Tensor:
+    """Layer normalisation of ``hidden`` [rows, width] plus the residual stream, at the rows of ``index`` if given.
+
+    Args:
+        packages: [texts, width], for rows whose index is negative.
+        norm: weight and bias [width], and epsilon.
+        level: where the rows of ``hidden`` lie.
+    """
+    out, size = torch.empty_like(hidden), hidden.shape[1]
+    weight, bias, epsilon = norm
+    _add_norm[(len(hidden),)](
+        hidden, stream, index, packages, weight, bias, out, level.ends[level.texts :], epsilon, size,
+        triton.next_power_of_2(size), index is not None, packages is not None,
+    )  # fmt: skip
+    return out
+
+
+def _launch_attention(
+    query: Tensor, key: Tensor, value: Tensor, context: Tensor, received: Tensor,
+    heads: int, scaling: float, asked: Level, level: Level, *, score: bool,
+) -> None:  # fmt: skip
+    size = query.shape[1] // heads
+    _attend[(triton.cdiv(asked.longest, BLOCK), heads, level.texts)](
+        query, key, value, context, received, asked.ends, level.ends, len(key), scaling * _LOG2_E,
+        query.stride(0), key.stride(0), size, max(16, triton.next_power_of_2(size)), BLOCK, score,
+        num_warps=4, num_stages=3,
+    )  # fmt: skip
