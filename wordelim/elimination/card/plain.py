@@ -15,9 +15,7 @@ from .plan import BLOCK
 __all__ = ["add_norm", "attend", "choose", "score", "take"]
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, heads: int, scaling: float, asked: Level, level: Level
-) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, scaling: float, asked: Level, level: Level) -> Tensor:
     """As :func:`.kernels.attend`."""
     context = torch.empty_like(query, memory_format=torch.contiguous_format)
     for (rows, _), (own, _) in zip(_texts(asked), _texts(level), strict=True):
@@ -26,9 +24,7 @@ def attend(
     return context
 
 
-def score(
-    query: Tensor, key: Tensor, value: Tensor, heads: int, scaling: float, level: Level
-) -> tuple[Tensor, Tensor]:
+def score(query: Tensor, key: Tensor, value: Tensor, heads: int, scaling: float, level: Level) -> tuple[Tensor, Tensor]:
     """As :func:`.kernels.score`."""
     lines = -(-level.longest // BLOCK)
     dtype = torch.promote_types(query.dtype, torch.float32)

@@ -1,0 +1,88 @@
+"""Compile the launches of a layer for a card that isn't here, and say what each program takes of it.
+
+    python tests/elimination/card/offline.py 90 bf16 64
+
+For compute capability 9.0, bf16 and heads of 64: one line of JSON a kernel. Only with Triton's own tools, and not in its
+interpreter.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from wordelim.elimination.card import kernels
+
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+def described(capability, dtype, size):
+    """Kernel, types of its arguments that aren't whole numbers, constants, options."""
+    pointer, ints, floats = f"*{dtype}", "*i32", "*fp32"
+    attention = {
+        **dict.fromkeys(("query", "key", "value", "context"), pointer),
+        **{"received": floats, "asked": ints, "ends": ints, "scaling": "fp32"},
+    }
+    for score in (True, False):
+        step, options = kernels.attention_shape(size, dtype == "fp32")
+        constants = {"size": size, "width": max(16, size), "block": 64, "step": step, "score": score}
+        yield f"attend, score {score}", kernels._attend, attention, constants, options
+    chosen = {
+        **dict.fromkeys(("received", "spare", "shares"), floats),
+        **dict.fromkeys(("ends", "kept", "after_ends", "after_kept", "index"), ints),
+        **dict.fromkeys(("flags", "after_flags"), "*i8"),
+    }
+    for most, warps in ((512, 8), (1024, 8)):
+        constants = {"heads": 16, "block": 64, "most": most, "tile": 32, "package": True, "guarded": True}
+        yield f"choose, {most}", kernels._choose, chosen, constants, {"num_warps": warps}
+    taken = {
+        **dict.fromkeys(("values", "stream", "taken", "packages"), pointer),
+        **{"shares": floats, **dict.fromkeys(("index", "ends", "after_ends", "after_kept"), ints)},
+    }
+    yield "take", kernels._take, taken, {"some": 16, "width": 256, "package": True}, {}
+    normed = {
+        **dict.fromkeys(("hidden", "stream", "packages", "weight", "bias", "out"), pointer),
+        **{"index": ints, "end": ints, "epsilon": "fp32"},
+    }
+    yield "add_norm", kernels._add_norm, normed, {"width": 1024, "gather": True, "package": True}, {}
+
+
+def main(capability, dtype, size):
+    for name, kernel, types, constants, options in described(capability, dtype, size):
+        signature = {arg: "constexpr" if arg in constants else types.get(arg, "i32") for arg in kernel.arg_names}
+        # As at run time: pointers and sizes are mostly multiples of 16.
+        aligned = {
+            (place,): [["tt.divisibility", 16]]
+            for place, (arg, kind) in enumerate(signature.items())
+            if "*" in kind or (kind == "i32" and arg in ("query_stride", "key_stride", "size"))
+        }
+        source = ASTSource(kernel, signature, {arg: constants[arg] for arg in constants}, aligned)
+        made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(made.asm["cubin"])
+            file.flush()
+            usage = subprocess.run([TOOLS / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True)
+            code = subprocess.run([TOOLS / "cuobjdump", "-sass", file.name], capture_output=True, text=True).stdout
+        found = {
+            key: int(re.search(rf"{key}:(\d+)", usage.stdout + usage.stderr)[1]) for key in ("REG", "STACK", "LOCAL")
+        }
+        tensor_cores = len(re.findall(r"\b(?:HGMMA|HMMA)\b", code))
+        spilled = len(re.findall(r"\b(?:STL|LDL)\b", code))
+        line = {
+            "kernel": name,
+            **found,
+            "spilled": spilled,
+            "shared": made.metadata.shared,
+            "tensor_cores": tensor_cores,
+        }
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

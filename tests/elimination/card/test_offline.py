@@ -1,0 +1,44 @@
+"""The launches of a layer compile for cards that aren't here, and spill nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+triton = pytest.importorskip("triton", reason="Triton isn't installed: it comes with torch builds for CUDA")
+TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+MOST = 200  # registers of a thread, of programs of 128: two fit on a multiprocessor
+
+
+def compiled(capability, dtype, size, folder):
+    """What each kernel takes, compiled in a process that has Triton's interpreter off."""
+    script = Path(__file__).parent / "offline.py"
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(folder)}
+    command = [sys.executable, "-W", "ignore", str(script), str(capability), dtype, str(size)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.skipif(not TOOL.exists(), reason="Triton came without cuobjdump")
+@pytest.mark.parametrize(
+    ("capability", "dtype", "size"),
+    [
+        (90, "bf16", 64),
+        pytest.param(80, "bf16", 64, marks=pytest.mark.long),
+        *(
+            pytest.param(capability, dtype, size, marks=pytest.mark.long)
+            for capability in (80, 90)
+            for dtype, size in (("fp16", 64), ("bf16", 32), ("bf16", 128), ("fp32", 64))
+        ),
+    ],
+)
+def test_nothing_spills_and_products_are_the_tensor_cores(capability, dtype, size, tmp_path):
+    for found in compiled(capability, dtype, size, tmp_path):
+        assert found["STACK"] == found["LOCAL"] == found["spilled"] == 0, found
+        assert found["REG"] <= MOST, found
+        if found["kernel"].startswith("attend") and dtype != "fp32":
+            assert found["tensor_cores"], found
