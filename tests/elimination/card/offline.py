@@ -2,7 +2,7 @@
 
     python tests/elimination/card/offline.py 90 bf16 64
 
-For compute capability 9.0, bf16 and heads of 64: one line of JSON a kernel. Only with Triton's own tools, and not in its
+For compute capability 9.0, bf16 and heads of 64: one line of JSON a kernel. With Triton's own tools, not in its
 interpreter.
 """
 
@@ -17,7 +17,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from wordelim.elimination.card import kernels
+from wordelim.elimination.card import kernels, norm
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -27,7 +27,9 @@ def described(capability, dtype, size):
     pointer, ints, floats = f"*{dtype}", "*i32", "*fp32"
     attention = {
         **dict.fromkeys(("query", "key", "value", "context"), pointer),
-        **{"received": floats, "asked": ints, "ends": ints, "scaling": "fp32"},
+        "received": floats,
+        **dict.fromkeys(("asked", "ends"), ints),
+        "scaling": "fp32",
     }
     for score in (True, False):
         step, options = kernels.attention_shape(size, dtype == "fp32")
@@ -43,14 +45,16 @@ def described(capability, dtype, size):
         yield f"choose, {most}", kernels._choose, chosen, constants, {"num_warps": warps}
     taken = {
         **dict.fromkeys(("values", "stream", "taken", "packages"), pointer),
-        **{"shares": floats, **dict.fromkeys(("index", "ends", "after_ends", "after_kept"), ints)},
+        "shares": floats,
+        **dict.fromkeys(("index", "ends", "after_ends", "after_kept"), ints),
     }
     yield "take", kernels._take, taken, {"some": 16, "width": 256, "package": True}, {}
     normed = {
         **dict.fromkeys(("hidden", "stream", "packages", "weight", "bias", "out"), pointer),
-        **{"index": ints, "end": ints, "epsilon": "fp32"},
+        **dict.fromkeys(("index", "end"), ints),
+        "epsilon": "fp32",
     }
-    yield "add_norm", kernels._add_norm, normed, {"width": 1024, "gather": True, "package": True}, {}
+    yield "add_norm", norm._add_norm, normed, {"width": 1024, "gather": True, "package": True}, {}
 
 
 def main(capability, dtype, size):
@@ -81,7 +85,7 @@ def main(capability, dtype, size):
             "shared": made.metadata.shared,
             "tensor_cores": tensor_cores,
         }
-        print(json.dumps(line), flush=True)
+        sys.stdout.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":

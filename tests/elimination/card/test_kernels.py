@@ -49,7 +49,7 @@ def real(level, values):
     ],
 )
 def test_context_and_columns_are_plain_attentions(lengths, heads, size, dtype):
-    level, after, _ = levels(Retention.fractions([0.6, 0.0]), lengths)[0:2] + [None]
+    level, after = levels(Retention.fractions([0.6, 0.0]), lengths)[:2]
     parts = drawn(level, heads, size, dtype)
     context, received = kernels.score(*parts, heads, SCALING, level)
     exact, columns = plain.score(*(part.double() for part in parts), heads, SCALING, level)

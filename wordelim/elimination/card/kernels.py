@@ -1,7 +1,7 @@
 """The launches of a layer in Triton. :mod:`.plain` has the same functions in plain tensor operations.
 
-No matrix of probabilities is in memory, nothing is sorted, added up atomically or waited for, and a text's results depend
-on nothing but the text. This module can only be imported where Triton can.
+No matrix of probabilities is in memory, nothing is sorted, added up atomically or waited for, and a text's results
+depend on nothing but the text. This module can only be imported where Triton can.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .level import Level
+from .norm import add_norm
 from .plan import BLOCK
 
 __all__ = ["add_norm", "attend", "attention_shape", "choose", "score", "take"]
@@ -89,7 +90,7 @@ def _choose(  # type: ignore[no-untyped-def]
     number, column = tl.load(ends + text + 1) - first, tl.arange(0, most)
     real = column < number
     total = tl.zeros([most], tl.float32)
-    for line in range(0, tl.cdiv(number, block)):
+    for line in range(tl.cdiv(number, block)):
         for head in tl.static_range(heads):
             at = (head * lines + line).to(tl.int64) * rows + first
             total += tl.load(received + at + column, mask=real, other=0.0)
@@ -143,49 +144,22 @@ def _take(  # type: ignore[no-untyped-def]
                 found = tl.load(values + source + column[None, :], mask=real)
                 to = (begin + row).to(tl.int64)[:, None] * size
                 tl.store(taken + to + column[None, :], found, mask=real)
-    elif package:
-        if tl.load(after_ends + text + 1) - begin > left:
-            first = tl.load(ends + text)
-            number = tl.load(ends + text + 1) - first
-            column = (part - blocks) * width + tl.arange(0, width)
-            mixed, around = tl.zeros([width], tl.float32), tl.zeros([width], tl.float32)
-            for start in range(0, number, some):
-                row = start + tl.arange(0, some)
-                share = tl.load(shares + first + row, mask=row < number, other=0.0)[:, None]
-                real = (row < number)[:, None] & (column < size)[None, :]
-                at = (first + row).to(tl.int64)[:, None] * size + column[None, :]
-                mixed += tl.sum(share * tl.load(values + at, mask=real, other=0.0).to(tl.float32), 0)
-                around += tl.sum(share * tl.load(stream + at, mask=real, other=0.0).to(tl.float32), 0)
-            to = (begin + left).to(tl.int64) * size + column
-            tl.store(taken + to, mixed.to(taken.dtype.element_ty), mask=column < size)
-            to = text.to(tl.int64) * size + column
-            tl.store(packages + to, around.to(packages.dtype.element_ty), mask=column < size)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _add_norm(  # type: ignore[no-untyped-def]
-    hidden, stream, index, packages, weight, bias, out, end, epsilon, size,
-    width: tl.constexpr, gather: tl.constexpr, package: tl.constexpr,
-):  # fmt: skip
-    """One row, added to its own in the residual stream, and normalised."""
-    row = tl.program_id(0)
-    if row < tl.load(end):
-        column = tl.arange(0, width)
-        real = column < size
-        around = stream + row.to(tl.int64) * size
-        if gather:
-            place = tl.load(index + row).to(tl.int64)
-            around = stream + place * size
-            if package:
-                around = tl.where(place < 0, packages + (-1 - place) * size, around)
-        found = tl.load(around + column, mask=real, other=0.0)
-        at = row.to(tl.int64) * size + column
-        values = found.to(tl.float32) + tl.load(hidden + at, mask=real, other=0.0).to(tl.float32)
-        apart = tl.where(real, values - tl.sum(values, 0) / size, 0.0)
-        scale = 1.0 / tl.sqrt(tl.sum(apart * apart, 0) / size + epsilon)
-        weights = tl.load(weight + column, mask=real, other=0.0).to(tl.float32)
-        biases = tl.load(bias + column, mask=real, other=0.0).to(tl.float32)
-        tl.store(out + at, (apart * scale * weights + biases).to(out.dtype.element_ty), mask=real)
+    elif package and tl.load(after_ends + text + 1) - begin > left:
+        first = tl.load(ends + text)
+        number = tl.load(ends + text + 1) - first
+        column = (part - blocks) * width + tl.arange(0, width)
+        mixed, around = tl.zeros([width], tl.float32), tl.zeros([width], tl.float32)
+        for start in range(0, number, some):
+            row = start + tl.arange(0, some)
+            share = tl.load(shares + first + row, mask=row < number, other=0.0)[:, None]
+            real = (row < number)[:, None] & (column < size)[None, :]
+            at = (first + row).to(tl.int64)[:, None] * size + column[None, :]
+            mixed += tl.sum(share * tl.load(values + at, mask=real, other=0.0).to(tl.float32), 0)
+            around += tl.sum(share * tl.load(stream + at, mask=real, other=0.0).to(tl.float32), 0)
+        to = (begin + left).to(tl.int64) * size + column
+        tl.store(taken + to, mixed.to(taken.dtype.element_ty), mask=column < size)
+        to = text.to(tl.int64) * size + column
+        tl.store(packages + to, around.to(packages.dtype.element_ty), mask=column < size)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, scaling: float, asked: Level, level: Level) -> Tensor:
@@ -260,30 +234,6 @@ def take(
         _TAKEN, width, shares is not None,
     )  # fmt: skip
     return taken, packages
-
-
-def add_norm(
-    hidden: Tensor,
-    stream: Tensor,
-    index: Tensor | None,
-    packages: Tensor | None,
-    norm: tuple[Tensor, Tensor, float],
-    level: Level,
-) -> Tensor:
-    """Layer normalisation of ``hidden`` [rows, width] plus the residual stream, at the rows of ``index`` if given.
-
-    Args:
-        packages: [texts, width], for rows whose index is negative.
-        norm: weight and bias [width], and epsilon.
-        level: where the rows of ``hidden`` lie.
-    """
-    out, size = torch.empty_like(hidden), hidden.shape[1]
-    weight, bias, epsilon = norm
-    _add_norm[(len(hidden),)](
-        hidden, stream, index, packages, weight, bias, out, level.ends[level.texts :], epsilon, size,
-        triton.next_power_of_2(size), index is not None, packages is not None,
-    )  # fmt: skip
-    return out
 
 
 def attention_shape(size: int, single: bool) -> tuple[int, dict[str, int]]:
