@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
@@ -18,7 +18,7 @@ from .protect import announced
 from .rows import Entered, Padded, Tokens, Traced
 from .significance import Selector, received_attention
 
-__all__ = ["Enter", "Layout", "refuse_scripting", "refuse_tracing"]
+__all__ = ["Enter", "Layout", "Read", "refuse_scripting", "refuse_tracing"]
 
 PADDED_FIRST = (
     "An example of the batch is padded on the left or is padding alone, but position 0 is always kept: pad on the "
@@ -29,9 +29,30 @@ Layout = Literal["auto", "packed", "padded"]
 """How a batch lies in memory inside the encoder.
 
 ``packed``: [1, rows, width], the real rows of all examples one behind the other, no padding at all. ``padded``: [batch,
-tokens, width], shorter examples masked. ``auto``: packed on a CPU, padded elsewhere. Under compilers and exporters
-every layout is the padded one.
+tokens, width], shorter examples masked. ``auto``: packed on a CPU; on a card what :mod:`.graph.card` serves goes by its
+engine, which pads nothing either; else padded. Under compilers and exporters every layout is the padded one.
 """
+
+
+class Read(NamedTuple):
+    """What is known of a batch before the first layer.
+
+    Args:
+        lengths: real tokens of each text.
+        retention: that holds for it.
+        protected: which rows are never dropped, [batch, tokens] bool, [rows] where the texts lie one behind the other;
+            None where no rule names tokens.
+        guarded: how many these are of each text.
+        mask: [batch, tokens] bool, true on real rows; None where none was given.
+        laid: whether the texts lie one behind the other.
+    """
+
+    lengths: tuple[int, ...]
+    retention: Retention | None
+    protected: Tensor | None
+    guarded: tuple[int, ...] | None
+    mask: Tensor | None
+    laid: bool
 
 
 class Enter(nn.Module):
@@ -90,6 +111,19 @@ class Enter(nn.Module):
         refuse_tracing(hidden_states)
         if torch.compiler.is_compiling():
             return hidden_states, self._traced(hidden_states, attention_mask)
+        read = self.read(hidden_states, attention_mask)
+        if read.laid:
+            return self._pack_laid(hidden_states, read)
+        batch, width = hidden_states.shape[:2]
+        mask = read.mask if min(read.lengths) < width else None
+        entered = Entered(batch, width, read.retention, self.selector)
+        tokens = Padded(mask, read.lengths, read.lengths, entered, read.protected, read.guarded)
+        if self.layout == "packed" or (self.layout == "auto" and hidden_states.device.type == "cpu"):
+            return self._pack(hidden_states, tokens)
+        return hidden_states, tokens._replace(origin=self._origin(hidden_states, mask))
+
+    def read(self, hidden_states: Tensor, attention_mask: Tensor | None) -> Read:
+        """What is known of a batch before the first layer; once a batch. It raises what :meth:`forward` does."""
         retention, protected = announced(self) or (self.retention, None)
         if protected is None and retention is not None and retention.protects_by_token:
             raise UnsupportedModelError(
@@ -100,7 +134,8 @@ class Enter(nn.Module):
             raise UnsupportedModelError(f"The batch holds no {'token' if batch else 'example'}: leave it out.")
         laid = lengths_laid()
         if laid is not None:
-            return self._pack_laid(hidden_states, laid, retention, protected)
+            guarded = None if protected is None else tuple(int(part.sum()) for part in protected.split(laid))
+            return Read(laid, retention, protected, guarded, None, True)
         mask, lengths = None, (width,) * batch
         if attention_mask is not None:
             mask = real_rows(attention_mask)
@@ -110,12 +145,8 @@ class Enter(nn.Module):
                     f"The attention mask is {given}, but the tokens are {shape}: make them alike."
                 )
             lengths = tuple(_lengths(mask))
-            mask = mask if min(lengths) < width else None
         guarded = None if protected is None else tuple(protected.sum(1).tolist())
-        tokens = Padded(mask, lengths, lengths, Entered(batch, width, retention, self.selector), protected, guarded)
-        if self.layout == "packed" or (self.layout == "auto" and hidden_states.device.type == "cpu"):
-            return self._pack(hidden_states, tokens)
-        return hidden_states, tokens._replace(origin=self._origin(hidden_states, mask))
+        return Read(lengths, retention, protected, guarded, mask, False)
 
     def _pack(self, hidden_states: Tensor, tokens: Padded) -> tuple[Tensor, Packed]:
         (batch, width), device = hidden_states.shape[:2], hidden_states.device
@@ -131,13 +162,11 @@ class Enter(nn.Module):
             origin = None if origin is None else rows
         return packed[None], Packed(runs, places, tokens.entered, protected, origin)
 
-    def _pack_laid(
-        self, hidden_states: Tensor, lengths: tuple[int, ...], retention: Retention | None, protected: Tensor | None
-    ) -> tuple[Tensor, Packed]:
-        """Rows [1, rows, width] of texts that lie one behind the other; ``protected`` is [rows]."""
+    def _pack_laid(self, hidden_states: Tensor, read: Read) -> tuple[Tensor, Packed]:
+        """Rows [1, rows, width] of texts that lie one behind the other."""
+        lengths, protected = read.lengths, read.protected
         device, longest = hidden_states.device, max(lengths)
-        guarded = None if protected is None else tuple(int(part.sum()) for part in protected.split(lengths))
-        _, runs, places = _in_runs(lengths, guarded, device)
+        _, runs, places = _in_runs(lengths, read.guarded, device)
         counts = torch.tensor(lengths, device=device)
         rows = None if len(runs) == 1 else places.repeat_interleave(counts).argsort(stable=True)
         origin = None
@@ -148,7 +177,7 @@ class Enter(nn.Module):
         if rows is not None:
             hidden_states = hidden_states.index_select(1, rows)
             protected, origin = (None if flag is None else flag.index_select(0, rows) for flag in (protected, origin))
-        entered = Entered(len(lengths), longest, retention, self.selector)
+        entered = Entered(len(lengths), longest, read.retention, self.selector)
         return hidden_states, Packed(runs, places, entered, protected, origin)
 
     def _traced(self, hidden_states: Tensor, attention_mask: Tensor | None) -> Traced:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import wraps
 from typing import Any, cast
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
 from wordelim.adapters import Family
 
@@ -15,6 +17,7 @@ from ..elimination.enter import Enter, Layout, refuse_scripting
 from ..elimination.significance import Selector
 from ..errors import UnsupportedModelError
 from ..retention import Retention
+from .card import OnACard
 from .linear import call_linears
 from .passes import CutToFirstToken, RestoreAtExit, SpliceElimination, attention_nodes
 from .trace import ATTENTION, attention, trace
@@ -58,8 +61,25 @@ class EliminatingEncoder(fx.GraphModule):
         self.layout = "auto"
 
     def recompile(self) -> Any:
-        """Make code of the graph, once it is whole: every pass asks for that, and nothing runs between them."""
-        return super().recompile() if self._whole else None
+        """Make code of the graph, once it is whole: every pass asks for that, and nothing runs between them.
+
+        Before it stands what answers on a card.
+        """
+        if not self._whole:
+            return None
+        code = super().recompile()
+        card, plain, output = OnACard(self), type(self).forward, _output_of(self.graph)
+
+        @wraps(plain)
+        def forward(self: EliminatingEncoder, hidden_states: Tensor, attention_mask: Any = None, **extras: Any) -> Any:
+            if not torch.compiler.is_compiling():
+                first = card(self, hidden_states, attention_mask, **extras)
+                if first is not None:
+                    return output(last_hidden_state=first)
+            return plain(self, hidden_states, attention_mask, **extras)
+
+        type(self).forward = forward  # fx gives each instance a class of its own
+        return code
 
     @property
     def dense(self) -> nn.Module:
@@ -163,6 +183,12 @@ def _take_any_arguments(graph: fx.Graph, output: Callable[..., Any]) -> None:
     with graph.inserting_before(result):
         wrapped = graph.call_function(output, (), {"last_hidden_state": result.args[0]})
     result.args = (wrapped,)
+
+
+def _output_of(graph: fx.Graph) -> Callable[..., Any]:
+    """What makes an output of what leaves the encoder."""
+    wrapped: Any = next(node for node in reversed(graph.nodes) if node.op == "output").args[0]
+    return cast(Callable[..., Any], wrapped.target)
 
 
 @fx.node.has_side_effect

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import accumulate, pairwise
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ...retention import Retention
 
-__all__ = ["BLOCK", "Bucket", "Stage", "numbers", "parts", "stages"]
+__all__ = ["BLOCK", "Bucket", "Stage", "numbers", "parts", "size_of", "stages"]
 
 BLOCK = 64
 """Rows of a text that one program attends from; the longest text of a bucket is a multiple of them."""
 
-Numbers = NDArray[np.int32]
+Numbers: TypeAlias = NDArray[np.int32]
+Array = TypeVar("Array", NDArray[np.int32], Tensor)
 
 
 class Bucket(NamedTuple):
@@ -73,7 +76,8 @@ def stages(retention: Retention, bucket: Bucket) -> tuple[Stage, ...]:
         # max(ceil(keep * n), least) <= keep * n + least, for least is at least 1.
         rows = int(keep * tokens) + texts * least if retention.kind == "fraction" else texts * max(int(keep), least)
         rows = min(tokens, texts * most, rows + guarded + texts * retention.package)
-        found.append(Stage(rows, most, bool((after < before).any())))
+        dropped = bool((after < before).any())
+        found.append(Stage(rows, most, True) if dropped else found[-1]._replace(dropped=False))
     return tuple(found)
 
 
@@ -92,7 +96,7 @@ def numbers(
     if guarded is not None:
         table = np.minimum(own, np.maximum(table, np.asarray(guarded, np.int64)))
         table[0] = own
-    result = np.zeros(sum(_sizes(bucket, layers)), np.int32)
+    result = np.zeros(size_of(bucket, layers), np.int32)
     found = parts(result, bucket, layers)
     for kept, ends, counts in zip(table, found.ends, found.kept, strict=False):
         counts[: len(own)] = kept
@@ -106,7 +110,7 @@ def numbers(
     return result
 
 
-class Parts(NamedTuple):
+class Parts(NamedTuple, Generic[Array]):
     """An array of :func:`numbers`, or a tensor of it, cut up.
 
     Args:
@@ -116,16 +120,21 @@ class Parts(NamedTuple):
         source: which row of the batch each row is that enters, [tokens].
     """
 
-    ends: list[NDArray[np.int32]]
-    kept: list[NDArray[np.int32]]
-    source: NDArray[np.int32]
+    ends: list[Array]
+    kept: list[Array]
+    source: Array
 
 
-def parts(array: Numbers, bucket: Bucket, layers: int) -> Parts:
+def parts(array: Array, bucket: Bucket, layers: int) -> Parts[Array]:
     """Views into an array of :func:`numbers`."""
-    cuts = np.cumsum(_sizes(bucket, layers))
-    *pieces, source = (array[start:end] for start, end in zip([0, *cuts[:-1].tolist()], cuts.tolist(), strict=True))
-    return Parts(pieces[::2], pieces[1::2], source)
+    cuts = list(accumulate(_sizes(bucket, layers), initial=0))
+    pieces = [array[start:end] for start, end in pairwise(cuts)]
+    return Parts(pieces[:-1:2], pieces[1::2], pieces[-1])
+
+
+def size_of(bucket: Bucket, layers: int) -> int:
+    """How many numbers there are."""
+    return sum(_sizes(bucket, layers))
 
 
 def _sizes(bucket: Bucket, layers: int) -> list[int]:

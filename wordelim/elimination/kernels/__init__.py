@@ -28,7 +28,7 @@ from ..rows import Kept, Tokens, Traced
 from . import packed, padded, positional, traced
 from .runs import ByRuns
 
-__all__ = ["Kernel", "kernel_for"]
+__all__ = ["Kernel", "kernel_for", "triton_serves"]
 
 _ON_A_CARD = (torch.float32, torch.float16, torch.bfloat16)
 _LARGEST_HEAD = 128
@@ -55,15 +55,16 @@ def kernel_for(query: Tensor, tokens: Tokens, attention: Attention) -> Kernel:
     if plain and query.device.type == "cpu":
         return ByRuns(packed)
     packages = tokens.entered.retention is not None and tokens.entered.retention.package
-    if plain and query.device.type == "cuda" and not packages and _triton_serves(query):
+    if plain and query.device.type == "cuda" and not packages and triton_serves(query.dtype, query.shape[-1]):
         from . import triton  # here, for it needs Triton
 
         return triton
     return ByRuns(padded)
 
 
-def _triton_serves(query: Tensor) -> bool:
-    return query.dtype in _ON_A_CARD and query.shape[-1] <= _LARGEST_HEAD and _has_triton()
+def triton_serves(dtype: torch.dtype, size: int) -> bool:
+    """Whether Triton is there, and its kernels serve heads of this size in this dtype."""
+    return dtype in _ON_A_CARD and size <= _LARGEST_HEAD and _has_triton()
 
 
 @cache

@@ -1,0 +1,328 @@
+"""An encoder on a card, replayed on a CPU: the plan, the buffers and the order of launches, computed plainly."""
+
+import copy
+import gc
+import weakref
+from contextlib import contextmanager
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+import wordelim
+from wordelim import Retention
+from wordelim.elimination.card import engine, plain
+from wordelim.elimination.card.engine import Engine
+from wordelim.elimination.card.joined import joined
+from wordelim.errors import UnsupportedModelError
+from wordelim.graph import card
+from wordelim.graph.laid import call_laid
+from wordelim.graph.layers import stack_of
+from wordelim.graph.splice import eliminating_encoder
+
+from ..families import FAMILIES
+
+LAYERS = 3
+SERVED = {
+    *("albert", "bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "roberta", "roc_bert"),
+    "xlm-roberta",
+}
+SOME = Retention.fractions([0.7, 0.4, 0.0])
+PACKAGED = Retention.fractions([0.7, 0.4, 0.0], package=True)
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=5)
+
+
+def replayed(work, pool):
+    """In place of a graph: the same work again, on the same buffers."""
+    return work
+
+
+@pytest.fixture(scope="session")
+def by_engine():
+    """``with by_engine():`` compressed models answer by the engine; it gives the engines that answered."""
+
+    @contextmanager
+    def use(ops=plain, capture=replayed):
+        used = []
+
+        def call(self, module, hidden_states, mask, **extras):
+            if not self.serves(module, hidden_states):
+                return None
+            answer = self.answer(module, hidden_states, mask, ops, capture)
+            used.append(None if answer is None else self._engine)
+            return answer
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(card.OnACard, "__call__", call)
+            patch.setattr(card, "triton_serves", lambda dtype, size: True)
+            yield used
+
+    return use
+
+
+@pytest.fixture(scope="module", params=sorted(SERVED))
+def served(make_model, request):
+    return wordelim.eliminate_(make_model(request.param), SOME)
+
+
+@pytest.fixture
+def small(make_model):
+    return wordelim.eliminate_(make_model("bert"), SOME)
+
+
+def same(got, expected):
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_these_families_are_served(make_model):
+    for name in FAMILIES:
+        stack = stack_of(eliminating_encoder(wordelim.eliminate_(make_model(name), SOME)))
+        assert (stack is not None) == (name in SERVED), name
+
+
+@given(data=st.data(), lengths=LENGTHS, padding=st.integers(0, 4), seed=st.integers(0, 1000))
+def test_every_family_answers_as_packed_on_a_cpu(
+    served, retentions, make_batch, logits, by_engine, data, lengths, padding, seed
+):
+    wordelim.eliminate_(served, data.draw(retentions(LAYERS)))
+    batch = make_batch(served, lengths, width=min(64, max(lengths) + padding), seed=seed)
+    expected = logits(served, batch)
+    with by_engine() as used:
+        same(logits(served, batch), expected)
+        same(logits(served, batch), expected)  # from the graph
+    assert len(used) == 2
+
+
+@pytest.mark.parametrize("retention", [SOME, PACKAGED, Retention.keep_all(LAYERS), Retention.counts([9, 9, 1])])
+def test_nothing_of_other_batches_or_of_unwritten_memory_is_seen(small, make_batch, logits, by_engine, retention):
+    wordelim.eliminate_(small, retention)
+    short, long = make_batch(small, [5, 9]), make_batch(small, [40, 3, 17, 25], seed=1)
+    shorter = make_batch(small, [9, 5, 6], seed=2)  # of the bucket of none
+    expected = [logits(small, batch) for batch in (short, long, shorter)]
+    torch.use_deterministic_algorithms(True)  # memory that is given out holds NaN
+    try:
+        assert torch.empty(3).isnan().all()
+        with by_engine():
+            for _ in range(3):
+                for batch, answer in zip((short, long, shorter), expected, strict=True):
+                    same(logits(small, batch), answer)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_neither_the_order_of_a_batch_nor_its_bucket_changes_an_answer(small, make_batch, logits, by_engine):
+    batch = make_batch(small, [30, 4, 11, 22, 8])
+    with by_engine():
+        answers = logits(small, batch)
+        order = torch.tensor([3, 0, 4, 2, 1])
+        same(logits(small, {name: values[order] for name, values in batch.items()}), answers[order])
+        for row in range(5):
+            same(logits(small, {name: values[row : row + 1] for name, values in batch.items()}), answers[row : row + 1])
+
+
+def test_rules_that_name_tokens_and_texts_without_padding_are_served(small, make_batch, logits, by_engine):
+    rule = dict(protect=("first:2", "tokens:7,9,11,13-14"), package=True)
+    wordelim.eliminate_(small, Retention.fractions([0.5, 0.2, 0.0], **rule))
+    lengths = [30, 4, 11, 22, 8]
+    batch = make_batch(small, lengths)
+    expected = logits(small, batch)
+    laid = torch.cat([ids[:length] for ids, length in zip(batch["input_ids"], lengths, strict=True)])
+    with by_engine() as used, torch.no_grad():
+        same(logits(small, batch), expected)
+        same(call_laid(small, laid, lengths).logits, expected)
+    assert len(used) == 2
+
+
+def test_a_second_batch_of_a_bucket_is_captured_and_few_are_kept(small, make_batch, logits, by_engine, monkeypatch):
+    monkeypatch.setattr(engine, "GRAPHS", 2)
+    made = []
+
+    def counted(work, pool):
+        made.append(work)
+        return work
+
+    batches = [make_batch(small, [length]) for length in (1, 2, 3)]
+    with by_engine(capture=counted) as used:
+        logits(small, batches[0])
+        assert not made
+        for batch in batches * 3:
+            logits(small, batch)
+        assert len(made) == len(used[0]._kept) == 2  # the third goes on without
+        monkeypatch.setattr(engine, "_PATIENCE", 5)
+        for _ in range(8):
+            logits(small, batches[2])
+        assert len(made) == 3
+        assert len(used[0]._kept) == 2
+
+
+def test_weights_that_have_changed_are_noticed(small, make_batch, by_engine, perturb, make_model):
+    batch = make_batch(small, [12, 30])
+
+    def check():
+        wordelim_answer = answers(small, batch)
+        with by_engine() as used:
+            for _ in range(3):
+                torch.testing.assert_close(answers(small, batch), wordelim_answer, rtol=1e-5, atol=1e-5)
+        assert used[1:] == used[:-1]
+        return used[0] is not None
+
+    def answers(model, batch):
+        with torch.no_grad():
+            return model(**batch).logits
+
+    assert check()
+    other = wordelim.eliminate_(make_model("bert", seed=4), SOME)
+    small.load_state_dict(other.state_dict())  # in place
+    assert check()
+    small.load_state_dict(make_model("bert", seed=5).state_dict(), assign=True)
+    assert check()
+    perturb(small, 6)  # as an optimiser does
+    assert check()
+    small.double().float()  # elsewhere
+    assert check()
+    first = eliminating_encoder(small).layer[0]
+    first.output.dense = torch.nn.Linear(48, 32)
+    assert check()
+    first.output.dense = torch.nn.Sequential(first.output.dense)  # not plain any more
+    assert not check()
+    first.output.dense = first.output.dense[0]
+    assert check()
+    hook = first.attention.self.key.register_forward_hook(lambda module, args, output: output * 2)
+    assert not check()
+    hook.remove()
+    assert check()
+
+
+def test_it_leaves_alone_what_it_does_not_serve(small, make_batch, by_engine):
+    batch = make_batch(small, [12, 30])
+    with by_engine() as used:
+        small(**batch)  # with gradients
+        with torch.no_grad():
+            small.train()(**batch)
+            small.eval()
+            eliminating_encoder(small).layer[1].output.dropout.train()
+            small(**batch)
+            assert used == [None]  # asked, for only it knows of such
+            small.eval()
+            for layout in ("packed", "padded"):
+                eliminating_encoder(small).layout = layout
+                small(**batch)
+            eliminating_encoder(small).layout = "auto"
+            with torch.autocast("cpu", torch.bfloat16):
+                small(**batch)
+            assert used == [None]
+            small(**batch)
+    assert len(used) == 2
+
+
+def test_left_padding_is_refused(small, make_batch, by_engine):
+    batch = make_batch(small, [12, 30])
+    batch["attention_mask"] = batch["attention_mask"].flip(1)
+    with by_engine(), torch.no_grad(), pytest.raises(UnsupportedModelError, match="padded on the left"):
+        small(**batch)
+
+
+class Counted(TorchDispatchMode):
+    """Counts operations that compute something, and refuses those that wait for a result."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func)
+        waits = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "unique")
+        assert not any(part in name for part in waits), name
+        if not (func.is_view or "empty" in name or "detach" in name or "_unsafe_view" in name):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+class Launches:
+    """The launches of a layer, each one operation, whatever it takes here."""
+
+    def __init__(self, mode):
+        self.mode = mode
+
+    def __getattr__(self, name):
+        def launch(*args):
+            self.mode.found.append(name)
+            with _disable_current_modes():
+                return getattr(plain, name)(*args)
+
+        return launch
+
+
+@pytest.mark.parametrize("retention", [SOME, PACKAGED, Retention.keep_all(LAYERS)])
+def test_a_layer_takes_ten_launches_and_none_waits(small, make_batch, by_engine, monkeypatch, retention):
+    wordelim.eliminate_(small, retention)
+    mode, counted = Counted(), []
+
+    def counting(*args):
+        with mode:
+            before = len(mode.found)
+            result = engine_run(*args)
+        counted.append(mode.found[before:])
+        return result
+
+    engine_run = engine.run
+    monkeypatch.setattr(engine, "run", counting)
+    with by_engine(ops=Launches(mode)), torch.no_grad():
+        small(**make_batch(small, [12, 30]))
+    (found,) = counted
+    assert len(found) <= 10 * LAYERS, found
+    assert found[:10] == (
+        ["aten.addmm.default", "score", "choose", "take", "aten.addmm.default", "add_norm"]
+        + ["aten.addmm.default", "aten.gelu.default", "aten.addmm.default", "add_norm"]
+        if retention.keep[0] < 1
+        else ["aten.addmm.default", "attend", "aten.addmm.default", "add_norm", "aten.addmm.default"]
+        + ["aten.gelu.default", "aten.addmm.default", "add_norm", "aten.addmm.default", "attend"]
+    )
+
+
+def test_weights_are_in_memory_once_and_are_saved_as_they_were(small, make_batch, by_engine, tmp_path, logits):
+    before = {name: values.clone() for name, values in small.state_dict().items()}
+    batch = make_batch(small, [12, 30])
+    expected = logits(small, batch)
+    with by_engine():
+        logits(small, batch)
+    own = eliminating_encoder(small).layer[0].attention.self
+    storages = {each.weight.untyped_storage().data_ptr() for each in (own.query, own.key, own.value)}
+    assert len(storages) == 1
+    assert own.query.weight.untyped_storage().nbytes() == 3 * own.query.weight.nbytes
+    for name, values in small.state_dict().items():
+        assert torch.equal(values, before[name])
+    small.save_pretrained(tmp_path / "model")
+    loaded = type(small).from_pretrained(tmp_path / "model")
+    same(logits(loaded.eval(), batch), expected)
+    twin = copy.deepcopy(small)
+    with by_engine():
+        same(logits(twin, batch), expected)
+
+
+def test_parameters_that_share_memory_with_others_stay_where_they_are():
+    whole = torch.randn(6, 4)
+    parts = [torch.nn.Parameter(part) for part in (whole[:2], whole[4:])]
+    assert joined(parts) is None
+    neighbours = [torch.nn.Parameter(part) for part in (whole[:2], whole[2:3])]
+    assert torch.equal(joined(neighbours), whole[:3])
+    apart = [torch.nn.Parameter(torch.full((rows, 4), float(rows))) for rows in (1, 3)]
+    assert joined(apart).data_ptr() == apart[0].data_ptr()
+    with torch.no_grad():
+        apart[1].zero_()
+    assert joined(apart).sum() == 4
+
+
+def test_an_engine_keeps_no_model_alive(small, make_batch, by_engine, logits):
+    with by_engine() as used:
+        logits(small, make_batch(small, [3]))
+    assert isinstance(used[0], Engine)
+    encoder = eliminating_encoder(small)
+    wordelim.restore_(small)
+    used.clear()
+    gone = weakref.ref(encoder)
+    del encoder
+    gc.collect()
+    assert gone() is None

@@ -1,0 +1,116 @@
+"""An encoder on a card: by one engine for all of its layers, where it is nothing but layers that this knows."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..elimination.card.engine import LONGEST, Batch, Capture, Engine, capture
+from ..elimination.card.layer import Encoder, Layer
+from ..elimination.card.watched import Watched
+from ..elimination.enter import Enter
+from ..elimination.kernels import triton_serves
+from ..elimination.laid import lengths_laid
+from ..elimination.significance import received_attention
+from .layers import LayerPaths, stack_of
+
+__all__ = ["OnACard"]
+
+
+class OnACard:
+    """Answers in an encoder's place what its engine serves, and nothing else.
+
+    Args:
+        module: the rewritten encoder.
+    """
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        self.stack = stack_of(module)
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._watched: Watched | None = None
+        self._stamp: Any = None
+
+    def __call__(
+        self, module: fx.GraphModule, hidden_states: Tensor, mask: Tensor | None, **extras: Any
+    ) -> Tensor | None:
+        """Each text's first row behind the last layer, [batch, 1, width]; None where the graph is to run.
+
+        Raises:
+            UnsupportedModelError: as :meth:`Enter.read` does.
+        """
+        if not hidden_states.is_cuda or not self.serves(module, hidden_states) or any(extras.values()):
+            return None
+        from ..elimination.card import kernels  # here, for it needs Triton
+
+        return self.answer(module, hidden_states, mask, kernels, capture)
+
+    def serves(self, module: fx.GraphModule, hidden_states: Tensor) -> bool:
+        """Whether the engine can run this encoder as it is now, on such a batch."""
+        enter, stack = cast(Enter, module.get_submodule("enter")), self.stack
+        return (
+            stack is not None
+            and enter.layout == "auto"
+            and enter.selector is received_attention
+            and enter.retention is not None
+            and not (module.training or torch.is_grad_enabled() or torch.is_autocast_enabled(hidden_states.device.type))
+            and max(lengths_laid() or hidden_states.shape[1:2]) <= LONGEST
+            and triton_serves(hidden_states.dtype, stack.layers[0].size)
+        )
+
+    def answer(
+        self, module: fx.GraphModule, hidden_states: Tensor, mask: Tensor | None, ops: Any, capture: Capture | None
+    ) -> Tensor | None:
+        """The same, by these launches; None where modules are other than their class says."""
+        engine = self._ready(module, hidden_states, ops, capture)
+        if engine is None:
+            return None
+        read = cast(Enter, module.get_submodule("enter")).read(hidden_states, mask)
+        assert read.retention is not None
+        batch = Batch(hidden_states, read.lengths, read.laid, read.protected, read.guarded)
+        return engine(batch, read.retention)
+
+    def _ready(self, module: fx.GraphModule, hidden_states: Tensor, ops: Any, capture: Capture | None) -> Engine | None:
+        """An engine whose weights are those that the modules have now."""
+        with self._lock:
+            return self._renewed(module, hidden_states, ops, capture)
+
+    def _renewed(
+        self, module: fx.GraphModule, hidden_states: Tensor, ops: Any, capture: Capture | None
+    ) -> Engine | None:
+        assert self.stack is not None
+        watched = self._watched
+        if watched is None or not watched.in_place():
+            layers = self.stack.layers
+            paths = [*self.stack.before, *(path for layer in layers for path in layer.modules)]
+            watched = self._watched = Watched(module, paths, self.stack.moded)
+            self._stamp = None
+            self._engine = None
+        if not watched.plain():
+            return None
+        if watched.stamp() != self._stamp:
+            known = all(type(each) in (nn.Linear, nn.LayerNorm) for each in watched.modules)
+            alike = {(each.dtype, each.device) for module in watched.modules for each in module.parameters()}
+            if not known or alike != {(hidden_states.dtype, hidden_states.device)}:
+                return None
+            if self._engine is None:
+                self._engine = Engine(self._encoder(module), ops, capture)
+            else:
+                self._engine.forget()
+            self._stamp = watched.stamp()
+        return self._engine
+
+    def _encoder(self, module: fx.GraphModule) -> Encoder:
+        assert self.stack is not None
+        before = tuple(cast(nn.Linear, module.get_submodule(path)) for path in self.stack.before)
+        return Encoder(before, tuple(_layer(module, paths) for paths in self.stack.layers))
+
+
+def _layer(module: fx.GraphModule, paths: LayerPaths) -> Layer:
+    found: list[Any] = [module.get_submodule(path) for path in paths.modules]
+    query, key, value, output, norm, inner, outer, last_norm = found
+    behind = (output, norm, inner, paths.activation, outer, last_norm)
+    return Layer((query, key, value), *behind, paths.heads, paths.attention.scaling)
