@@ -78,7 +78,7 @@ def same(got, expected):
 
 def test_these_families_are_served(make_model):
     for name in FAMILIES:
-        stack = stack_of(eliminating_encoder(wordelim.eliminate_(make_model(name), SOME)))
+        stack = stack_of(eliminating_encoder(wordelim.eliminate_(make_model(name, layers=1), Retention.keep_all(1))))
         assert (stack is not None) == (name in SERVED), name
 
 
@@ -123,8 +123,8 @@ def test_neither_the_order_of_a_batch_nor_its_bucket_changes_an_answer(small, ma
 
 
 def test_rules_that_name_tokens_and_texts_without_padding_are_served(small, make_batch, logits, by_engine):
-    rule = dict(protect=("first:2", "tokens:7,9,11,13-14"), package=True)
-    wordelim.eliminate_(small, Retention.fractions([0.5, 0.2, 0.0], **rule))
+    protect = ("first:2", "tokens:7,9,11,13-14")
+    wordelim.eliminate_(small, Retention.fractions([0.5, 0.2, 0.0], protect=protect, package=True))
     lengths = [30, 4, 11, 22, 8]
     batch = make_batch(small, lengths)
     expected = logits(small, batch)
@@ -155,6 +155,29 @@ def test_a_second_batch_of_a_bucket_is_captured_and_few_are_kept(small, make_bat
             logits(small, batches[2])
         assert len(made) == 3
         assert len(used[0]._kept) == 2
+
+
+@pytest.mark.parametrize("retention", [SOME, PACKAGED, Retention.keep_all(LAYERS)])
+def test_the_kernels_themselves_answer_as_packed_on_a_cpu(small, make_batch, logits, by_engine, monkeypatch, retention):
+    pytest.importorskip("triton", reason="Triton isn't installed: it comes with torch builds for CUDA")
+    from triton.runtime.interpreter import GridExecutor
+
+    from wordelim.elimination.card import kernels
+
+    wordelim.eliminate_(small, retention)
+    batch = make_batch(small, [12, 1, 30])
+    expected = logits(small, batch)
+    launches, launch = [], GridExecutor.__call__
+
+    def counted(self, *args, **kwargs):
+        launches.append(self.fn.__name__)
+        return launch(self, *args, **kwargs)
+
+    monkeypatch.setattr(GridExecutor, "__call__", counted)
+    with by_engine(ops=kernels):
+        same(logits(small, batch), expected)
+    each = 5 if retention.keep[0] < 1 else 3  # attention, perhaps choice and taking, and two additions
+    assert len(launches) == 2 * each + 4
 
 
 def test_weights_that_have_changed_are_noticed(small, make_batch, by_engine, perturb, make_model):
@@ -272,14 +295,19 @@ def test_a_layer_takes_ten_launches_and_none_waits(small, make_batch, by_engine,
     with by_engine(ops=Launches(mode)), torch.no_grad():
         small(**make_batch(small, [12, 30]))
     (found,) = counted
-    assert len(found) <= 10 * LAYERS, found
-    assert found[:10] == (
-        ["aten.addmm.default", "score", "choose", "take", "aten.addmm.default", "add_norm"]
-        + ["aten.addmm.default", "aten.gelu.default", "aten.addmm.default", "add_norm"]
-        if retention.keep[0] < 1
-        else ["aten.addmm.default", "attend", "aten.addmm.default", "add_norm", "aten.addmm.default"]
-        + ["aten.gelu.default", "aten.addmm.default", "add_norm", "aten.addmm.default", "attend"]
-    )
+    assert len(found) <= 10 * LAYERS
+    attention = ["score", "choose", "take"] if retention.keep[0] < 1 else ["attend"]
+    behind = [
+        "aten.addmm.default",
+        "add_norm",
+        "aten.addmm.default",
+        "aten.gelu.default",
+        "aten.addmm.default",
+        "add_norm",
+    ]
+    first = ["aten.addmm.default", *attention, *behind]
+    last = ["take", "aten.addmm.default", "aten.addmm.default", "attend", *behind]
+    assert found == [*first, *first, *last]
 
 
 def test_weights_are_in_memory_once_and_are_saved_as_they_were(small, make_batch, by_engine, tmp_path, logits):
