@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 import wordelim
 from wordelim import Retention
-from wordelim.elimination.card import engine, plain
+from wordelim.elimination.card import engine, graphs, plain
 from wordelim.elimination.card.engine import Engine
 from wordelim.elimination.card.joined import joined
 from wordelim.errors import UnsupportedModelError
@@ -136,7 +136,7 @@ def test_rules_that_name_tokens_and_texts_without_padding_are_served(small, make
 
 
 def test_a_second_batch_of_a_bucket_is_captured_and_few_are_kept(small, make_batch, logits, by_engine, monkeypatch):
-    monkeypatch.setattr(engine, "GRAPHS", 2)
+    monkeypatch.setattr(graphs, "GRAPHS", 2)
     made = []
 
     def counted(work, pool):
@@ -149,12 +149,12 @@ def test_a_second_batch_of_a_bucket_is_captured_and_few_are_kept(small, make_bat
         assert not made
         for batch in batches * 3:
             logits(small, batch)
-        assert len(made) == len(used[0]._kept) == 2  # the third goes on without
-        monkeypatch.setattr(engine, "_PATIENCE", 5)
+        assert len(made) == len(used[0].graphs) == 2  # the third goes on without
+        monkeypatch.setattr(graphs, "_PATIENCE", 5)
         for _ in range(8):
             logits(small, batches[2])
         assert len(made) == 3
-        assert len(used[0]._kept) == 2
+        assert len(used[0].graphs) == 2
 
 
 @pytest.mark.parametrize("retention", [SOME, PACKAGED, Retention.keep_all(LAYERS)])

@@ -8,12 +8,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from ..elimination.card.engine import LONGEST, Batch, Capture, Engine, capture
+from ..elimination.card.engine import LONGEST, Batch, Engine, planned_buffers
+from ..elimination.card.graphs import Capture, capture
 from ..elimination.card.layer import Encoder, Layer
 from ..elimination.card.watched import Watched
 from ..elimination.enter import Enter
 from ..elimination.kernels import triton_serves
 from ..elimination.laid import lengths_laid
+from ..elimination.protect import announced
 from ..elimination.significance import received_attention
 from .layers import LayerPaths, stack_of
 
@@ -68,7 +70,12 @@ class OnACard:
         engine = self._ready(module, hidden_states, ops, capture)
         if engine is None:
             return None
-        read = cast(Enter, module.get_submodule("enter")).read(hidden_states, mask)
+        enter, buffers = cast(Enter, module.get_submodule("enter")), planned_buffers()
+        if buffers is not None:
+            announced(enter)
+            buffers.enter(hidden_states, None)
+            return engine.launched(buffers)
+        read = enter.read(hidden_states, mask)
         assert read.retention is not None
         batch = Batch(hidden_states, read.lengths, read.laid, read.protected, read.guarded)
         return engine(batch, read.retention)

@@ -1,32 +1,28 @@
-"""Runs an encoder on batches of any lengths: the plan from the host, then one CUDA graph for batches of like size."""
+"""Runs an encoder on batches of any lengths: the plan from the host, then launches alone."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...retention import Retention
+from .graphs import Capture, Graphs, capture
 from .joined import joined
 from .layer import Choice, Encoder, run
 from .level import Level
 from .plan import Bucket, numbers, parts, size_of, stages
 
-__all__ = ["GRAPHS", "LONGEST", "Batch", "Engine", "capture"]
+__all__ = ["LONGEST", "Batch", "Buffers", "Engine", "planned", "planned_buffers"]
 
 LONGEST = 1024
 """Tokens of a text up to which one program can choose among its rows."""
-GRAPHS = 32
-"""Buckets whose graphs are kept."""
-# After so many batches that didn't use it a graph makes room for another.
-_PATIENCE = 8 * GRAPHS
-_REMEMBERED = 1024
-
-Capture = Callable[[Callable[[], Tensor], Any], Callable[[], Tensor]]
+# A model passes its encoder no argument of ours, so the buffers can't be one. Both run in one thread.
+_PLANNED = threading.local()
 
 
 class Batch(NamedTuple):
@@ -49,28 +45,36 @@ class Batch(NamedTuple):
     guarded: tuple[int, ...] | None = None
 
 
-def capture(work: Callable[[], Tensor], pool: Any) -> Callable[[], Tensor]:
-    """Record ``work`` as a CUDA graph, whose replay is returned; what it allocates comes from ``pool``."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-        result = work()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return result
-
-    return replay
+@contextmanager
+def planned(buffers: Buffers) -> Iterator[None]:
+    """While this holds, what enters encoders in this thread is the batch whose plan these buffers hold."""
+    _PLANNED.buffers = buffers
+    try:
+        yield
+    finally:
+        del _PLANNED.buffers
 
 
-class _Buffers:
-    """What a batch of one bucket enters by, at addresses that stay."""
+def planned_buffers() -> Buffers | None:
+    """The buffers of the batch that enters; None where it has no plan yet."""
+    return getattr(_PLANNED, "buffers", None)
 
-    def __init__(self, retention: Retention, bucket: Bucket, batch: Batch) -> None:
-        states, layers = batch.states, len(retention.keep)
-        self.numbers = torch.zeros(size_of(bucket, layers), dtype=torch.int32, device=states.device)
-        self.rows = states.new_empty(bucket.tokens, states.shape[2])
-        guarded = batch.protected is not None
-        self.flags = states.new_zeros(bucket.tokens, dtype=torch.int8) if guarded else None
+
+class Buffers:
+    """What a batch of one bucket enters by, at addresses that stay.
+
+    Args:
+        width: of what enters the encoder.
+        guarded: whether rules name tokens.
+    """
+
+    def __init__(
+        self, retention: Retention, bucket: Bucket, width: int, dtype: torch.dtype, device: torch.device, guarded: bool
+    ) -> None:
+        self.retention, self.bucket, layers = retention, bucket, len(retention.keep)
+        self.numbers = torch.zeros(size_of(bucket, layers), dtype=torch.int32, device=device)
+        self.rows = torch.empty(bucket.tokens, width, dtype=dtype, device=device)
+        self.flags = torch.zeros(bucket.tokens, dtype=torch.int8, device=device) if guarded else None
         self.choice = Choice(retention.protected_first, retention.package, self.flags)
         ends, kept, self.source = parts(self.numbers, bucket, layers)
         known = stages(retention, bucket)
@@ -78,103 +82,59 @@ class _Buffers:
         sizes = [*(stage[:2] for stage in known), (bucket.texts, 1)]
         self.levels = [Level(at, own, *size) for at, own, size in zip(ends, kept, sizes, strict=True)]
 
-    def fill(self, batch: Batch, plan: Tensor) -> None:
-        """Two copies, and one more where rules name tokens; none that waits."""
-        self.numbers.copy_(plan.pin_memory() if batch.states.is_cuda else plan, non_blocking=True)
-        torch.index_select(batch.states.flatten(0, 1), 0, self.source, out=self.rows)
-        if self.flags is not None and batch.protected is not None:
-            torch.index_select(batch.protected.flatten().to(torch.int8), 0, self.source, out=self.flags)
+    def plan(self, lengths: tuple[int, ...], guarded: tuple[int, ...] | None, width: int | None) -> None:
+        """Note the lengths of a batch, as :func:`numbers` does: one copy, which nobody waits for."""
+        plan = torch.from_numpy(numbers(self.retention, self.bucket, lengths, guarded, width))
+        self.numbers.copy_(plan.pin_memory() if self.numbers.is_cuda else plan, non_blocking=True)
 
-
-class _Kept(NamedTuple):
-    """A bucket that has a graph."""
-
-    buffers: _Buffers
-    replay: Callable[[], Tensor]
-    used: int
+    def enter(self, states: Tensor, protected: Tensor | None) -> None:
+        """Take the rows of the batch, as :class:`Batch` has them."""
+        torch.index_select(states.flatten(0, 1), 0, self.source, out=self.rows)
+        if self.flags is not None and protected is not None:
+            torch.index_select(protected.flatten().to(torch.int8), 0, self.source, out=self.flags)
 
 
 class Engine:
     """An encoder whose last layer is cut to the first token.
 
-    The first batch of a bucket runs launch by launch, the second is captured, and later ones replay. Each graph reads
-    the weights where they lie: of such as have moved it must be told by :meth:`forget`.
+    Its graphs read the weights where they lie: of such as have moved it must be told by :meth:`forget`.
 
     Args:
         encoder: its modules, on one device, in one dtype.
         ops: the launches of a layer, :mod:`.kernels` or :mod:`.plain`.
-        capture: makes a replay of some work; None to run every batch launch by launch.
+        capture: how graphs are made; None for none.
     """
 
     def __init__(self, encoder: Encoder, ops: Any, capture: Capture | None = capture) -> None:
         self.encoder = encoder
         self.ops = ops
-        self.capture = capture
-        self._lock = threading.Lock()
-        self._pool: Any = None
-        self._done: Any = None
-        self._batches = 0
+        self.graphs: Graphs[Buffers] = Graphs(capture)
         self.forget()
 
     def forget(self) -> None:
         """Drop all graphs, and put query, key and value of each layer together anew."""
-        with self._lock:
-            self._seen: OrderedDict[Any, None] = OrderedDict()
-            self._kept: OrderedDict[Any, _Kept] = OrderedDict()
-            for layer in self.encoder.layers:
-                for name in ("weight", "bias"):
-                    found = [getattr(each, name) for each in layer.projections]
-                    if all(each is not None for each in found):
-                        joined(found)
+        self.graphs.clear()
+        for layer in self.encoder.layers:
+            for name in ("weight", "bias"):
+                found = [getattr(each, name) for each in layer.projections]
+                if all(each is not None for each in found):
+                    joined(found)
 
     def __call__(self, batch: Batch, retention: Retention) -> Tensor:
         """Each text's first row behind the last layer, [batch, 1, width]."""
-        bucket, width = Bucket.of(batch.lengths, batch.guarded), None if batch.laid else batch.states.shape[1]
-        key = (retention, bucket, batch.states.dtype, batch.protected is not None)
-        plan = torch.from_numpy(numbers(retention, bucket, batch.lengths, batch.guarded, width))
-        with self._lock, torch.cuda.device_of(batch.states):
-            if self._done is not None:
-                self._done.wait()  # another stream may use the buffers still
-            self._batches += 1
-            buffers, work = self._found(key, batch)
-            buffers.fill(batch, plan)
-            with torch.no_grad():
-                first = work()[: len(batch.lengths), None].clone()
-            if first.is_cuda:
-                self._done = self._done or torch.cuda.Event()
-                self._done.record()
-        return first
+        states, guarded = batch.states, batch.guarded is not None
+        bucket = Bucket.of(batch.lengths, batch.guarded)
 
-    def _found(self, key: Any, batch: Batch) -> tuple[_Buffers, Callable[[], Tensor]]:
-        """Buffers of a bucket, and what runs on them: a graph, or the launches of one."""
-        if key in self._kept:
-            kept = self._kept.pop(key)
-            self._kept[key] = kept._replace(used=self._batches)
-            return kept.buffers, kept.replay
-        with torch.inference_mode(False), torch.no_grad():
-            retention, bucket, *_ = key
-            buffers = _Buffers(retention, bucket, batch)
+        def make() -> tuple[Buffers, Callable[[], Tensor]]:
+            buffers = Buffers(retention, bucket, states.shape[2], states.dtype, states.device, guarded)
+            return buffers, lambda: self.launched(buffers)
 
-            def work() -> Tensor:
-                return run(self.encoder, buffers.rows, buffers.levels, buffers.drops, buffers.choice, self.ops)
+        with self.graphs.of((retention, bucket, states.dtype, guarded), states.device, make) as (buffers, work):
+            buffers.plan(batch.lengths, batch.guarded, None if batch.laid else states.shape[1])
+            buffers.enter(states, batch.protected)
+            first: Tensor = work()
+            return first[: len(batch.lengths)].clone()
 
-            seen = key in self._seen
-            self._seen[key] = None
-            if len(self._seen) > _REMEMBERED:
-                self._seen.popitem(last=False)
-            if seen and self.capture is not None and self._make_room():
-                if self._pool is None and batch.states.is_cuda:
-                    self._pool = torch.cuda.graph_pool_handle()
-                work = self.capture(work, self._pool)
-                self._kept[key] = _Kept(buffers, work, self._batches)
-        return buffers, work
-
-    def _make_room(self) -> bool:
-        """Whether another graph may be kept; one that nothing uses any more is dropped for it."""
-        if len(self._kept) < GRAPHS:
-            return True
-        oldest = next(iter(self._kept))
-        unused = self._batches - self._kept[oldest].used > _PATIENCE
-        if unused:
-            del self._kept[oldest]
-        return unused
+    def launched(self, buffers: Buffers) -> Tensor:
+        """The work alone, on what the buffers hold: of all texts that they have room for, [texts, 1, width]."""
+        return run(self.encoder, buffers.rows, buffers.levels, buffers.drops, buffers.choice, self.ops)[:, None]
