@@ -12,7 +12,7 @@ from ..errors import UnsupportedModelError
 from ..retention import Retention
 from .keep import CountRule
 from .laid import lengths_laid
-from .mask import real_rows
+from .mask import lengths_of, real_rows
 from .packed import Packed, Run
 from .protect import announced
 from .rows import Entered, Padded, Tokens, Traced
@@ -144,7 +144,7 @@ class Enter(nn.Module):
                 raise UnsupportedModelError(
                     f"The attention mask is {given}, but the tokens are {shape}: make them alike."
                 )
-            lengths = tuple(_lengths(mask))
+            lengths = lengths_of(mask)
         guarded = None if protected is None else tuple(protected.sum(1).tolist())
         return Read(lengths, retention, protected, guarded, mask, False)
 
@@ -232,15 +232,3 @@ def refuse_scripting() -> NoReturn:
         "A compressed model, whose counts follow each batch, can't be scripted or traced by torch.jit, torch.fx or "
         "torch.onnx.export(dynamo=False): write a program with wordelim export, or use torch.export."
     )
-
-
-def _lengths(mask: Tensor) -> list[int]:
-    lengths, first = torch.stack((mask.sum(1), mask[:, 0])).tolist()
-    if not all(first):
-        row = first.index(0)
-        what = "is padding alone" if lengths[row] == 0 else "is padded on the left"
-        raise UnsupportedModelError(
-            f"Example {row} of the batch {what}, but position 0 is always kept: pad on the right "
-            "(tokenizer.padding_side = 'right') and leave out empty examples."
-        )
-    return list(lengths)

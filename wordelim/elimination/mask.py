@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import UnsupportedModelError
 
-__all__ = ["real_rows"]
+__all__ = ["lengths_of", "real_rows"]
 
 # Added to a score, it leaves no attention in any dtype.
 _NOTHING_LEFT = -1000.0
@@ -43,3 +43,16 @@ def real_rows(attention_mask: Tensor) -> Tensor:
     elif not sound:
         raise UnsupportedModelError(_BIASED)
     return real
+
+
+def lengths_of(mask: Tensor) -> tuple[int, ...]:
+    """Real tokens of each text of a mask [batch, tokens] bool; UnsupportedModelError where position 0 isn't one."""
+    lengths, first = torch.stack((mask.sum(1), mask[:, 0])).tolist()
+    if not all(first):
+        row = first.index(0)
+        what = "is padding alone" if lengths[row] == 0 else "is padded on the left"
+        raise UnsupportedModelError(
+            f"Example {row} of the batch {what}, but position 0 is always kept: pad on the right "
+            "(tokenizer.padding_side = 'right') and leave out empty examples."
+        )
+    return tuple(lengths)

@@ -19,7 +19,10 @@ from ..elimination.protect import announced
 from ..elimination.significance import received_attention
 from .layers import LayerPaths, stack_of
 
-__all__ = ["OnACard"]
+__all__ = ["DECODERS", "OnACard"]
+
+DECODERS = ("encoder_hidden_states", "past_key_values")
+"""What a caller gives to decoders alone, and is refused."""
 
 
 class OnACard:
@@ -28,6 +31,8 @@ class OnACard:
     Args:
         module: the rewritten encoder.
     """
+
+    capture: Capture | None = staticmethod(capture)
 
     def __init__(self, module: fx.GraphModule) -> None:
         self.stack = stack_of(module)
@@ -44,31 +49,9 @@ class OnACard:
         Raises:
             UnsupportedModelError: as :meth:`Enter.read` does.
         """
-        if not hidden_states.is_cuda or not self.serves(module, hidden_states) or any(extras.values()):
-            return None
-        from ..elimination.card import kernels  # here, for it needs Triton
-
-        return self.answer(module, hidden_states, mask, kernels, capture)
-
-    def serves(self, module: fx.GraphModule, hidden_states: Tensor) -> bool:
-        """Whether the engine can run this encoder as it is now, on such a batch."""
-        enter, stack = cast(Enter, module.get_submodule("enter")), self.stack
-        return (
-            stack is not None
-            and enter.layout == "auto"
-            and enter.selector is received_attention
-            and enter.retention is not None
-            and not (module.training or torch.is_grad_enabled() or torch.is_autocast_enabled(hidden_states.device.type))
-            and max(lengths_laid() or hidden_states.shape[1:2]) <= LONGEST
-            and triton_serves(hidden_states.dtype, stack.layers[0].size)
-        )
-
-    def answer(
-        self, module: fx.GraphModule, hidden_states: Tensor, mask: Tensor | None, ops: Any, capture: Capture | None
-    ) -> Tensor | None:
-        """The same, by these launches; None where modules are other than their class says."""
-        engine = self._ready(module, hidden_states, ops, capture)
-        if engine is None:
+        longest = max(lengths_laid() or hidden_states.shape[1:2])
+        engine = self.engine(module, hidden_states.dtype, hidden_states.device, longest)
+        if engine is None or any(extras.get(name) is not None for name in DECODERS):
             return None
         enter, buffers = cast(Enter, module.get_submodule("enter")), planned_buffers()
         if buffers is not None:
@@ -80,31 +63,53 @@ class OnACard:
         batch = Batch(hidden_states, read.lengths, read.laid, read.protected, read.guarded)
         return engine(batch, read.retention)
 
-    def _ready(self, module: fx.GraphModule, hidden_states: Tensor, ops: Any, capture: Capture | None) -> Engine | None:
-        """An engine whose weights are those that the modules have now."""
+    def engine(self, module: fx.GraphModule, dtype: torch.dtype, device: torch.device, longest: int) -> Engine | None:
+        """What runs this encoder as it is now on texts of so many tokens; None where nothing does."""
+        if self.stack is None or not self.is_card(device):
+            return None
+        enter = cast(Enter, module.get_submodule("enter"))
+        serves = (
+            enter.layout == "auto"
+            and enter.selector is received_attention
+            and enter.retention is not None
+            and not (module.training or torch.is_grad_enabled() or torch.is_autocast_enabled(device.type))
+            and longest <= LONGEST
+            and triton_serves(dtype, self.stack.layers[0].size)
+        )
+        if not serves:
+            return None
         with self._lock:
-            return self._renewed(module, hidden_states, ops, capture)
+            return self._renewed(module, dtype, device)
 
-    def _renewed(
-        self, module: fx.GraphModule, hidden_states: Tensor, ops: Any, capture: Capture | None
-    ) -> Engine | None:
+    @staticmethod
+    def is_card(device: torch.device) -> bool:
+        """Whether the launches run there."""
+        return device.type == "cuda"
+
+    @staticmethod
+    def ops() -> Any:
+        """The launches of a layer."""
+        from ..elimination.card import kernels  # here, for it needs Triton
+
+        return kernels
+
+    def _renewed(self, module: fx.GraphModule, dtype: torch.dtype, device: torch.device) -> Engine | None:
+        """An engine with the weights that the modules have now; None where a module isn't what its class says."""
         assert self.stack is not None
         watched = self._watched
         if watched is None or not watched.in_place():
-            layers = self.stack.layers
-            paths = [*self.stack.before, *(path for layer in layers for path in layer.modules)]
+            paths = [*self.stack.before, *(path for layer in self.stack.layers for path in layer.modules)]
             watched = self._watched = Watched(module, paths, self.stack.moded)
-            self._stamp = None
-            self._engine = None
+            self._stamp = self._engine = None
         if not watched.plain():
             return None
         if watched.stamp() != self._stamp:
             known = all(type(each) in (nn.Linear, nn.LayerNorm) for each in watched.modules)
-            alike = {(each.dtype, each.device) for module in watched.modules for each in module.parameters()}
-            if not known or alike != {(hidden_states.dtype, hidden_states.device)}:
+            alike = {(each.dtype, each.device) for of in watched.modules for each in of.parameters()}
+            if not known or alike != {(dtype, device)}:
                 return None
             if self._engine is None:
-                self._engine = Engine(self._encoder(module), ops, capture)
+                self._engine = Engine(self._encoder(module), self.ops(), self.capture)
             else:
                 self._engine.forget()
             self._stamp = watched.stamp()

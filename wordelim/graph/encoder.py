@@ -17,7 +17,7 @@ from ..elimination.enter import Enter, Layout, refuse_scripting
 from ..elimination.significance import Selector
 from ..errors import UnsupportedModelError
 from ..retention import Retention
-from .card import OnACard
+from .card import DECODERS, OnACard
 from .linear import call_linears
 from .passes import CutToFirstToken, RestoreAtExit, SpliceElimination, attention_nodes
 from .trace import ATTENTION, attention, trace
@@ -37,6 +37,7 @@ class EliminatingEncoder(fx.GraphModule):
     """
 
     _whole = False
+    on_a_card: OnACard
 
     def __init__(
         self, dense: nn.Module, config: Any, family: Family, implementation: str | None, retention: Retention
@@ -69,6 +70,7 @@ class EliminatingEncoder(fx.GraphModule):
             return None
         code = super().recompile()
         card, plain, output = OnACard(self), type(self).forward, _output_of(self.graph)
+        self.on_a_card = card
 
         @wraps(plain)
         def forward(self: EliminatingEncoder, hidden_states: Tensor, attention_mask: Any = None, **extras: Any) -> Any:
@@ -193,6 +195,6 @@ def _output_of(graph: fx.Graph) -> Callable[..., Any]:
 
 @fx.node.has_side_effect
 def _refuse_extras(extras: dict[str, Any]) -> None:
-    for name in ("encoder_hidden_states", "past_key_values"):
+    for name in DECODERS:
         if extras.get(name) is not None:
             raise UnsupportedModelError(f"A compressed model takes no {name}: decoders are not supported.")
