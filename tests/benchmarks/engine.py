@@ -21,13 +21,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import card
 import torch
 from engine_cells import MIXES, RTE, SHAPES, Cells, peak_memory
 from results import RESULTS
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import wordelim
-from wordelim.elimination.enter import Layout
 from wordelim.evaluation.inference import batches
 from wordelim.evaluation.speedups import speedups
 from wordelim.evaluation.timing import forward_of, workload
@@ -50,15 +50,12 @@ def keep_all(cells: Cells, options: argparse.Namespace) -> Rows:
     return rows
 
 
-def eliminating(
-    cells: Cells, options: argparse.Namespace, shapes: Any, batches: Any, lengths: Any, layout: Layout = "auto"
-) -> Rows:
+def eliminating(cells: Cells, options: argparse.Namespace, shapes: Any, batches: Any, lengths: Any) -> Rows:
     """Word vectors dropped by RTE's fractions of the paper, no padding, over the dense model."""
     rows = []
     for shape in options.shapes or shapes:
         for dtype in options.dtypes:
             models = cells.models(shape, dtype, {"compressed": RTE})
-            eliminating_encoder(models["compressed"]).layout = layout
             for batch in options.batches or batches:
                 for tokens in options.lengths or lengths:
                     found = cells.even(models, batch, tokens)
@@ -77,12 +74,8 @@ def batch1(cells: Cells, options: argparse.Namespace) -> Rows:
 
 
 def gpu(cells: Cells, options: argparse.Namespace) -> Rows:
-    """Word vectors dropped on a card, in BERT-base and BERT-large, in both layouts."""
-    rows = []
-    for layout in ("padded", "packed"):
-        found = eliminating(cells, options, ("bert-base", "bert-large"), (1, 32, 128), (128, 256, 512), layout)
-        rows += [{**row, "layout": layout} for row in found]
-    return rows
+    """The engine of a card: parity, speed against the fastest dense rivals, and its kernels."""
+    return card.measure(cells, options)
 
 
 def unpadded(cells: Cells, options: argparse.Namespace) -> Rows:
@@ -227,7 +220,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", action="append", default=[], help="TASK=DENSE[:COMPRESSED], for the part paper")
     parser.add_argument("--device", help="cpu or cuda; for the part gpu the card, else the processor unless given")
     parser.add_argument(
-        "--dtypes", type=names, help="such as float32,bfloat16; both, and bfloat16 on a card, unless given"
+        "--dtypes", type=names, help="such as float32,bfloat16; both, and 16 bits on a card, unless given"
     )
     parser.add_argument("--shapes", type=names, help=f"out of {', '.join(SHAPES)}")
     parser.add_argument("--batches", type=numbers, help="such as 1,8,32")
@@ -273,7 +266,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = options.dtypes
     for part in options.part:
         device = torch.device(options.device or ("cuda" if part == "gpu" else "cpu"))
-        fast = ("bfloat16",) if part == "gpu" else ("float32", "bfloat16")
+        fast = ("bfloat16", "float16") if part == "gpu" else ("float32", "bfloat16")
         options.dtypes = given or fast
         cells = Cells(device, seconds=options.seconds, longest=options.longest)
         print(part, file=sys.stderr, flush=True)

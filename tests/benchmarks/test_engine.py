@@ -15,7 +15,7 @@ def engine(script):
 
 def test_every_part_that_needs_no_files_is_measured_and_shown(engine, script, tmp_path):
     sizes = ("--batches", "1,2", "--lengths", "8")
-    parts = ("keep-all", "rte", "batch1", "growth", "gpu")
+    parts = ("keep-all", "rte", "batch1", "growth")
     chosen = [part for name in parts for part in ("--part", name)]
     engine.main([*chosen, *TINY, *sizes, "--results", str(tmp_path)])
     for part in parts:
@@ -27,17 +27,30 @@ def test_every_part_that_needs_no_files_is_measured_and_shown(engine, script, tm
             assert row["rounds"] == 3
             assert row["milliseconds"]["dense"] > 0
             assert row["flops_ratio"].keys() == row["speedup"].keys()
-    rows = json.loads((tmp_path / "engine-gpu.json").read_text())["rows"]
-    cells = [(row["layout"], row["batch"], row["tokens"]) for row in rows]
-    assert cells == [("padded", 1, 8), ("padded", 2, 8), ("packed", 1, 8), ("packed", 2, 8)]
-    assert all(row["flops_ratio"]["compressed"] > 1 for row in rows)
     shown, render = script("results").merged([], tmp_path), script("engine_render")
     tables = render.engine_tables(shown)
     last = json.loads((tmp_path / "engine-rte.json").read_text())["rows"][-1]
     assert f"| fp32, batch 2 | {last['speedup']['compressed']:.2f}x |" in tables["dropped"]
-    assert tables["engine_commands"].count("--part") == len(parts) - 1  # a card isn't shown
+    assert tables["engine_commands"].count("--part") == len(parts)
     picture = tmp_path / "growth.svg"
     assert render.plot(shown, picture) == picture.exists() == bool(importlib.util.find_spec("matplotlib"))
+
+
+def test_the_part_of_a_card_runs_without_one(engine, script, tmp_path):
+    engine.main(["--part", "gpu", *TINY, "--batches", "1,2", "--lengths", "8", "--results", str(tmp_path)])
+    rows = json.loads((tmp_path / "engine-gpu.json").read_text())["rows"]
+    by_kind = {kind: [row for row in rows if row["what"] == kind] for kind in ("parity", "even", "ragged")}
+    assert [row["package"] for row in by_kind["parity"]] == [False, True]
+    for row in by_kind["parity"]:
+        assert row["compressed"]["largest"] < 1e-5
+        assert row["compressed"]["finite"]
+        assert row["compressed"]["same again"]
+    assert [(row["batch"], row["tokens"]) for row in by_kind["even"]] == [(1, 8), (2, 8)]
+    for row in by_kind["even"] + by_kind["ragged"]:
+        assert row["milliseconds"].keys() >= {"dense", "dense graphed", "keep-all graphed", "compressed graphed"}
+        assert row["fastest_dense"] != "compressed"
+    with pytest.raises(SystemExit):  # it isn't shown
+        script("results").merged([], tmp_path)
 
 
 def test_cells_that_take_too_long_are_left_out(engine, script, tmp_path):
