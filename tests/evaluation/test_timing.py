@@ -135,3 +135,8 @@ def test_a_model_that_chooses_is_given_one_choice_a_text(work):
     model.register_forward_hook(lambda module, given, output: seen.append(tuple(output.logits.shape)))
     forward_of(model)(work.dynamic[0])
     assert seen == [(8, 1)]
+
+
+def test_what_is_run_from_graphs_answers_the_same(bert, make_batch, logits):
+    batch = make_batch(bert, [7, 3])
+    assert torch.equal(forward_of(bert, mode="graphed")(batch).logits, logits(bert, batch))

@@ -136,7 +136,6 @@ def test_rules_that_name_tokens_and_texts_without_padding_are_served(small, make
 
 
 def test_a_second_batch_of_a_bucket_is_captured_and_few_are_kept(small, make_batch, logits, by_engine, monkeypatch):
-    monkeypatch.setattr(graphs, "GRAPHS", 2)
     made = []
 
     def counted(work, pool):
@@ -147,6 +146,7 @@ def test_a_second_batch_of_a_bucket_is_captured_and_few_are_kept(small, make_bat
     with by_engine(capture=counted) as used:
         logits(small, batches[0])
         assert not made
+        used[0].graphs.most = 2
         for batch in batches * 3:
             logits(small, batch)
         assert len(made) == len(used[0].graphs) == 2  # the third goes on without

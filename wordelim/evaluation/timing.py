@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import datasets
 import numpy as np
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from wordelim.adapters.family import chooses
 
 from ..errors import AnswersError
+from ..graph.graphed import Graphed
 from ..system.progress import FAST, tokens
 from ..tasks import ask
 from .inference import batches, has_numbers
@@ -25,6 +26,7 @@ __all__ = [
     "TIMED",
     "Batch",
     "Forward",
+    "Mode",
     "Speed",
     "Workload",
     "forward_of",
@@ -38,7 +40,12 @@ Batch: TypeAlias = Mapping[str, Tensor]
 """Inputs of a model by name, each [batch, tokens]."""
 Forward: TypeAlias = Callable[[Batch], object]
 """What is timed: it takes one batch and returns the result once it is there."""
+Mode: TypeAlias = Literal["eager", "compiled", "graphed"]
+"""How a model is run."""
 
+
+# Enough for every shape of the texts that are timed one at a time.
+_GRAPHS = 256
 
 TIMED = 128
 """Texts that speed is measured on."""
@@ -101,18 +108,23 @@ def _without_padding(batch: Batch) -> Batch:
     return {name: values.gather(1, columns) for name, values in batch.items()}
 
 
-def forward_of(model: Any, *, compiled: bool = False) -> Forward:
+def forward_of(model: Any, *, mode: Mode = "eager") -> Forward:
     """What is timed of a model: inference on a batch that is on its device already, until the device is done.
 
     A model that chooses among several texts is given each text as the only choice.
 
     Args:
         model: a PyTorch model, or an exported program.
-        compiled: through torch.compile with dynamic shapes, instead of eager.
+        mode: ``compiled``: through torch.compile with dynamic shapes; ``graphed``: from CUDA graphs, one for inputs of
+            a size.
     """
     device = model.device
     choices = chooses(model)
-    run: Callable[..., object] = torch.compile(model, dynamic=True) if compiled else model
+    run: Callable[..., object] = model
+    if mode == "compiled":
+        run = torch.compile(model, dynamic=True)
+    elif mode == "graphed":
+        run = Graphed(model, most=_GRAPHS)
 
     def forward(batch: Batch) -> object:
         with torch.inference_mode():

@@ -12,7 +12,7 @@ from transformers.utils.generic import ModelOutput
 from wordelim.adapters import family_of
 
 from ..elimination.card.engine import LONGEST, Buffers, planned
-from ..elimination.card.graphs import Capture, Graphs, capture
+from ..elimination.card.graphs import GRAPHS, Capture, Graphs, capture
 from ..elimination.card.plan import Bucket
 from ..elimination.card.watched import Watched
 from ..elimination.mask import lengths_of
@@ -37,19 +37,23 @@ class Graphed:
     Args:
         model: dense or compressed.
         capture: how graphs are made.
+        most: how many are kept.
     """
 
-    def __init__(self, model: PreTrainedModel, capture: Capture = capture) -> None:
+    def __init__(self, model: PreTrainedModel, capture: Capture = capture, most: int = GRAPHS) -> None:
         self.model = model
-        self._graphs: Graphs[Any] = Graphs(capture)
+        self._graphs: Graphs[Any] = Graphs(capture, most)
         self._watched: Watched | None = None
         self._stamp: Any = None
 
-    def __call__(self, **inputs: Tensor) -> Any:
+    def __call__(self, **inputs: Any) -> Any:
         """What the model returns for inputs [batch, tokens]; they may be on the CPU."""
         encoder = self._encoder()
         if not self._can_replay(inputs) or (encoder is not None and not self._serves(encoder, inputs)):
-            return self.model(**{name: values.to(self.model.device) for name, values in inputs.items()})
+            device = self.model.device
+            return self.model(
+                **{n: each.to(device) if isinstance(each, Tensor) else each for n, each in inputs.items()}
+            )
         return self._dense(inputs) if encoder is None else self._compressed(encoder, inputs)
 
     def _encoder(self) -> EliminatingEncoder | None:

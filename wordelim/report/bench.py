@@ -7,7 +7,7 @@ from typing import Any
 
 from .parts import Block, Contents, Fact, Fold, Section, Table, pairs
 from .sections import environment, kept, lengths, model_name, spread
-from .speed import threads
+from .speed import slower, threads
 
 __all__ = ["brief", "page"]
 
@@ -121,6 +121,8 @@ def _measured(part: str, measured: Report, report: Report) -> Section:
     if single:
         dense, fast = (rates[f"{name} unpadded"]["p95"] for name in ("dense", judged))
         made_of.append(f"95 % of texts within: dense {dense:.1f} ms, {judged} {fast:.1f} ms")
+    hardest = min(won["speedup"]["median"] for name, won in found["against"].items() if name != "keep-all")
+    made_of += slower(hardest, report["machine"])
     columns = (unit, f"{judged}, {unit}", "speed-up", "quartiles", "FLOPs ratio", "efficiency")
     return Section(title, [Table(["against the dense model", *columns], rows), *made_of])
 

@@ -39,9 +39,10 @@ def brief(report: Mapping[str, Any]) -> list[Section]:
         for name, part in parts.items()
     ]
     measured = speed.rows(report["speed"]) if report.get("speed") else []
+    later = speed.slower(report["speed"]["dynamic"], report["machine"]) if measured else []
     sections = [
         Section(f"{report['metric']}, in points", [table, *changed]),
-        Section("Speed, compressed against dense", [pairs([*fewer, *measured])]),
+        Section("Speed, compressed against dense", [pairs([*fewer, *measured]), *later]),
         kept(report, short=True),
     ]
     if report.get("speeds"):

@@ -7,7 +7,7 @@ from typing import Any
 
 from .parts import Fact, Section, Table
 
-__all__ = ["fact", "how_measured", "rows", "section", "sentence", "threads"]
+__all__ = ["fact", "how_measured", "rows", "section", "sentence", "slower", "threads"]
 
 _PROTOCOLS = {
     "dynamic": (
@@ -57,8 +57,9 @@ def rows(speed: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def fact(speed: Mapping[str, Any], protocol: str = "dynamic") -> Fact:
     """A figure that a page opens with."""
+    how = "faster, measured" if speed[protocol] >= 1 else "as fast, measured"
     notes = {"dynamic": "in batches padded to their longest text", "unpadded": "where neither computes padding"}
-    return Fact(f"{speed[protocol]:.2f}×", "faster, measured", notes[protocol])
+    return Fact(f"{speed[protocol]:.2f}×", how, notes[protocol])
 
 
 def sentence(speed: Mapping[str, Any]) -> str:
@@ -68,3 +69,13 @@ def sentence(speed: Mapping[str, Any]) -> str:
         f"{speed['unpadded']:.2f}x in batches of equal length, {speed['fixed']:.2f}x over texts padded to "
         f"{speed['max_length']} tokens ({speed['texts']} texts, {threads(speed['threads'])}, {speed['dtype']})"
     )
+
+
+def slower(speed: float, machine: Mapping[str, Any]) -> list[str]:
+    """What is said where a card's answers come later than the dense model's: a sentence, or none."""
+    if speed >= 1 or "card" not in machine:
+        return []
+    return [
+        f"On this card the compressed model is slower than the dense one ({speed:.2f}x): a card isn't served well yet. "
+        "Use the dense model there, or larger batches."
+    ]

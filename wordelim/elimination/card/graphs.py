@@ -13,7 +13,7 @@ import torch
 __all__ = ["GRAPHS", "Capture", "Graphs", "capture"]
 
 GRAPHS = 32
-"""Sizes whose graphs are kept."""
+"""Sizes whose graphs are kept, unless said otherwise."""
 # After so many calls that didn't use it a graph makes room for another.
 _PATIENCE = 8 * GRAPHS
 _REMEMBERED = 1024
@@ -48,10 +48,12 @@ class Graphs(Generic[Buffers]):
 
     Args:
         capture: how; None to do all work as it is.
+        most: how many graphs are kept.
     """
 
-    def __init__(self, capture: Capture | None) -> None:
+    def __init__(self, capture: Capture | None, most: int = GRAPHS) -> None:
         self.capture = capture
+        self.most = most
         self._lock = threading.Lock()
         self._pool: Any = None
         self._done: Any = None
@@ -108,7 +110,7 @@ class Graphs(Generic[Buffers]):
 
     def _make_room(self) -> bool:
         """Whether another graph may be kept; one that nothing uses any more is dropped for it."""
-        if len(self._kept) < GRAPHS:
+        if len(self._kept) < self.most:
             return True
         oldest = next(iter(self._kept))
         unused = self._calls - self._kept[oldest].used > _PATIENCE
