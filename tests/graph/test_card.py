@@ -180,6 +180,19 @@ def test_the_kernels_themselves_answer_as_packed_on_a_cpu(small, make_batch, log
     assert len(launches) == 2 * each + 4
 
 
+def test_where_no_graph_can_be_made_it_goes_on_without(small, make_batch, logits, by_engine):
+    def fails(work, pool):
+        raise RuntimeError("no memory\nlong story")
+
+    batch = make_batch(small, [12, 1, 30])
+    expected = logits(small, batch)
+    with by_engine(capture=fails):
+        same(logits(small, batch), expected)
+        with pytest.warns(UserWarning, match="No CUDA graph can be made here.*: no memory$"):
+            same(logits(small, batch), expected)
+        same(logits(small, batch), expected)
+
+
 def test_weights_that_have_changed_are_noticed(small, make_batch, by_engine, perturb, make_model):
     batch = make_batch(small, [12, 30])
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 import wordelim
 from wordelim import Retention
@@ -99,3 +100,43 @@ def test_what_it_cannot_replay_is_called_as_ever(bert, make_batch, on_a_card, ca
             graphed(**batch)
             eliminating_encoder(bert).layout = "auto"
     assert not captured.made
+
+
+class Waiting(TorchDispatchMode):
+    """Refuses what waits for a device, which no graph can hold."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default), func
+        return func(*args, **(kwargs or {}))
+
+
+class Aside:
+    """Launches, of which the mode sees nothing."""
+
+    def __getattr__(self, name):
+        def launch(*args):
+            with _disable_current_modes():
+                return getattr(plain, name)(*args)
+
+        return launch
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "albert", "electra"])
+def test_nothing_that_is_captured_waits(make_model, make_batch, monkeypatch, on_a_card, family, compressed):
+    def capture(work, pool):
+        with Waiting():
+            work()
+        return work
+
+    monkeypatch.setattr(card.OnACard, "ops", staticmethod(Aside))
+    model = make_model(family)
+    if compressed:
+        wordelim.eliminate_(model, SOME)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # transformers asks whether a graph is being made
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    graphed, batch = Graphed(model, capture), make_batch(model, [9, 5])
+    with torch.no_grad():
+        for _ in range(2):
+            graphed(**batch)
+    assert len(graphed._graphs) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -104,9 +105,19 @@ class Graphs(Generic[Buffers]):
             if seen and self.capture is not None and self._make_room():
                 if self._pool is None and card:
                     self._pool = torch.cuda.graph_pool_handle()
-                work = self.capture(work, self._pool)
+                work = self._captured(work)
                 self._kept[key] = _Kept(buffers, work, self._calls)
         return buffers, work
+
+    def _captured(self, work: Work) -> Work:
+        assert self.capture is not None
+        try:
+            return self.capture(work, self._pool)
+        except RuntimeError as error:
+            self.capture = None
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            warnings.warn(f"No CUDA graph can be made here, so calls take longer: {reason}", stacklevel=2)
+            return work
 
     def _make_room(self) -> bool:
         """Whether another graph may be kept; one that nothing uses any more is dropped for it."""

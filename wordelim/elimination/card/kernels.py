@@ -21,7 +21,7 @@ __all__ = ["add_norm", "attend", "attention_shape", "choose", "score", "take"]
 _WIDEN = tl.constexpr(triton.knobs.runtime.interpret)
 _LOG2_E = 1.4426950408889634
 _TAKEN = 16
-# Sizes that change from batch to batch aren't specialised on: each kind of them would have to be compiled.
+# Triton compiles anew for each kind of argument that it specialises on, which doesn't pay for places in the plan.
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -34,7 +34,7 @@ def _load(rows, first, number, row, row_stride, head, size: tl.constexpr, width:
     return loaded.to(tl.float32) if _WIDEN else loaded
 
 
-@triton.jit(do_not_specialize=["rows"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["rows", "asked", "ends"])  # type: ignore[untyped-decorator]
 def _attend(  # type: ignore[no-untyped-def]
     query, key, value, context, received, asked, ends, rows, scaling, query_stride, key_stride,
     size: tl.constexpr, width: tl.constexpr, block: tl.constexpr, step: tl.constexpr, score: tl.constexpr,
@@ -78,7 +78,7 @@ def _attend(  # type: ignore[no-untyped-def]
                 tl.store(line + begin + column, sums, mask=begin + column < number)
 
 
-@triton.jit(do_not_specialize=["rows", "lines", "fixed"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["rows", "lines", "fixed", "ends", "kept", "after_ends", "after_kept"])  # type: ignore[untyped-decorator]
 def _choose(  # type: ignore[no-untyped-def]
     received, spare, ends, kept, after_ends, after_kept, index, shares, flags, after_flags, rows, lines, fixed,
     heads: tl.constexpr, block: tl.constexpr, most: tl.constexpr, tile: tl.constexpr,
@@ -127,7 +127,7 @@ def _choose(  # type: ignore[no-untyped-def]
                 tl.store(after_flags + begin + left, 0)
 
 
-@triton.jit(do_not_specialize=["blocks"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["blocks", "index", "ends", "after_ends", "after_kept"])  # type: ignore[untyped-decorator]
 def _take(  # type: ignore[no-untyped-def]
     values, stream, index, shares, taken, packages, ends, after_ends, after_kept, blocks, size,
     some: tl.constexpr, width: tl.constexpr, package: tl.constexpr,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -105,7 +106,7 @@ def _projected(layer: Layer, rows: Tensor, asking: Tensor | None = None) -> Sequ
 def _attend(layer: Layer, query: Tensor, key: Tensor, value: Tensor, level: Level, ops: Any) -> Tensor:
     """Attention that drops nothing: PyTorch's own for texts of any lengths, where it serves."""
     size = query.shape[1] // layer.heads
-    if query.device.type != "cuda" or query.dtype == torch.float32 or size % 8:
+    if query.dtype == torch.float32 or size % 8 or not _has_varlen(query.device):
         return ops.attend(query, key, value, layer.heads, layer.scaling, level, level)  # type: ignore[no-any-return]
     from torch.nn.attention.varlen import varlen_attn
 
@@ -136,3 +137,9 @@ def _rest(
 
 def _norm(module: nn.LayerNorm) -> tuple[Tensor, Tensor, float]:
     return module.weight, module.bias, module.eps
+
+
+@cache
+def _has_varlen(device: torch.device) -> bool:
+    """Whether PyTorch's attention for texts of any lengths runs there, in 16 bits."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)

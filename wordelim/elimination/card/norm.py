@@ -12,7 +12,7 @@ from .level import Level
 __all__ = ["add_norm"]
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["index", "end"])  # type: ignore[untyped-decorator]
 def _add_norm(  # type: ignore[no-untyped-def]
     hidden, stream, index, packages, weight, bias, out, end, epsilon, size,
     width: tl.constexpr, gather: tl.constexpr, package: tl.constexpr,
