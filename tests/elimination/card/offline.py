@@ -48,7 +48,8 @@ def described(capability, dtype, size):
         "shares": floats,
         **dict.fromkeys(("index", "ends", "after_ends", "after_kept"), ints),
     }
-    yield "take", kernels._take, taken, {"some": 16, "width": 256, "package": True}, {}
+    for package in (True, False):
+        yield f"take, package {package}", kernels._take, taken, {"some": 16, "width": 256, "package": package}, {}
     normed = {
         **dict.fromkeys(("hidden", "stream", "packages", "weight", "bias", "out"), pointer),
         **dict.fromkeys(("index", "end"), ints),

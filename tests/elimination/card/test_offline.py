@@ -13,11 +13,10 @@ TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump
 MOST = 200  # registers of a thread, of programs of 128: two fit on a multiprocessor
 
 
-def compiled(capability, dtype, size, folder):
-    """What each kernel takes, compiled in a process that has Triton's interpreter off."""
-    script = Path(__file__).parent / "offline.py"
+def run(folder, script, *arguments):
+    """The lines of JSON that a script says in a process that has Triton's interpreter off."""
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(folder)}
-    command = [sys.executable, "-W", "ignore", str(script), str(capability), dtype, str(size)]
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / script), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -37,8 +36,18 @@ def compiled(capability, dtype, size, folder):
     ],
 )
 def test_nothing_spills_and_products_are_the_tensor_cores(capability, dtype, size, tmp_path):
-    for found in compiled(capability, dtype, size, tmp_path):
+    for found in run(tmp_path, "offline.py", capability, dtype, size):
         assert found["spilled"] <= (4 if dtype == "fp32" else 0), found
         assert found["REG"] <= MOST, found
         if found["kernel"].startswith("attend") and dtype != "fp32":
             assert found["tensor_cores"], found
+
+
+@pytest.mark.long
+def test_launches_are_bound_and_few_programs_are_made(tmp_path):
+    (programs,) = run(tmp_path, "binding.py")
+    assert programs.keys() == {"_attend", "_choose", "_take", "_add_norm"}
+    assert programs["_attend"] == 2  # with scores and without
+    assert programs["_choose"] <= 4  # texts of up to 64 and up to 128 rows, with packages and without
+    assert programs["_take"] == 2
+    assert programs["_add_norm"] <= 3
