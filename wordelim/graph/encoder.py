@@ -74,7 +74,7 @@ class EliminatingEncoder(fx.GraphModule):
 
         @wraps(plain)
         def forward(self: EliminatingEncoder, hidden_states: Tensor, attention_mask: Any = None, **extras: Any) -> Any:
-            if not torch.compiler.is_compiling():
+            if isinstance(hidden_states, Tensor) and not torch.compiler.is_compiling():
                 first = card(self, hidden_states, attention_mask, **extras)
                 if first is not None:
                     return output(last_hidden_state=first)

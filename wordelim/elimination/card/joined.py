@@ -14,8 +14,9 @@ def joined(parameters: Sequence[nn.Parameter]) -> Tensor | None:
     """One tensor whose rows are those of these, of equal width, one parameter behind the other.
 
     Where they lie apart their data move into one piece of memory, once: they stay the same parameters, nothing is in
-    memory twice, and whatever changes their values changes those of the whole. None where they can't move, for another
-    tensor has a share in their memory, or they aren't plain.
+    memory twice, and whatever changes their values changes those of the whole; only what has noted where they lay, as
+    a CUDA graph made before does, must be made anew. None where they can't move, for another tensor has a share in
+    their memory, or they aren't plain.
     """
     first = parameters[0].data
     if not _in_a_row(parameters):
