@@ -143,7 +143,7 @@ def export(
     own = None if data is None else open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
     texts, padded = _sample(model, opened.tokenizer, own, text, text_pair, max_length, skipped)
     require_numbers(model, padded)
-    retention = None if opened.retention is None else opened.retention.to_dict()
+    retention = None if opened.retention is None else opened.retention.told()
     metadata = {} if retention is None else {RETENTION_KEY: json.dumps(retention)}
     with staged(output, force=force, inputs=inputs) as stage:
         progress("export", 0.0)
