@@ -335,14 +335,19 @@ def edit_json():
     return edit
 
 
-def random_maps(layers: int, seed: int = 1) -> tuple[str, ...]:
-    """Linear maps of the tiny models' value vectors, some for each layer."""
-    drawn = torch.randn(layers, 32, generator=torch.Generator().manual_seed(seed))
-    return tuple(map(to_text, drawn))
+@pytest.fixture(scope="session")
+def random_maps() -> Callable[..., tuple[str, ...]]:
+    """``random_maps(layers, seed=1)``: a linear map of the tiny models' value vectors for each layer."""
+
+    def make(layers: int, seed: int = 1) -> tuple[str, ...]:
+        drawn = torch.randn(layers, 32, generator=torch.Generator().manual_seed(seed))
+        return tuple(map(to_text, drawn))
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def retentions():
+def retentions(random_maps):
     """``retentions(layers)``: a hypothesis strategy of retentions by fraction and by count, with every option."""
 
     def of(layers: int) -> st.SearchStrategy[Retention]:
