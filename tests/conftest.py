@@ -34,6 +34,7 @@ from transformers import (
 
 from wordelim import Retention, eliminate_
 from wordelim.adapters import family_of
+from wordelim.elimination.significance import to_text
 from wordelim.graph.splice import eliminating_encoder
 from wordelim.graph.trace import ATTENTION, trace
 
@@ -335,19 +336,33 @@ def edit_json():
 
 
 @pytest.fixture(scope="session")
-def retentions():
+def random_maps() -> Callable[..., tuple[str, ...]]:
+    """``random_maps(layers, seed=1)``: a linear map of the tiny models' value vectors for each layer."""
+
+    def make(layers: int, seed: int = 1) -> tuple[str, ...]:
+        drawn = torch.randn(layers, 32, generator=torch.Generator().manual_seed(seed))
+        return tuple(map(to_text, drawn))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def retentions(random_maps):
     """``retentions(layers)``: a hypothesis strategy of retentions by fraction and by count, with every option."""
 
     def of(layers: int) -> st.SearchStrategy[Retention]:
-        def build(kind: str, keep: list[float], min_tokens: int, protected: int, package: bool) -> Retention:
+        def build(kind: str, keep: list[float], min_tokens: int, protected: int, package: bool, maps: int) -> Retention:
             protect = ("first",) if protected == 1 else (f"first:{protected}",)
             falling = tuple(sorted(keep, reverse=True))
-            return Retention(falling, kind, min_tokens=min_tokens, protect=protect, package=package)
+            significance = random_maps(layers, maps) if maps else "attention"
+            return Retention(
+                falling, kind, min_tokens=min_tokens, protect=protect, package=package, significance=significance
+            )
 
         def sized(values: st.SearchStrategy[float]) -> st.SearchStrategy[list[float]]:
             return st.lists(values, min_size=layers, max_size=layers)
 
-        options = (st.integers(1, 4), st.integers(1, 3), st.booleans())
+        options = (st.integers(1, 4), st.integers(1, 3), st.booleans(), st.integers(0, 2))
         by_fraction = st.builds(build, st.just("fraction"), sized(st.floats(0, 1)), *options)
         by_count = st.builds(build, st.just("count"), sized(st.integers(0, 30)), *options)
         return by_fraction | by_count

@@ -5,10 +5,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import wordelim
 from wordelim import Retention
+from wordelim.elimination.significance import to_text
 from wordelim.errors import RetentionError, WordelimError
 
 
@@ -183,3 +186,33 @@ def test_json_that_is_refused_names_what_is_wrong(text, named):
 def test_a_retention_is_never_changed():
     with pytest.raises(AttributeError):
         Retention((0.5,)).keep = (1.0,)
+
+
+def test_linear_maps_are_for_one_model(bert):
+    maps = tuple(to_text(torch.randn(48)) for _ in range(3))
+    before = {name: tensor.clone() for name, tensor in bert.state_dict().items()}
+    with pytest.raises(RetentionError, match=r"maps of 48 numbers, but the model's value vectors have 32"):
+        wordelim.eliminate_(bert, Retention((0.5, 0.5, 0.0), significance=maps))
+    assert before.keys() == bert.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("significance", "message"),
+    [
+        ("linear", "significance is 'linear': give 'attention', or a linear map for each of 2 layers"),
+        (("AAA=",), "give 'attention', or a linear map for each of 2 layers"),
+        (("AAA=", "no"), r"significance\[1\] = 'no' is no linear map"),
+        (("AAA=", "AHw="), r"significance\[1\] = 'AHw=' is no linear map: give finite"),
+        (("AAA=", "AAAAAA=="), r"significance has maps of \[1, 2\] numbers"),
+        (("", ""), r"significance has maps of \[\] numbers"),
+        ((1, 2), r"significance\[0\] = 1 is no linear map"),
+    ],
+)
+def test_maps_that_are_none_are_refused(significance, message):
+    with pytest.raises(RetentionError, match=message):
+        Retention((0.5, 0.0), significance=significance)
+
+
+def test_a_report_says_that_there_are_maps_and_no_more():
+    assert Retention((0.5, 0.0), significance=("AAA=", "")).told()["significance"] == "linear"
+    assert "significance" not in Retention((0.5, 0.0)).told()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import math
 import re
+import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from reprlib import repr as short
 from typing import Any, Literal
 
@@ -17,9 +20,9 @@ __all__ = ["QUANT_METHOD", "VERSION", "Retention"]
 QUANT_METHOD = "wordelim"
 """``quant_method`` of a compressed model's config, which holds its retention."""
 VERSION = 2
-"""The newest version of the file format that this reads: the second has ``package``."""
+"""The newest version of the file format that this reads: the second has ``package`` and ``significance``."""
 _RULE = re.compile(r"first(:0{0,9}[1-9]\d{0,8})?|(separators|query):\d+|tokens:\d+(-\d+)*(,\d+(-\d+)*)*", re.ASCII)
-_FIELDS = ("version", "kind", "keep", "min_tokens", "protect", "restore", "package")
+_FIELDS = ("version", "kind", "keep", "min_tokens", "protect", "restore", "package", "significance")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,10 @@ class Retention:
     at the encoder's exit with the value that they had when dropped, or as the mean of those that are left (``"mean"``);
     ``wordelim.eliminate_`` sets it as the head needs. With ``package`` the word vectors that a layer drops go on as one
     more row behind those that are left: their mean, weighted by significance, the package of the layer before among
-    them (EViT: Liang et al., ICLR 2022). ``version`` is the first of the file format that has all that is used.
+    them (EViT: Liang et al., ICLR 2022). ``significance`` says what decides which word vectors stay: ``"attention"``,
+    what they receive (section 3.1); or for each layer a linear map of value vectors, as
+    :func:`.elimination.significance.to_text` writes it, ``""`` where nothing is to be decided. ``version`` is the first
+    of the file format that has all that is used.
 
     Raises:
         RetentionError: a value is out of range, grows with depth, or has the wrong type.
@@ -52,6 +58,7 @@ class Retention:
     protect: tuple[str, ...] = ("first",)
     restore: bool | Literal["mean"] = False
     package: bool = False
+    significance: Literal["attention"] | tuple[str, ...] = field(default="attention", repr=False)
     version: int | None = None
 
     def __post_init__(self) -> None:
@@ -63,7 +70,8 @@ class Retention:
             )
         if not isinstance(self.package, bool):
             raise RetentionError(f"package is {short(self.package)}: give true or false.")
-        object.__setattr__(self, "version", 2 if self.package else 1)
+        self._check_significance()
+        object.__setattr__(self, "version", 2 if self.package or self.linear else 1)
         if self.kind not in ("fraction", "count"):
             raise RetentionError(f"Retention kind {short(self.kind)} is unknown: use 'fraction' or 'count'.")
         if isinstance(self.keep, str) or not isinstance(self.keep, Sequence) or not self.keep:
@@ -91,6 +99,19 @@ class Retention:
                     "wordelim.protect_rules makes of 'separators', 'query' and 'words:FILE' with the tokenizer."
                 )
 
+    def _check_significance(self) -> None:
+        if self.significance == "attention":
+            return
+        maps = self.significance
+        if isinstance(maps, str) or not isinstance(maps, Sequence) or len(maps) != len(self.keep):
+            raise RetentionError(
+                f"significance is {short(maps)}: give 'attention', or a linear map for each of {len(self.keep)} layers."
+            )
+        sizes = {_size(layer, text) for layer, text in enumerate(maps) if text}
+        if len(sizes) != 1:
+            raise RetentionError(f"significance has maps of {sorted(sizes)} numbers: give each layer as many.")
+        object.__setattr__(self, "significance", tuple(maps))
+
     def _checked(self, layer: int, value: Any) -> float:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or (isinstance(value, float) and not math.isfinite(value)):
@@ -117,6 +138,11 @@ class Retention:
         return cls((1.0,) * layers)
 
     @property
+    def linear(self) -> bool:
+        """Whether linear maps decide which word vectors stay, rather than attention received."""
+        return self.significance != "attention"
+
+    @property
     def protected_first(self) -> int:
         """How many of the first real tokens are never dropped; at least 1."""
         return max(int(rule.partition(":")[2] or 1) for rule in self.protect if rule.startswith("first"))
@@ -125,6 +151,15 @@ class Retention:
     def protects_by_token(self) -> bool:
         """Whether a rule asks for the tokens of the text."""
         return any(not rule.startswith("first") for rule in self.protect)
+
+    def check_width(self, width: int) -> None:
+        """Raise RetentionError unless its linear maps, if it has some, have so many numbers."""
+        sizes = {_size(layer, text) for layer, text in enumerate(self.significance) if text} if self.linear else {width}
+        if sizes != {width}:
+            raise RetentionError(
+                f"significance has maps of {sizes.pop()} numbers, but the model's value vectors have {width}: the "
+                "retention is another model's."
+            )
 
     def check_layers(self, layers: int) -> None:
         """Raise RetentionError unless there is one value for each of ``layers`` layers."""
@@ -171,7 +206,12 @@ class Retention:
             "protect": list(self.protect),
             "restore": self.restore,
             **({"package": True} if self.package else {}),
+            **({"significance": list(self.significance)} if self.linear else {}),
         }
+
+    def told(self) -> dict[str, Any]:
+        """The same for a report, which says of linear maps that there are some."""
+        return {**self.to_dict(), **({"significance": "linear"} if self.linear else {})}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Retention:
@@ -213,3 +253,16 @@ class Retention:
         if not isinstance(data, dict):
             raise RetentionError(f"Retention JSON is a {type(data).__name__}, not an object.")
         return cls.from_dict(data)
+
+
+def _size(layer: int, text: Any) -> int:
+    """How many numbers a layer's linear map has; RetentionError where it isn't one."""
+    try:
+        numbers = base64.b64decode(text, validate=True)
+        if all(map(math.isfinite, struct.unpack(f"<{len(numbers) // 2}e", numbers))):
+            return len(numbers) // 2
+    except (TypeError, ValueError, binascii.Error, struct.error):
+        pass
+    raise RetentionError(
+        f"significance[{layer}] = {short(text)} is no linear map: give finite fp16 numbers, little-endian, as base64."
+    )

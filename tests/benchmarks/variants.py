@@ -10,10 +10,17 @@ and measures each variant at it before and after the same retraining. A variant 
     first    the first row's attention
     value    attention received, each head's weighted by the size of what it would pass on
     output   the same behind the output projection
+    learned  a linear map of each row that enters the layer, trained to rank rows as gradient times input of what leaves
+             the layer ranks them in the dense model
+    mass     the count depends on the text: a layer keeps the fewest rows that hold a share of the significance, between
+             half and twice what the schedule keeps; the share is such that it keeps as many on the mean over texts
     package  dropped rows go on as one row, their mean weighted by significance; the schedule keeps so much less that
              the FLOPs on test texts are the same
 
-Several of the first four are normalised and added. Prints a line of JSON a variant: points lost, and how far the logits
+    frozen   input embeddings aren't retrained
+    calm     without dropout
+
+Several of the first five are normalised and added. Prints a line of JSON a variant: points lost, and how far the logits
 are from the dense ones, on validation texts carved from train and on test texts.
 """
 
@@ -21,9 +28,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -35,6 +44,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 import wordelim
+from wordelim.data.encode import INPUTS
 from wordelim.data.split import carve
 from wordelim.elimination.keep import highest, shares_of
 from wordelim.elimination.rows import Packaged, gather
@@ -55,11 +65,16 @@ class Encoder(nn.Module):
         layers: of the dense encoder.
         variant: the words above.
         keep: the fraction of its tokens that leave each layer.
+        maps: of "learned", [layers, width].
     """
 
-    def __init__(self, layers: nn.ModuleList, variant: frozenset[str], keep: tuple[float, ...]) -> None:
+    def __init__(
+        self, layers: nn.ModuleList, variant: frozenset[str], keep: tuple[float, ...], maps: Tensor | None = None
+    ) -> None:
         super().__init__()
-        self.layer, self.variant, self.keep = layers, variant, keep
+        self.layer, self.variant, self.keep, self.maps = layers, variant, keep, maps
+        self.shares: list[float] = []  # of "mass", of each layer that was measured
+        self.held: list[tuple[Tensor, Tensor]] = []  # what each text's rows hold at the next, from high to low
         self.train(layers.training)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Any:
@@ -81,9 +96,11 @@ class Encoder(nn.Module):
             alive, some = torch.ones(batch, 1, dtype=torch.bool), None
             if index < len(self.layer) - 1:
                 with torch.no_grad():
-                    significance = self._significance(p, value, real, layer.attention)
+                    significance = self._significance(p, value, real, layer.attention, x, index)
                 left = torch.minimum((self.keep[index] * lengths - 1e-6).ceil().clamp(min=1).long(), lengths)
                 text = slice(None, -1) if package else slice(None)
+                if "mass" in self.variant:
+                    left = self._by_mass(significance[:, text], left, real[:, text].sum(1), index, lengths)
                 rows, alive = highest(significance[:, text], int(left.max()), 1, limit=left, mask=real[:, text])
                 kept, some = rows, left < lengths
                 if "package" in self.variant:
@@ -94,9 +111,20 @@ class Encoder(nn.Module):
             real = torch.cat([alive, some[:, None]], 1) if package and some is not None else alive
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=x)
 
-    def _significance(self, p: Tensor, value: Tensor, real: Tensor, attention: Any) -> Tensor:
+    def _by_mass(self, significance: Tensor, left: Tensor, alive: Tensor, index: int, lengths: Tensor) -> Tensor:
+        held = significance.sort(1, descending=True).values.cumsum(1)
+        held = held / held[:, -1:]
+        if index == len(self.shares) and not self.training:
+            self.held.append((held, torch.stack([left, alive, lengths], 1)))
+        if index >= len(self.shares):
+            return left
+        return _between((held < self.shares[index]).sum(1) + 1, left, alive)
+
+    def _significance(self, p: Tensor, value: Tensor, real: Tensor, attention: Any, x: Tensor, index: int) -> Tensor:
         column = (p * real[:, None, :, None]).sum(2)  # [batch, heads, tokens]
         found: Any = 0.0
+        if self.maps is not None:
+            found = found + (x.float() @ self.maps[index]).masked_fill(~real, float("-inf")).softmax(1)
         if "column" in self.variant:
             found = found + _share(column.sum(1))
         if "first" in self.variant:
@@ -108,6 +136,55 @@ class Encoder(nn.Module):
             by_head = weight.view(len(weight), value.shape[1], -1).permute(1, 2, 0)
             found = found + _share((column * (value.float() @ by_head).norm(dim=-1)).sum(1))
         return found.masked_fill(~real, 0.0)  # type: ignore[no-any-return]
+
+
+def _between(counts: Tensor, left: Tensor, alive: Tensor) -> Tensor:
+    return torch.minimum(torch.maximum(torch.minimum(counts, 2 * left), (left + 1) // 2), alive)
+
+
+def measure_shares_(encoder: Encoder, ask: Callable[[], Any]) -> None:
+    """Find the shares of "mass", layer by layer, on texts that ``ask`` sends through the model."""
+    for _ in encoder.layer[:-1]:
+        encoder.held.clear()
+        ask()
+        low, high = 0.0, 1.0
+        for _ in range(20):
+            share = (low + high) / 2
+            kept = sum(float(_between((held < share).sum(1) + 1, *n.T[:2]).sum()) for held, n in encoder.held)
+            wanted = sum(float(n[:, 0].sum()) for _, n in encoder.held)
+            low, high = (share, high) if kept < wanted else (low, share)
+        encoder.shares.append(high)
+    encoder.held.clear()
+
+
+def learned_maps(model: Any, batches: Iterable[dict[str, Tensor]], steps: int = 300) -> Tensor:
+    """The maps of "learned", [layers, width], from the dense model's gradient times input on some texts."""
+    layers = model.base_model.encoder.layer
+    rows: list[list[tuple[Tensor, Tensor]]] = [[] for _ in layers]
+    for batch in batches:
+        outputs = model(**batch, output_hidden_states=True)
+        logits, states = outputs.logits.float(), outputs.hidden_states
+        grads = torch.autograd.grad(logits.gather(1, logits.abs().argmax(1, keepdim=True)).sum(), states[1:])
+        for layer, (entered, left, grad) in enumerate(zip(states[:-1], states[1:], grads, strict=True)):
+            worth = (left * grad).sum(-1).abs().masked_fill(batch["attention_mask"] == 0, -1.0)
+            rows[layer].append((entered.detach().float(), worth.detach().float()))
+    maps = []
+    for seen in rows:
+        weight = torch.zeros(seen[0][0].shape[-1], requires_grad=True)
+        optimizer = torch.optim.AdamW([weight], lr=0.02, weight_decay=0.1)
+        for step in range(steps):
+            entered, worth = seen[step % len(seen)]
+            score = entered @ weight
+            one, two = torch.randint(worth.shape[1], (2, len(worth), 64))
+            better = worth.gather(1, one) - worth.gather(1, two)
+            real = (worth.gather(1, one) >= 0) & (worth.gather(1, two) >= 0)
+            apart = (score.gather(1, one) - score.gather(1, two)) * better.sign()
+            loss = (functional.softplus(-apart) * real).sum() / real.sum().clamp(min=1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        maps.append(weight.detach())
+    return torch.stack(maps)
 
 
 def _heads(x: Tensor, of: Any) -> Tensor:
@@ -164,8 +241,17 @@ def main() -> None:
     teacher, metric, columns = Teacher(knows, task), task.metric(benchmark.metric), task.find_columns(sets["train"])
     encoded = {name: task.encode(rows, columns, max_length=benchmark.max_length).dataset for name, rows in sets.items()}
     drawn = np.random.default_rng(given.seed).permutation(len(encoded["train"]))[:512]
-    context = Context.of(load(), task, encoded["train"].select(drawn.tolist()), speeds=[given.speed])
+    sample = encoded["train"].select(drawn.tolist())
+    context = Context.of(load(), task, sample, speeds=[given.speed])
     (found,) = METHODS.make("calibrated", wordelim.Settings())(context).candidates
+    batches = [
+        {
+            name: value
+            for name, value in task.collate([sample[row] for row in range(start, start + 32)]).items()
+            if name in INPUTS
+        }
+        for start in range(0, len(sample), 32)
+    ]
     said = {name: logits_of(knows, encoded[name], task, bf16=bf16) for name in ("validation", "test")}
 
     def judged(model: Any) -> dict[str, Any]:
@@ -181,7 +267,16 @@ def main() -> None:
         variant, keep, model = frozenset(words.split()), found.retention.keep, load()
         if "package" in variant:
             keep = evened(keep, encoded["test"]["length"], context.flops)
-        model.base_model.encoder = Encoder(model.base_model.encoder.layer, variant, keep)
+        maps = learned_maps(load(), batches) if "learned" in variant else None
+        encoder = model.base_model.encoder = Encoder(model.base_model.encoder.layer, variant, keep, maps)
+        if "mass" in variant:
+            measure_shares_(encoder, lambda model=model: logits_of(model, sample, task, bf16=bf16))
+        if "frozen" in variant:
+            model.get_input_embeddings().requires_grad_(False)
+        if "calm" in variant:
+            for module in model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = 0.0
         line = {
             "task": benchmark.name,
             "seed": given.seed,
@@ -191,7 +286,10 @@ def main() -> None:
         }
         if given.epochs:
             how = Fit(epochs=given.epochs, seed=given.seed)
-            fit(partial(DistillationTrainer, teacher=teacher), model, task, teacher.note(encoded["train"]), how)
+            train = teacher.note(encoded["train"])
+            begun = process_time()
+            fit(partial(DistillationTrainer, teacher=teacher), model, task, train, how)
+            line["seconds"] = round(process_time() - begun)
             line["after"] = judged(model)
         print(json.dumps(line), flush=True)
 

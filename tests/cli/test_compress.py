@@ -43,6 +43,7 @@ def test_a_model_is_compressed_and_loads(wordelim, here):
     ):
         assert shown in done.stdout.replace("\N{NO-BREAK SPACE}", " ")
     assert done.stderr.splitlines() == [
+        "search: ranking words",
         "asking the dense model",
         "retrain",
         "verify: validation",
@@ -100,7 +101,7 @@ def test_unreachable_speed_exits_3(wordelim, here):
     done = wordelim("compress", "dense", *DATA, "-o", "out", "--target-speedup", "90")
     assert done.exit_code == 3
     assert done.stdout == ""
-    assert done.stderr.startswith("error: A FLOPs ratio of 90 is out of reach")
+    assert done.stderr.startswith("search: ranking words\nerror: A FLOPs ratio of 90 is out of reach")
     assert tree(here) == sorted([*before, "out.report.html", "out.wordelim_report.json"])
     report = json.loads((here / "out.wordelim_report.json").read_text())
     assert report["met"] is False

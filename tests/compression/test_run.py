@@ -99,7 +99,7 @@ def test_every_family_is_searched_retrained_and_reported(make_model, make_tokeni
     assert result.model is model
     assert result.met
     assert wordelim.retention_of(model) == result.retention
-    assert result.report["retention"] == result.retention.to_dict()
+    assert result.report["retention"] == result.retention.told()
     assert json.loads(json.dumps(result.report, allow_nan=False)) == result.report
     ratios = [point["flops_ratio"] for point in result.report["frontier"]]
     assert ratios == sorted(ratios)
@@ -255,9 +255,16 @@ def test_one_layer_is_cut_to_what_the_head_reads(make_model, bert_tokenizer, set
 )
 def test_keep_is_taken_as_it_is(bert, bert_tokenizer, sets, keep, kind):
     result = compress_model(bert, bert_tokenizer, **sets, **{**KEEP, "keep": keep, "retrain": False})
-    assert result.retention == Retention(keep, kind, package=True)
+    maps = result.retention.significance
+    assert result.retention == Retention(keep, kind, package=True, significance=maps)
+    assert len(maps) == len(keep)
     bare = compress_model(
-        wordelim.restore_(bert), bert_tokenizer, **sets, **{**KEEP, "keep": keep, "retrain": False}, package=False
+        wordelim.restore_(bert),
+        bert_tokenizer,
+        **sets,
+        **{**KEEP, "keep": keep, "retrain": False},
+        package=False,
+        significance="attention",
     )
     assert bare.retention == Retention(keep, kind)
     assert result.report["frontier"][0]["divergence"] is None

@@ -37,8 +37,9 @@ def test_a_keep_that_whole_numbers_do_not_give_is_named(bert, make_batch, as_com
 
 
 @pytest.mark.slow
-def test_one_compiled_graph_serves_every_batch_and_length(make_model, make_batch, logits):
-    model = eliminate_(make_model("bert", layers=2), Retention.fractions([0.7, 0.4], protect=("first:2",)))
+def test_one_compiled_graph_serves_every_batch_and_length(make_model, make_batch, random_maps, logits):
+    retention = Retention.fractions([0.7, 0.4], protect=("first:2",), significance=random_maps(2))
+    model = eliminate_(make_model("bert", layers=2), retention)
     counter = CompileCounter()
     torch.compiler.reset()
     # fullgraph: a graph break would raise.

@@ -49,8 +49,9 @@ def test_heads_that_read_each_token(make_model, same, head):
     same(eliminate_(make_model("bert", head=head), Retention.fractions(KEEP)))
 
 
-def test_token_types_and_a_mean(make_model, same):
+def test_token_types_maps_and_a_mean(make_model, random_maps, same):
     same(eliminate_(make_model("bert"), Retention.fractions(KEEP)), types=True)
+    same(eliminate_(make_model("bert"), Retention.fractions(KEEP, package=True, significance=random_maps(3))))
     same(eliminate_(make_model("bert", head="none"), Retention.fractions(KEEP, restore="mean")), types=True)
     same(eliminate_(make_model("modernbert", classifier_pooling="mean"), Retention.fractions(KEEP)))
 

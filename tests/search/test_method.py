@@ -51,7 +51,7 @@ def test_a_method_of_ones_own_is_run(uniform, make_model, make_tokenizer, make_t
     assert result.met
     assert len(set(result.retention.keep[:-1])) == 1
     assert result.report["settings"]["method"] == "uniform"
-    assert list(dict.fromkeys(seen)) == ["search: confirming", "verify: validation"]
+    assert list(dict.fromkeys(seen)) == ["search: ranking words", "search: confirming", "verify: validation"]
 
 
 def test_a_file_that_makes_no_method_known_is_named(monkeypatch):

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from ..errors import NotMetError
 from ..graph.cost import Cost
 from ..graph.protect import sizes_of
@@ -80,8 +78,7 @@ def _search(job: Job, cost: Cost) -> Found:
     settings, template = job.settings, job.ready.template
     method = METHODS.make(settings.method, settings)
     train = job.ready.encoded["train"].dataset
-    rows = np.random.default_rng(settings.seed).permutation(len(train))
-    sample = train.select(rows[: settings.search_examples].tolist())
+    sample = job.sample
     texts = job.texts["train"] if method.counted == "train" else sizes_of(sample, template)
     speeds, served = _speeds(settings), settings.speeds
     least = max(served) if served else min(speeds)
@@ -115,7 +112,7 @@ def _search(job: Job, cost: Cost) -> Found:
         raise NotMetError(
             f"A {cost.unit} of {least:g} is out of reach: one word vector left in each layer gives {most:.2f} on these "
             "texts; ask for less, or use longer texts or a model with more layers.",
-            best={"retention": nothing.to_dict(), "flops_ratio": job.ready.cost.ratio(texts, nothing)},
+            best={"retention": nothing.told(), "flops_ratio": job.ready.cost.ratio(texts, nothing)},
         )
     return replace(found, candidates=candidates if settings.aim is None else candidates[-1:])
 

@@ -63,6 +63,13 @@ class Job:
         chosen = np.random.default_rng(self.settings.seed).permutation(int(units.max()) + 1)[:SCREENED]
         return validation.select(np.flatnonzero(np.isin(units, chosen)).tolist())
 
+    @cached_property
+    def sample(self) -> datasets.Dataset:
+        """The training texts that the search measures on."""
+        train = self.ready.encoded["train"].dataset
+        rows = np.random.default_rng(self.settings.seed).permutation(len(train))
+        return train.select(rows[: self.settings.search_examples].tolist())
+
     def logits(
         self,
         model: PreTrainedModel,

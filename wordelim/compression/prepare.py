@@ -65,6 +65,11 @@ class Ready:
     template: Retention
     fixed: Retention | None
 
+    @property
+    def ranked(self) -> bool:
+        """Whether linear maps may decide which word vectors stay."""
+        return (self.cost.first_token and self.cost.layers > 1) or self.task.kind == "tokens"
+
 
 def prepare(
     model: PreTrainedModel, tokenizer: Any, given: Given, settings: Settings, embedding: Embedding | None = None

@@ -35,6 +35,7 @@ from .identity import digest_of_code, identity
 from .job import Job, Log
 from .journal import Journal
 from .prepare import Given, Ready, prepare, sources
+from .rank import rank, rank_stages
 from .settings import Settings
 from .verify import verify, verify_stages
 
@@ -164,9 +165,9 @@ def run(
     with _undone_on_failure(model):
         model.float()
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
-        expected = stages(settings, lengths, ready.cost.layers)
+        expected = stages(settings, lengths, ready.cost.layers, ready.ranked)
         expect(progress, expected, sum(expected.values()) * _seconds_a_token(teacher, ready))
-        job = Job(model, teacher, ready, settings, journal, progress)
+        job = rank(Job(model, teacher, ready, settings, journal, progress), log)
         candidates, cost = find(job, log)
         choose(job, candidates, log)
         # What is measured from here on is what will be on the disk.
@@ -198,15 +199,22 @@ def _seconds_a_token(model: PreTrainedModel, ready: Ready) -> float:
     return min(taken) / sum(lengths_of(few))
 
 
-def stages(settings: Settings, lengths: Mapping[str, Sequence[int]], layers: int) -> dict[str, float]:
+def stages(
+    settings: Settings, lengths: Mapping[str, Sequence[int]], layers: int, ranked: bool = True
+) -> dict[str, float]:
     """What is to come, in its order, and what each stage takes, in tokens through the dense encoder.
 
     Args:
         lengths: tokens of every text, for ``train``, ``validation`` and perhaps ``test``.
         layers: of the encoder.
+        ranked: whether linear maps may decide which word vectors stay.
     """
-    found, chosen = find_stages(settings, lengths, layers), choose_stages(settings, lengths)
-    return {**found, **chosen, **verify_stages(settings, lengths)}
+    return {
+        **rank_stages(settings, lengths, ranked),
+        **find_stages(settings, lengths, layers),
+        **choose_stages(settings, lengths),
+        **verify_stages(settings, lengths),
+    }
 
 
 def _circumstances(ready: Ready, settings: Settings, device: torch.device, data: Mapping[str, Any]) -> dict[str, Any]:

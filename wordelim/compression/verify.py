@@ -60,7 +60,7 @@ def verify(job: Job, candidates: Sequence[Candidate], cost: Cost, log: Log) -> d
         report: dict[str, Any] = {
             "met": unmet is None,
             "unmet": unmet,
-            "retention": retention.to_dict(),
+            "retention": retention.told(),
             "last_layer_cut_to_first_token": ready.cost.first_token,
             "task": ready.task.pipeline_tag,
             "metric": ready.metric.name,
@@ -74,7 +74,7 @@ def verify(job: Job, candidates: Sequence[Candidate], cost: Cost, log: Log) -> d
             report["speed"] = _measure_speed(job)
         report["choice"] = log.choice
         report["tried"] = log.tried
-        report["frontier"] = [without_nan(candidate.to_dict()) for candidate in candidates]
+        report["frontier"] = [without_nan(candidate.told()) for candidate in candidates]
         report["training"] = log.history
         report["warnings"] = log.warnings
     return report

@@ -16,7 +16,7 @@ from .mask import lengths_of, real_rows
 from .packed import Packed, Run
 from .protect import announced
 from .rows import Entered, Padded, Tokens, Traced
-from .significance import Selector, received_attention
+from .significance import Selector, from_text, received_attention
 
 __all__ = ["Enter", "Layout", "Read", "refuse_scripting", "refuse_tracing"]
 
@@ -67,10 +67,14 @@ class Enter(nn.Module):
         retention: how many word vectors each layer keeps; may be set.
     """
 
+    maps: Tensor | None
+
     def __init__(self, layout: Layout = "padded", *, origins: bool = False, retention: Retention | None = None) -> None:
         super().__init__()
         self.layout = layout
         self.origins = origins
+        self.register_buffer("maps", None, persistent=False)
+        self._kept: tuple[Retention | None, tuple[CountRule | None, ...]] = (None, ())
         self.retention = retention
         self.selector: Selector = received_attention
 
@@ -82,6 +86,10 @@ class Enter(nn.Module):
     @retention.setter
     def retention(self, retention: Retention | None) -> None:
         layers = 0 if retention is None else len(retention.keep)
+        if retention is None or not retention.linear:
+            self.maps = None
+        elif self.retention is None or retention.significance != self.retention.significance or self.maps is None:
+            self.maps = from_text(retention.significance)
         # Both at once, for another thread may be reading.
         self._kept = (retention, tuple(CountRule.of(retention, layer) for layer in range(layers)))  # type: ignore[arg-type]
 
@@ -116,7 +124,7 @@ class Enter(nn.Module):
             return self._pack_laid(hidden_states, read)
         batch, width = hidden_states.shape[:2]
         mask = read.mask if min(read.lengths) < width else None
-        entered = Entered(batch, width, read.retention, self.selector)
+        entered = self._entered(batch, width, read.retention, hidden_states.device)
         tokens = Padded(mask, read.lengths, read.lengths, entered, read.protected, read.guarded)
         if self.layout == "packed" or (self.layout == "auto" and hidden_states.device.type == "cpu"):
             return self._pack(hidden_states, tokens)
@@ -177,7 +185,7 @@ class Enter(nn.Module):
         if rows is not None:
             hidden_states = hidden_states.index_select(1, rows)
             protected, origin = (None if flag is None else flag.index_select(0, rows) for flag in (protected, origin))
-        entered = Entered(len(lengths), longest, read.retention, self.selector)
+        entered = self._entered(len(lengths), longest, read.retention, device)
         return hidden_states, Packed(runs, places, entered, protected, origin)
 
     def _traced(self, hidden_states: Tensor, attention_mask: Tensor | None) -> Traced:
@@ -199,7 +207,13 @@ class Enter(nn.Module):
             mask = real_rows(attention_mask)
         torch._assert_async(mask[:, 0].all(), PADDED_FIRST)
         origin = self._origin(hidden_states, mask)
-        return Traced(mask, mask.sum(1), rules, Entered(batch, width, retention), origin)
+        return Traced(mask, mask.sum(1), rules, Entered(batch, width, retention, maps=self.maps), origin)
+
+    def _entered(self, batch: int, width: int, retention: Retention | None, device: torch.device) -> Entered:
+        if self.maps is not None and self.maps.device != device:
+            self.maps = self.maps.to(device)
+        linear = retention is not None and retention.linear
+        return Entered(batch, width, retention, self.selector, self.maps if linear else None)
 
     def _origin(self, hidden_states: Tensor, mask: Tensor | None) -> Tensor | None:
         if not self.origins:

@@ -52,7 +52,7 @@ class HardExtract(nn.Module):
         ``extras`` go to the attention's ``position``.
         """
         attention, left = self.attention.in_mode(self.training), tokens.left(self.layer)
-        kernel = kernel_for(query, tokens, attention)
+        kernel = kernel_for(query, tokens, attention, None if left is None else tokens.entered.map_of(self.layer))
         context, rows, alive = kernel.extract(query, key, value, tokens, left, attention, *extras)
         return Extracted(context, rows, tokens.take(rows, left, alive))
 

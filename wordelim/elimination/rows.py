@@ -34,12 +34,14 @@ class Entered(NamedTuple):
         batch, width: texts and tokens of it.
         retention: how many word vectors each layer keeps; None where no layer asks.
         selector: what decides which.
+        maps: of the retention, [layers, heads * head size], where these decide.
     """
 
     batch: int
     width: int
     retention: Retention | None = None
     selector: Selector = received_attention
+    maps: Tensor | None = None
 
     @property
     def kept(self) -> Retention:
@@ -51,6 +53,10 @@ class Entered(NamedTuple):
     def by_attention(self) -> bool:
         """Whether received attention decides, for which there are ways to compute of its own."""
         return self.selector is received_attention
+
+    def map_of(self, layer: int) -> Tensor | None:
+        """The linear map that decides at a layer, where one does."""
+        return self.maps[layer] if self.maps is not None and self.by_attention else None
 
 
 class Packaged(NamedTuple):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Selector", "received_attention"]
+__all__ = ["Selector", "by_map", "from_text", "received_attention", "to_text"]
 
 Selector: TypeAlias = Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
 """From query and key [batch, heads, tokens, head size], mask [batch, tokens] (None when all rows are real) and scaling
@@ -54,3 +56,33 @@ def received_attention(query: Tensor, key: Tensor, mask: Tensor | None, scaling:
         voters = real[:, None, None, :].to(probabilities.dtype)
         blocks.append((voters @ probabilities).sum((1, 2)))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+
+@torch.no_grad()
+def by_map(value: Tensor, numbers: Tensor, mask: Tensor | None) -> Tensor:
+    """Significance of each word vector: a linear map of its value vectors, as shares of its text.
+
+    A value vector is itself a linear map of the word vector that enters the layer, so this may be any of that.
+
+    Args:
+        value: [batch, heads, tokens, head size].
+        numbers: [heads * head size], of the map.
+        mask: [batch, tokens] bool, true on real rows, or None when all are.
+
+    Returns:
+        [batch, tokens] fp32, of sum 1.
+    """
+    scores = value.transpose(1, 2).flatten(2).float() @ numbers.float()
+    return (scores if mask is None else scores.masked_fill(~mask, float("-inf"))).softmax(1)
+
+
+def to_text(numbers: Tensor) -> str:
+    """A linear map as a retention has it."""
+    return base64.b64encode(numbers.detach().cpu().numpy().astype("<f2").tobytes()).decode()
+
+
+def from_text(maps: Sequence[str]) -> Tensor:
+    """The linear maps of a retention, [layers, numbers] fp32; zeros where a layer has none."""
+    rows = [np.frombuffer(base64.b64decode(text), "<f2") for text in maps]
+    width = max(map(len, rows))
+    return torch.from_numpy(np.stack([row if len(row) else np.zeros(width, "<f2") for row in rows]).astype("f4"))

@@ -12,6 +12,7 @@ from .extract import Extracted
 from .keep import never_dropped, ranking
 from .kernels.positional import turned
 from .rows import Padded
+from .significance import by_map
 
 __all__ = ["Form", "SoftExtract", "SoftRetention"]
 
@@ -140,7 +141,11 @@ class SoftExtract(nn.Module):
         scores = scores if bias is None else scores + bias
         probabilities = (scores + logarithms[:, None, None, :]).softmax(-1)  # the logarithms make them fp32
         with torch.no_grad():
-            significance = (logarithms.exp()[:, None, :, None] * probabilities).sum((1, 2))
+            numbers = tokens.entered.map_of(self.layer)
+            if numbers is None:
+                significance = (logarithms.exp()[:, None, :, None] * probabilities).sum((1, 2))
+            else:
+                significance = by_map(value, numbers, logarithms != float("-inf"))
             rank, protected = self._rank(significance, logarithms, tokens.protected)
         dropped = nn.functional.dropout(probabilities.to(value.dtype), self.attention.dropout, self.training)
         lengths = torch.tensor(tokens.lengths, device=query.device)

@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from ..elimination.attention import Attention
 from ..elimination.extract import FirstToken
 from ..retention import Retention
 from .linear import linear_of
@@ -85,12 +86,15 @@ class Flops(Cost):
         per_token: FLOPs of the linear modules for each word vector that is alive after 0, 1, ... eliminations.
         width: heads times head size of attention.
         first_token: whether the last layer keeps the first token alone.
+        linear: whether linear maps decide which word vectors stay, so that only these score; not where scores depend on
+            positions, where all do.
     """
 
     unit = "FLOPs ratio"
     per_token: tuple[int, ...]
     width: int
     first_token: bool
+    linear: bool = False
 
     @property
     def layers(self) -> int:  # type: ignore[override]
@@ -100,19 +104,21 @@ class Flops(Cost):
         return self.per_token[0] * lengths
 
     def layer(self, layer: int, entered: Count, left: Count) -> Count:
-        scored = left if self.first_token and layer == self.layers - 1 else entered
+        scored = left if self.linear or (self.first_token and layer == self.layers - 1) else entered
         return 2.0 * self.width * entered * (scored + left) + self.per_token[layer + 1] * left
 
 
 def cost_of(model: PreTrainedModel) -> Flops:
     """Count what a compressed model's encoder costs; UnsupportedModelError when the model isn't compressed."""
     encoder = eliminating_encoder(model)
-    per_token, hoisted, width, first_token = [0], 0, 0, False
+    per_token, hoisted, width, first_token, plain = [0], 0, 0, False, True
     for node in encoder.graph.nodes:
         if "context" in node.meta:
             per_token.append(0)
             width = int(node.meta["context"].meta["val"].shape[-1])
-            first_token = isinstance(encoder.get_submodule(str(node.target)), FirstToken)
+            extract = encoder.get_submodule(str(node.target))
+            first_token = isinstance(extract, FirstToken)
+            plain = plain and cast(Attention, extract.attention).position is None
         elif (module := linear_of(encoder, node)) is not None:
             flops = 2 * module.in_features * module.out_features
             if node.meta.get("first_row"):
@@ -120,4 +126,4 @@ def cost_of(model: PreTrainedModel) -> Flops:
             else:
                 per_token[-1] += flops
     per_token[-1] += hoisted
-    return Flops(tuple(per_token), width, first_token)
+    return Flops(tuple(per_token), width, first_token, encoder.retention.linear and plain)

@@ -19,7 +19,7 @@ from ..errors import UnsupportedModelError
 from ..retention import Retention
 from .card import DECODERS, OnACard
 from .linear import call_linears
-from .passes import CutToFirstToken, RestoreAtExit, SpliceElimination, attention_nodes
+from .passes import CutToFirstToken, RestoreAtExit, SpliceElimination, attention_nodes, extraction_nodes
 from .trace import ATTENTION, attention, trace
 
 __all__ = ["EliminatingEncoder", "rebuild"]
@@ -56,6 +56,8 @@ class EliminatingEncoder(fx.GraphModule):
             RestoreAtExit(mean=retention.restore == "mean")(self)
         call_linears(self)
         _take_any_arguments(self.graph, family.output or output)
+        self._width = int(extraction_nodes(self.graph)[0].meta["context"].meta["val"].shape[-1])
+        retention.check_width(self._width)
         self._whole = True
         self.recompile()
         self._enter.retention = retention
@@ -105,6 +107,7 @@ class EliminatingEncoder(fx.GraphModule):
     def retention(self, retention: Retention) -> None:
         before = self.retention
         retention.check_layers(len(before.keep))
+        retention.check_width(self._width)
         self._enter.retention = replace(retention, restore=before.restore)
 
     @property

@@ -43,8 +43,12 @@ class Candidate:
     divergence: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, for a report."""
+        """As plain data."""
         return {**asdict(self), "retention": self.retention.to_dict()}
+
+    def told(self) -> dict[str, Any]:
+        """The same for a report."""
+        return {**self.to_dict(), "retention": self.retention.told()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Candidate:

@@ -113,7 +113,7 @@ def bench(
         "wordelim_bench": 1,
         "class": dense.head,
         "attention": None if programs else dense.config._attn_implementation,
-        "retention": None if fast is None or fast.retention is None else fast.retention.to_dict(),
+        "retention": None if fast is None or fast.retention is None else fast.retention.told(),
         "last_layer_cut_to_first_token": cost.first_token,
         "data": {**examples.describe(), "lengths": examples.encoded.spread},
         "fixed_length": examples.width,

@@ -229,7 +229,7 @@ def _flops(base: Opened | None, compressed: Opened, examples: Examples) -> dict[
     if compressed.kind != "compressed" or compressed.retention is None:
         return {}
     retention = compressed.retention
-    known = {"retention": retention.to_dict()}
+    known = {"retention": retention.told()}
     if base is not None and base.retention is not None:
         return known
     return {**known, "flops_ratio": round(compressed.cost().ratio(examples.sizes(retention), retention), 3)}

@@ -17,7 +17,7 @@ from ..data.label_names import problem_type
 from ..data.usable import Unusable
 from ..elimination.extract import Extracted
 from ..elimination.rows import text_rows
-from ..elimination.significance import received_attention
+from ..elimination.significance import by_map, received_attention
 from ..errors import AnswersError, DataError, UnsupportedModelError
 from ..evaluation.inference import has_numbers
 from ..graph.passes import extraction_nodes
@@ -60,8 +60,13 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
 
     def note(module: Any, args: Any, output: Extracted) -> None:
         kept[module] = None if output.rows is None else text_rows(output.rows)
-        query, key = args[:2]
-        received[module] = received_attention(query, key, None, module.attention.scaling)[0].float().cpu()
+        query, key, value, tokens = args[:4]
+        numbers = None if output.rows is None or module is stages[-1] else tokens.entered.map_of(module.layer)
+        if numbers is None:
+            found = received_attention(query, key, None, module.attention.scaling)
+        else:
+            found = by_map(value, numbers, None)
+        received[module] = found[0].float().cpu()
 
     hooks = [module.register_forward_hook(note) for module in stages]
     training = model.training

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -143,8 +142,8 @@ def export(
     own = None if data is None else open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
     texts, padded = _sample(model, opened.tokenizer, own, text, text_pair, max_length, skipped)
     require_numbers(model, padded)
-    retention = None if opened.retention is None else opened.retention.to_dict()
-    metadata = {} if retention is None else {RETENTION_KEY: json.dumps(retention)}
+    retention = opened.retention
+    metadata = {} if retention is None else {RETENTION_KEY: retention.to_json()}
     with staged(output, force=force, inputs=inputs) as stage:
         progress("export", 0.0)
         write_program(model, padded[0], stage, form, int8=int8, opset=opset, metadata=metadata)
@@ -162,7 +161,7 @@ def export(
             "int8": int8,
             **({} if layout is None else {"layout": layout}),
             "opset": opset,
-            "retention": retention,
+            "retention": None if retention is None else retention.told(),
             "megabytes": round(sum(path.stat().st_size for path in stage.glob("*model*.*")) / 1e6, 1),
             "parity": parity.to_dict(),
             **({} if skipped is None else skipped.to_dict()),

@@ -50,7 +50,7 @@ def inspect_model(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
         "layers": cost.layers,
         "last_layer_cut_to_first_token": cost.first_token,
         "splices": [_place(node.args[1]) for node in extraction_nodes(encoder.graph)],
-        "retention": retention.to_dict() if compressed else None,
+        "retention": retention.told() if compressed else None,
         "flops_ratio": {str(n): round(cost.ratio([n], retention), 3) for n in _LENGTHS if n <= longest},
     }
 

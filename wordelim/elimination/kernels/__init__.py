@@ -26,6 +26,7 @@ from ..attention import Attention
 from ..packed import Packed
 from ..rows import Kept, Tokens, Traced
 from . import packed, padded, positional, traced
+from .mapped import Mapped
 from .runs import ByRuns
 
 __all__ = ["Kernel", "kernel_for", "triton_serves"]
@@ -43,8 +44,14 @@ class Kernel(Protocol):
     def first(self) -> Callable[..., Tensor]: ...
 
 
-def kernel_for(query: Tensor, tokens: Tokens, attention: Attention) -> Kernel:
-    """The fastest that serves these."""
+def kernel_for(query: Tensor, tokens: Tokens, attention: Attention, numbers: Tensor | None = None) -> Kernel:
+    """The fastest that serves these.
+
+    Args:
+        numbers: of the linear map that decides which rows stay; None where received attention or a selector does.
+    """
+    if numbers is not None:
+        return ByRuns(Mapped(numbers)) if isinstance(tokens, Packed) else Mapped(numbers)
     if not isinstance(tokens, Packed):
         if attention.position is not None:
             return positional

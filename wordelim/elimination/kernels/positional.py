@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ..attention import Attention, merge_heads
 from ..rows import Packaged, Padded, Traced, gather
+from ..significance import by_map
 
 __all__ = ["extract", "first", "turned"]
 
@@ -25,13 +26,21 @@ def extract(
     left: Any,
     attention: Attention,
     *extras: Tensor,
+    numbers: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | Packaged | None, Tensor | None]:
-    """From the same probabilities that score; ``extras`` go to the attention's ``position``."""
+    """From the same probabilities that score.
+
+    Args:
+        extras: go to the attention's ``position``.
+        numbers: of the linear map that decides; None where attention or a selector does.
+    """
     rows = alive = None
     query, key, bias = turned(query, key, tokens, attention, extras)
     probabilities = _probabilities(query, key, bias, tokens.mask, attention.scaling)
     if left is not None:
-        if tokens.entered.by_attention:
+        if numbers is not None:
+            significance = by_map(value, numbers, tokens.mask)
+        elif tokens.entered.by_attention:
             received = probabilities.detach()
             voting = received if tokens.mask is None else received * tokens.mask[:, None, :, None]
             significance = voting.sum((1, 2))

@@ -1,0 +1,146 @@
+"""Linear maps that are learned of a dense model: what they rank, and what learning them leaves behind."""
+
+import copy
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+import wordelim
+from wordelim import Retention
+from wordelim.elimination.significance import by_map, from_text, to_text
+from wordelim.elimination.soft_extract import SoftExtract
+from wordelim.evaluation.inference import logits_of
+from wordelim.graph.soft import soften_
+from wordelim.graph.splice import eliminating_encoder
+from wordelim.search import significance
+from wordelim.search.significance import Seen, linear_maps
+from wordelim.tasks import Task, task_for
+from wordelim.tasks.divergence import divergence
+
+KEEP = (0.4, 0.2, 0.0)
+
+
+def sample_of(tokenizer, lengths=(14, 9, 20, 6, 11, 17, 8, 13) * 4):
+    generator = torch.Generator().manual_seed(3)
+    rows = [torch.randint(4, 58, (n - 2,), generator=generator).tolist() for n in lengths]
+    rows = [[tokenizer.cls_token_id, *row, tokenizer.sep_token_id] for row in rows]
+    return datasets.Dataset.from_dict(
+        {"input_ids": rows, "attention_mask": [[1] * len(r) for r in rows], "length": [len(r) for r in rows]}
+    )
+
+
+def reversed_maps(maps):
+    return tuple(to_text(-from_text([one])[0]) if one else "" for one in maps)
+
+
+@pytest.mark.parametrize("family", ["bert", "albert", "modernbert"])
+def test_the_answer_moves_less_by_what_they_drop_than_by_what_they_keep(make_model, make_tokenizer, family):
+    model, tokenizer = make_model(family), make_tokenizer(family)
+    task, sample = Task(model.config, tokenizer), sample_of(tokenizer)
+    dense = logits_of(model, sample, task)
+    maps = linear_maps(model, task, sample, Retention.keep_all(3))
+    assert [len(one) > 0 for one in maps] == [True, True, False]  # the last layer keeps the first token alone
+    moved = []
+    for each in (maps, reversed_maps(maps)):
+        wordelim.eliminate_(model, Retention(KEEP, significance=each))
+        moved.append(divergence(dense, logits_of(model, sample, task), task.kind))
+    assert moved[0] < 0.8 * moved[1]
+
+
+def test_rare_answers_stay_where_each_token_is_to_answer(make_model, make_tokenizer):
+    model, tokenizer = make_model("bert", head="token", labels=2), make_tokenizer("bert")
+    data = datasets.Dataset.from_dict({"tokens": [["good", "film"]], "tags": [[0, 1]]})
+    task = task_for(type(model).__name__, model.config, tokenizer, data)
+    sample = sample_of(tokenizer)
+    said = logits_of(model, sample, task)
+    real = np.array([np.arange(said.shape[1]) < n for n in sample["length"]])
+    ahead = said[..., 1] - said[..., 0]
+    usual = float(np.quantile(ahead[real], 0.8))
+    with torch.no_grad():
+        model.classifier.bias[1] -= usual
+        model.classifier.weight.mul_(10)
+        model.classifier.bias.mul_(10)
+    rare = ahead > usual  # one in five
+    maps = linear_maps(model, task, sample, Retention.keep_all(3))
+    assert all(maps)
+    seen = {}
+    wordelim.eliminate_(model, Retention.keep_all(3))
+    encoder = eliminating_encoder(model)
+    encoder.layout = "padded"
+    encoder.get_submodule("extract_2").register_forward_pre_hook(lambda module, args: seen.update(value=args[2]))
+    batch = task.collate([sample[row] for row in range(len(sample))])
+    with torch.no_grad():
+        model(**batch)
+    shares = by_map(seen["value"], from_text(maps)[2], batch["attention_mask"].bool()).numpy()
+    relative = shares * real.sum(1, keepdims=True)
+    assert relative[real & rare].mean() > 1.5 * relative[real & ~rare].mean()
+
+
+def test_what_is_missed_is_the_slope_of_the_answer(make_model, make_tokenizer):
+    model, tokenizer = make_model("bert").double(), make_tokenizer("bert")
+    task, sample = Task(model.config, tokenizer), sample_of(tokenizer, (9,))
+    batch = task.collate([sample[0]])
+    noted = significance._Gradients(model, soften_(model))
+    missed = [layer.missed[0] for layer in noted.run(task, batch)]
+    retention = eliminating_encoder(model).get_submodule("soft_retention")
+    extracts = [module for module in model.modules() if isinstance(module, SoftExtract)]
+
+    def ahead(layer, token, weight):
+        def factor(index, rank, lengths, protected=None):
+            factors = torch.ones(rank.shape, dtype=torch.float64)
+            factors[0, token] = weight if index == layer else 1.0
+            return factors
+
+        retention.factor = factor
+        with torch.no_grad():
+            said = model(**batch).logits[0]
+        return float(said.max() - said.mean())
+
+    for layer in range(len(extracts)):
+        for token in range(9):
+            slope = (ahead(layer, token, 1.0) - ahead(layer, token, 1 - 1e-4)) / 1e-4
+            assert float(missed[layer][token]) == pytest.approx(abs(slope), rel=0.1, abs=5e-3)
+
+
+def test_a_map_is_found_again():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randn(12, generator=generator)
+    seen = []
+    for _ in range(8):
+        vectors = torch.randn(4, 10, 12, generator=generator) * torch.linspace(0.1, 3, 12)
+        missed = (vectors @ truth).exp()
+        missed[:, 8:] = -1.0  # padding, which may hold anything
+        vectors[:, 8:] = 1e3
+        seen.append(Seen(vectors, missed))
+    found = significance._ranking(seen, generator)
+    fresh = torch.randn(200, 12, generator=generator) * torch.linspace(0.1, 3, 12)
+    ranks = [(fresh @ each).argsort().argsort().double() for each in (truth, found)]
+    assert float(torch.corrcoef(torch.stack(ranks))[0, 1]) > 0.95
+
+
+@pytest.mark.parametrize("head", ["sequence", "token"])
+def test_the_model_is_as_it_was(make_model, make_tokenizer, head):
+    model, tokenizer = make_model("bert", head=head), make_tokenizer("bert")
+    task = task_for(
+        type(model).__name__,
+        model.config,
+        tokenizer,
+        datasets.Dataset.from_dict({"tokens": [["a"]], "tags": [[0]], "text": ["a"], "label": [0]}),
+    )
+    model.train()
+    model.bert.embeddings.requires_grad_(False)
+    before, shares = copy.deepcopy(model.state_dict()), []
+    options = {"progress": shares.append}
+    first = linear_maps(model, task, sample_of(tokenizer), Retention.keep_all(3), **options)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert first == linear_maps(model, task, sample_of(tokenizer), Retention.keep_all(3))
+    assert first != linear_maps(model, task, sample_of(tokenizer), Retention.keep_all(3), seed=1)
+    assert model.training
+    assert {name for name, p in model.named_parameters() if not p.requires_grad} == {
+        name for name, _ in model.named_parameters() if name.startswith("bert.embeddings")
+    }
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)

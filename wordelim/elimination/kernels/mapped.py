@@ -1,0 +1,61 @@
+"""Which rows stay is known before attention: those alone ask, and no row is scored for its own sake."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ..attention import Attention
+from ..rows import Packaged, Padded, Traced, gather
+from ..significance import by_map
+from . import padded, positional, traced
+
+__all__ = ["Mapped"]
+
+
+class Mapped(NamedTuple):
+    """Keeps the rows that a linear map of value vectors ranks highest; padded or traced. Gradients flow.
+
+    A package asks as the mean of the rows that it is made of; where scores depend on positions, it gets the mean of
+    what these get.
+
+    Args:
+        numbers: of the map, [heads * head size].
+    """
+
+    numbers: Tensor
+
+    def extract(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        tokens: Padded | Traced,
+        left: Any,
+        attention: Attention,
+        *extras: Tensor,
+    ) -> tuple[Tensor, Tensor | Packaged | None, Tensor | None]:
+        if attention.position is not None:
+            return positional.extract(query, key, value, tokens, left, attention, *extras, numbers=self.numbers)
+        rows = alive = None
+        if left is not None:
+            rows, alive = tokens.keep(by_map(value, self.numbers, tokens.mask), left)
+            query = gather(query.transpose(1, 2), rows).transpose(1, 2)
+        return self.first(query, key, value, tokens, attention), rows, alive
+
+    def first(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        tokens: Padded | Traced,
+        attention: Attention,
+        *extras: Tensor,
+    ) -> Tensor:
+        """Context of whatever rows the query has; with positions each text's first row alone."""
+        if attention.position is not None:
+            return positional.first(query, key, value, tokens, attention, *extras)
+        if isinstance(tokens, Traced):
+            return traced.first(query, key, value, tokens, attention)
+        return padded.first(query, key, value, tokens, attention)

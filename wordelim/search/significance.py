@@ -1,0 +1,195 @@
+"""Learn, from a dense model, which word vectors matter to its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import datasets
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from ..elimination.extract import HardExtract
+from ..elimination.significance import to_text
+from ..elimination.soft_extract import SoftExtract, SoftRetention
+from ..graph.soft import soften_
+from ..graph.splice import eliminate_, eliminating_encoder, restore_
+from ..retention import Retention
+from ..system.machine import has_fast_bf16
+from ..tasks import Task, ask
+
+__all__ = ["linear_maps"]
+
+_TEXTS = 32  # at once
+_PASSES = 20  # over the word vectors of the sample
+_PAIRS = 64  # of a text and step
+_RATE, _DECAY = 0.02, 0.1
+
+
+def linear_maps(
+    model: PreTrainedModel,
+    task: Task,
+    sample: datasets.Dataset,
+    template: Retention,
+    *,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
+) -> tuple[str, ...]:
+    """Linear maps of value vectors that rank word vectors as the answer would miss them, one a layer.
+
+    Where the head reads the first token, what the answer would miss is the gradient of the dense model's answer with
+    respect to the weight that a word vector has, from a layer on, in the attention of the layers above. Where each
+    token is to answer, those whose answers are rare are missed most. Each layer's map is trained to rank the word
+    vectors of a text like this, pair by pair (Burges et al. 2005, "Learning to rank using gradient descent").
+
+    Args:
+        model: dense. It is dense again when this returns.
+        task: what its head is asked.
+        sample: encoded texts; no labels needed.
+        template: what is protected, whatever is kept.
+        seed: of the pairs.
+
+    Returns:
+        As a retention has them; "" for a last layer that keeps the first token alone.
+    """
+    training, required = model.training, [parameter.requires_grad for parameter in model.parameters()]
+    try:
+        if task.kind == "tokens":
+            eliminate_(model, template)
+            noted: _Noted = _Rare(model)
+        else:
+            noted = _Gradients(model, soften_(model, template=template))
+        model.eval().requires_grad_(False)
+        seen: list[list[Seen]] = []
+        starts = range(0, len(sample), _TEXTS)
+        for done, start in enumerate(starts):
+            batch = task.collate([sample[row] for row in range(start, min(start + _TEXTS, len(sample)))])
+            seen.append(noted.run(task, batch))
+            progress((done + 1) / len(starts) / 2)
+        generator, maps = torch.Generator().manual_seed(seed), []
+        for layer in zip(*noted.ready(seen), strict=True):
+            maps.append(to_text(_ranking(layer, generator)))
+            progress((1 + len(maps) / len(seen[0])) / 2)
+    finally:
+        restore_(model)
+        model.train(training)
+        for parameter, wanted in zip(model.parameters(), required, strict=True):
+            parameter.requires_grad_(wanted)
+    return (*maps, *[""] * (len(template.keep) - len(maps)))
+
+
+class Seen(NamedTuple):
+    """A batch at a layer.
+
+    Args:
+        vectors: the value vectors, [texts, tokens, width] fp32.
+        missed: how much each is missed, [texts, tokens] fp32; -1 for padding.
+    """
+
+    vectors: Tensor
+    missed: Tensor
+
+
+class _Noted:
+    """Runs a model that drops nothing, and notes what its layers' extractions are given.
+
+    Args:
+        model: compressed or softened; padded from here on.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.values: list[Tensor] = []
+        encoder = eliminating_encoder(model)
+        encoder.layout = "padded"
+        for extract in encoder.children():
+            if isinstance(extract, (HardExtract, SoftExtract)):
+                extract.register_forward_pre_hook(lambda module, args: self.values.append(args[2].detach()))
+
+    def ask(self, task: Task, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The logits, fp32, and which tokens are real, [texts, tokens]."""
+        self.values.clear()
+        known = {name: value.to(self.model.device) for name, value in batch.items() if name not in task.targets}
+        logits = task.logits(ask(self.model, known, task.config), known).float()
+        return logits, known["attention_mask"].flatten(0, -2).bool()
+
+    def run(self, task: Task, batch: dict[str, Tensor]) -> list[Seen]:
+        """What is seen of a batch, by layer."""
+        raise NotImplementedError
+
+    def ready(self, seen: list[list[Seen]]) -> list[list[Seen]]:
+        """The same once all batches are known."""
+        return seen
+
+    def _vectors(self) -> list[Tensor]:
+        return [value.transpose(1, 2).flatten(2).float() for value in self.values]
+
+
+class _Gradients(_Noted):
+    """For heads that read the first token.
+
+    Args:
+        retention: of the softened model.
+    """
+
+    def __init__(self, model: PreTrainedModel, retention: SoftRetention) -> None:
+        super().__init__(model)
+        self.factors: list[Tensor] = []
+        retention.factor = self._factor  # type: ignore[method-assign]
+
+    def _factor(self, layer: int, rank: Tensor, lengths: Tensor, protected: Tensor | None = None) -> Tensor:
+        self.factors.append(torch.ones(rank.shape, device=rank.device, requires_grad=True))
+        return self.factors[-1]
+
+    def run(self, task: Task, batch: dict[str, Tensor]) -> list[Seen]:
+        self.factors.clear()
+        device = self.model.device
+        with torch.enable_grad(), torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device)):
+            said, real = self.ask(task, batch)
+            ahead = said.amax(-1) - said.mean(-1) if task.kind == "single_label_classification" else said.abs().sum(-1)
+            grads = torch.autograd.grad(ahead.sum(), self.factors)
+        missed = [grad.abs().masked_fill(~real, -1.0) for grad in grads]
+        return [Seen(*pair) for pair in zip(self._vectors(), missed, strict=True)]
+
+
+class _Rare(_Noted):
+    """For heads that answer for every token: an answer is missed as it surprises, in bits over what is usual."""
+
+    @torch.no_grad()
+    def run(self, task: Task, batch: dict[str, Tensor]) -> list[Seen]:
+        said, real = self.ask(task, batch)
+        answers = said.softmax(-1).masked_fill(~real[..., None], -1.0)
+        return [Seen(vectors, answers) for vectors in self._vectors()]
+
+    def ready(self, seen: list[list[Seen]]) -> list[list[Seen]]:
+        answers = torch.cat([first.missed[first.missed[..., 0] >= 0] for first, *_ in seen])
+        surprise = -answers.mean(0).clamp_min(1e-6).log()
+
+        def missed(answers: Tensor) -> Tensor:
+            return torch.where(answers[..., 0] >= 0, answers @ surprise, -1.0)
+
+        return [[Seen(one.vectors, missed(one.missed)) for one in batch] for batch in seen]
+
+
+def _ranking(seen: Sequence[Seen], generator: torch.Generator) -> Tensor:
+    """The map that ranks word vectors as they are missed, trained on pairs of each text."""
+    rows = torch.cat([vectors[missed >= 0] for vectors, missed in seen])
+    scale = rows.std(0).clamp_min(1e-6)
+    weight = torch.zeros(rows.shape[1], requires_grad=True, device=rows.device)
+    optimizer = torch.optim.AdamW([weight], lr=_RATE, weight_decay=_DECAY)
+    for step in range(_PASSES * len(seen)):
+        vectors, missed = seen[step % len(seen)]
+        one, other = (torch.randint(missed.shape[1], (len(missed), _PAIRS), generator=generator) for _ in range(2))
+        one, other = one.to(missed.device), other.to(missed.device)
+        with torch.enable_grad():
+            scores = (vectors / scale) @ weight
+            first, second = missed.gather(1, one), missed.gather(1, other)
+            real = (first >= 0) & (second >= 0)
+            apart = (scores.gather(1, one) - scores.gather(1, other)) * (first - second).sign()
+            loss = (functional.softplus(-apart) * real).sum() / real.sum().clamp(min=1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return weight / scale
