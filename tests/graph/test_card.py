@@ -252,6 +252,15 @@ def test_it_leaves_alone_what_it_does_not_serve(small, make_batch, by_engine):
     assert used[-1] is not None
 
 
+def test_it_leaves_alone_linear_maps(small, make_batch, logits, by_engine, random_maps):
+    wordelim.eliminate_(small, Retention.fractions(SOME.keep, significance=random_maps(LAYERS)))
+    batch = make_batch(small, [12, 30])
+    expected = logits(small, batch)
+    with by_engine() as used:
+        assert torch.equal(logits(small, batch), expected)
+    assert used == [None]
+
+
 def test_left_padding_is_refused(small, make_batch, by_engine):
     batch = make_batch(small, [12, 30])
     batch["attention_mask"] = batch["attention_mask"].flip(1)
