@@ -4,6 +4,8 @@ import copy
 import gc
 import weakref
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain, pairwise
 
 import pytest
 import torch
@@ -62,6 +64,19 @@ def by_engine():
     return use
 
 
+@pytest.fixture(params=["some", "all", "counts", "some mapped", "packages", "packages mapped"])
+def each(request, random_maps):
+    """A retention of each kind."""
+    some = {
+        "some": SOME,
+        "all": Retention.keep_all(LAYERS),
+        "counts": Retention.counts([9, 9, 1]),
+        "packages": PACKAGED,
+    }
+    name, _, by = request.param.partition(" ")
+    return replace(some[name], significance=random_maps(LAYERS)) if by else some[name]
+
+
 @pytest.fixture(scope="module", params=sorted(SERVED))
 def served(make_model, request):
     return wordelim.eliminate_(make_model(request.param), SOME)
@@ -95,9 +110,8 @@ def test_every_family_answers_as_packed_on_a_cpu(
     assert len(used) == 2
 
 
-@pytest.mark.parametrize("retention", [SOME, PACKAGED, Retention.keep_all(LAYERS), Retention.counts([9, 9, 1])])
-def test_nothing_of_other_batches_or_of_unwritten_memory_is_seen(small, make_batch, logits, by_engine, retention):
-    wordelim.eliminate_(small, retention)
+def test_nothing_of_other_batches_or_of_unwritten_memory_is_seen(small, make_batch, logits, by_engine, each):
+    wordelim.eliminate_(small, each)
     short, long = make_batch(small, [5, 9]), make_batch(small, [40, 3, 17, 25], seed=1)
     shorter = make_batch(small, [9, 5, 6], seed=2)  # of the bucket of none
     expected = [logits(small, batch) for batch in (short, long, shorter)]
@@ -112,7 +126,8 @@ def test_nothing_of_other_batches_or_of_unwritten_memory_is_seen(small, make_bat
         torch.use_deterministic_algorithms(False)
 
 
-def test_neither_the_order_of_a_batch_nor_its_bucket_changes_an_answer(small, make_batch, logits, by_engine):
+def test_neither_the_order_of_a_batch_nor_its_bucket_changes_an_answer(small, make_batch, logits, by_engine, each):
+    wordelim.eliminate_(small, each)
     batch = make_batch(small, [30, 4, 11, 22, 8])
     with by_engine():
         answers = logits(small, batch)
@@ -122,9 +137,13 @@ def test_neither_the_order_of_a_batch_nor_its_bucket_changes_an_answer(small, ma
             same(logits(small, {name: values[row : row + 1] for name, values in batch.items()}), answers[row : row + 1])
 
 
-def test_rules_that_name_tokens_and_texts_without_padding_are_served(small, make_batch, logits, by_engine):
-    protect = ("first:2", "tokens:7,9,11,13-14")
-    wordelim.eliminate_(small, Retention.fractions([0.5, 0.2, 0.0], protect=protect, package=True))
+@pytest.mark.parametrize("linear", [False, True])
+def test_rules_that_name_tokens_and_texts_without_padding_are_served(
+    small, make_batch, logits, by_engine, random_maps, linear
+):
+    rules = {"protect": ("first:2", "tokens:7,9,11,13-14"), "package": True}
+    rules |= {"significance": random_maps(LAYERS)} if linear else {}
+    wordelim.eliminate_(small, Retention.fractions([0.5, 0.2, 0.0], **rules))
     lengths = [30, 4, 11, 22, 8]
     batch = make_batch(small, lengths)
     expected = logits(small, batch)
@@ -157,14 +176,13 @@ def test_a_second_batch_of_a_bucket_is_captured_and_few_are_kept(small, make_bat
         assert len(used[0].graphs) == 2
 
 
-@pytest.mark.parametrize("retention", [SOME, PACKAGED, Retention.keep_all(LAYERS)])
-def test_the_kernels_themselves_answer_as_packed_on_a_cpu(small, make_batch, logits, by_engine, monkeypatch, retention):
+def test_the_kernels_themselves_answer_as_packed_on_a_cpu(small, make_batch, logits, by_engine, monkeypatch, each):
     pytest.importorskip("triton", reason="Triton isn't installed: it comes with torch builds for CUDA")
     from triton.runtime.interpreter import GridExecutor
 
     from wordelim.elimination.card import kernels
 
-    wordelim.eliminate_(small, retention)
+    wordelim.eliminate_(small, each)
     batch = make_batch(small, [12, 1, 30])
     expected = logits(small, batch)
     launches, launch = [], GridExecutor.__call__
@@ -176,8 +194,9 @@ def test_the_kernels_themselves_answer_as_packed_on_a_cpu(small, make_batch, log
     monkeypatch.setattr(GridExecutor, "__call__", counted)
     with by_engine(ops=kernels):
         same(logits(small, batch), expected)
-    each = 5 if retention.keep[0] < 1 else 3  # attention, perhaps choice and taking, and two additions
-    assert len(launches) == 2 * each + 4
+    assert launches.count("_choose") == (0 if each.keep[0] == 1 else 1 if each.kind == "count" else 2)
+    # Attention and two additions; where some are dropped, the choice, and taking before or weighing behind it as well.
+    assert len(launches) == 2 * 3 + 4 + 2 * launches.count("_choose")
 
 
 def test_where_no_graph_can_be_made_it_goes_on_without(small, make_batch, logits, by_engine):
@@ -252,15 +271,6 @@ def test_it_leaves_alone_what_it_does_not_serve(small, make_batch, by_engine):
     assert used[-1] is not None
 
 
-def test_it_leaves_alone_linear_maps(small, make_batch, logits, by_engine, random_maps):
-    wordelim.eliminate_(small, Retention.fractions(SOME.keep, significance=random_maps(LAYERS)))
-    batch = make_batch(small, [12, 30])
-    expected = logits(small, batch)
-    with by_engine() as used:
-        assert torch.equal(logits(small, batch), expected)
-    assert used == [None]
-
-
 def test_left_padding_is_refused(small, make_batch, by_engine):
     batch = make_batch(small, [12, 30])
     batch["attention_mask"] = batch["attention_mask"].flip(1)
@@ -299,9 +309,8 @@ class Launches:
         return launch
 
 
-@pytest.mark.parametrize("retention", [SOME, PACKAGED, Retention.keep_all(LAYERS)])
-def test_a_layer_takes_ten_launches_and_none_waits(small, make_batch, by_engine, monkeypatch, retention):
-    wordelim.eliminate_(small, retention)
+def test_a_layer_takes_ten_launches_and_none_waits(small, make_batch, by_engine, monkeypatch, each):
+    wordelim.eliminate_(small, each)
     mode, counted = Counted(), []
 
     def counting(*args):
@@ -317,7 +326,7 @@ def test_a_layer_takes_ten_launches_and_none_waits(small, make_batch, by_engine,
         small(**make_batch(small, [12, 30]))
     (found,) = counted
     assert len(found) <= 10 * LAYERS
-    attention = ["score", "choose", "take"] if retention.keep[0] < 1 else ["attend"]
+    attention = ["weigh", "choose", "attend_kept"] if each.linear else ["score", "choose", "take"]
     behind = [
         "aten.addmm.default",
         "add_norm",
@@ -326,9 +335,10 @@ def test_a_layer_takes_ten_launches_and_none_waits(small, make_batch, by_engine,
         "aten.addmm.default",
         "add_norm",
     ]
-    first = ["aten.addmm.default", *attention, *behind]
+    dropping = [before != after for before, after in pairwise((1.0, *each.keep[:-1]))]
+    layers = [["aten.addmm.default", *(attention if drops else ["attend"]), *behind] for drops in dropping]
     last = ["take", "aten.addmm.default", "aten.addmm.default", "attend", *behind]
-    assert found == [*first, *first, *last]
+    assert found == [*chain.from_iterable(layers), *last]
 
 
 def test_weights_are_in_memory_once_and_are_saved_as_they_were(small, make_batch, by_engine, tmp_path, logits):

@@ -72,7 +72,6 @@ class OnACard:
             enter.layout == "auto"
             and enter.selector is received_attention
             and enter.retention is not None
-            and not enter.retention.linear
             and not (module.training or torch.is_grad_enabled() or torch.is_autocast_enabled(device.type))
             and longest <= LONGEST
             and triton_serves(dtype, self.stack.layers[0].size)

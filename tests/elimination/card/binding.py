@@ -6,6 +6,7 @@ Says as JSON how many different programs each kernel was compiled to, after batc
 own compiler, and not in its interpreter.
 """
 
+import itertools
 import json
 import sys
 from collections import defaultdict
@@ -16,6 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver, jit
 
 import wordelim
+from wordelim.elimination.significance import to_text
 from wordelim.graph.card import OnACard
 
 BATCHES = ([30, 12], [100, 3, 5], [17])
@@ -50,8 +52,9 @@ def main():
     wordelim.eliminate_(model, wordelim.Retention.fractions(keep)).to(torch.bfloat16)
     OnACard.is_card = staticmethod(lambda device: True)
     OnACard.capture = None
-    for package in (False, True):
-        wordelim.eliminate_(model, wordelim.Retention.fractions(keep, package=package))
+    maps = tuple(map(to_text, torch.randn(4, 128)))
+    for package, significance in itertools.product((False, True), ("attention", maps)):
+        wordelim.eliminate_(model, wordelim.Retention.fractions(keep, package=package, significance=significance))
         for lengths in BATCHES:
             mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
             with torch.no_grad():

@@ -17,7 +17,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from wordelim.elimination.card import kernels, norm
+from wordelim.elimination.card import choice, kernels, norm
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -27,22 +27,27 @@ def described(capability, dtype, size):
     pointer, ints, floats = f"*{dtype}", "*i32", "*fp32"
     attention = {
         **dict.fromkeys(("query", "key", "value", "context"), pointer),
-        "received": floats,
-        **dict.fromkeys(("asked", "ends"), ints),
+        **dict.fromkeys(("stream", "packages"), pointer),
+        **dict.fromkeys(("received", "shares"), floats),
+        **dict.fromkeys(("asked", "ends", "index"), ints),
         "scaling": "fp32",
     }
-    for score in (True, False):
+    for name in ("", "score", "gather", "gather, package"):
         step, options = kernels.attention_shape(size, dtype == "fp32")
-        constants = {"size": size, "width": max(16, size), "block": 64, "step": step, "score": score}
-        yield f"attend, score {score}", kernels._attend, attention, constants, options
+        constants = {"size": size, "width": max(16, size), "block": 64, "step": step}
+        constants |= {kind: kind in name for kind in ("score", "gather", "package")}
+        yield f"attend {name}", kernels._attend, attention, constants, options
     chosen = {
         **dict.fromkeys(("received", "spare", "shares"), floats),
         **dict.fromkeys(("ends", "kept", "after_ends", "after_kept", "index"), ints),
         **dict.fromkeys(("flags", "after_flags"), "*i8"),
     }
-    for most, warps in ((512, 8), (1024, 8)):
+    for most, softmax in ((512, False), (1024, False), (1024, True)):
         constants = {"heads": 16, "block": 64, "most": most, "tile": 32, "package": True, "guarded": True}
-        yield f"choose, {most}", kernels._choose, chosen, constants, {"num_warps": warps}
+        constants["softmax"] = softmax
+        yield f"choose, {most}, softmax {softmax}", choice._choose, chosen, constants, {"num_warps": 8}
+    weighed = {"value": pointer, **dict.fromkeys(("numbers", "weights"), floats), "end": ints}
+    yield "weigh", choice._weigh, weighed, {"some": 16, "width": 256}, {}
     taken = {
         **dict.fromkeys(("values", "stream", "taken", "packages"), pointer),
         "shares": floats,
@@ -62,10 +67,11 @@ def main(capability, dtype, size):
     for name, kernel, types, constants, options in described(capability, dtype, size):
         signature = {arg: "constexpr" if arg in constants else types.get(arg, "i32") for arg in kernel.arg_names}
         # As at run time: pointers and sizes are mostly multiples of 16.
+        sizes = ("query_stride", "key_stride", "stream_stride", "stride", "size")
         aligned = {
             (place,): [["tt.divisibility", 16]]
             for place, (arg, kind) in enumerate(signature.items())
-            if "*" in kind or (kind == "i32" and arg in ("query_stride", "key_stride", "size"))
+            if "*" in kind or (kind == "i32" and arg in sizes)
         }
         source = ASTSource(kernel, signature, {arg: constants[arg] for arg in constants}, aligned)
         made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)

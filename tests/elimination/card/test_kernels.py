@@ -66,6 +66,41 @@ def test_context_and_columns_are_plain_attentions(lengths, heads, size, dtype):
         assert torch.equal(real(after, chosen), real(after, expected))
 
 
+@pytest.mark.parametrize("package", [False, True])
+@pytest.mark.parametrize(
+    ("lengths", "heads", "size", "dtype"),
+    [
+        ((1, 90, 5), 2, 32, torch.float32),
+        ((130, 64, 2), 2, 64, torch.float16),
+        ((100, 17), 1, 128, torch.bfloat16),
+        ((33, 5), 3, 24, torch.float32),
+    ],
+)
+def test_rows_that_a_map_leaves_ask_as_plain_operations_do(lengths, heads, size, dtype, package):
+    # The package stands at the end of a block of rows (63 and it) and at the beginning of one (64 and it) as well.
+    keep = 64 if lengths[0] == 130 else 63 if lengths[0] == 100 else 12
+    _, level, after = levels(Retention.counts([80, keep, 1], package=package), lengths)[:3]
+    parts = drawn(level, heads, size, dtype)
+    numbers = torch.randn(heads * size, generator=torch.Generator().manual_seed(1)).to(DEVICE) / 4
+    stream = parts[0] * 2
+    exact = [part.double() for part in parts]
+    weights, expected = kernels.weigh(parts[2], numbers, level), plain.weigh(exact[2], numbers, level)
+    torch.testing.assert_close(real(level, weights), real(level, expected), rtol=1e-5, atol=1e-5)
+    index, shares, _ = kernels.choose(weights, level, after, 1, package, None)
+    same, expected, _ = plain.choose(expected, level, after, 1, package, None)
+    assert torch.equal(real(after, index), real(after, same))
+    if package:
+        torch.testing.assert_close(real(level, shares), real(level, expected), rtol=1e-5, atol=1e-7)
+    got, packages = kernels.attend_kept(*parts, heads, SCALING, stream, index, shares, level, after)
+    context, plainly = plain.attend_kept(*exact, heads, SCALING, stream.double(), same, expected, level, after)
+    rounding = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(real(after, got), real(after, context), rtol=rounding, atol=rounding)
+    if package:
+        made = after.ends.diff() > after.kept
+        assert made.any()
+        torch.testing.assert_close(packages[made].double(), plainly[made], rtol=rounding, atol=rounding)
+
+
 def of_rows(level, received):
     """[rows], of a text only the blocks that it has."""
     found = []

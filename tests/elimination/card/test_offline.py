@@ -46,8 +46,9 @@ def test_nothing_spills_and_products_are_the_tensor_cores(capability, dtype, siz
 @pytest.mark.long
 def test_launches_are_bound_and_few_programs_are_made(tmp_path):
     (programs,) = run(tmp_path, "binding.py")
-    assert programs.keys() == {"_attend", "_choose", "_take", "_add_norm"}
-    assert programs["_attend"] == 2  # with scores and without
-    assert programs["_choose"] <= 4  # texts of up to 64 and up to 128 rows, with packages and without
+    assert programs.keys() == {"_attend", "_choose", "_take", "_weigh", "_add_norm"}
+    assert programs["_attend"] == 4  # with scores, of all rows, of those that a map leaves, and with packages
+    assert programs["_choose"] <= 8  # texts of up to 64 and up to 128 rows, by maps or not, with packages and without
+    assert programs["_weigh"] == 1
     assert programs["_take"] == 2
     assert programs["_add_norm"] <= 3

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...retention import Retention
+from ..significance import from_text
 from .graphs import Capture, Graphs, capture
 from .joined import joined
 from .layer import Choice, Encoder, run
@@ -75,7 +77,8 @@ class Buffers:
         self.numbers = torch.zeros(size_of(bucket, layers), dtype=torch.int32, device=device)
         self.rows = torch.empty(bucket.tokens, width, dtype=dtype, device=device)
         self.flags = torch.zeros(bucket.tokens, dtype=torch.int8, device=device) if guarded else None
-        self.choice = Choice(retention.protected_first, retention.package, self.flags)
+        maps = _maps(retention.significance, device) if retention.linear else None
+        self.choice = Choice(retention.protected_first, retention.package, self.flags, maps)
         ends, kept, self.source = parts(self.numbers, bucket, layers)
         known = stages(retention, bucket)
         self.drops = [stage.dropped for stage in known[1:]]
@@ -138,3 +141,8 @@ class Engine:
     def launched(self, buffers: Buffers) -> Tensor:
         """The work alone, on what the buffers hold: of all texts that they have room for, [texts, 1, width]."""
         return run(self.encoder, buffers.rows, buffers.levels, buffers.drops, buffers.choice, self.ops)[:, None]
+
+
+@lru_cache(maxsize=16)
+def _maps(texts: Sequence[str], device: torch.device) -> Tensor:
+    return from_text(texts).to(device)

@@ -11,11 +11,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .choice import choose, weigh
 from .level import Level
 from .norm import add_norm
 from .plan import BLOCK
 
-__all__ = ["add_norm", "attend", "attention_shape", "choose", "score", "take"]
+__all__ = ["add_norm", "attend", "attend_kept", "attention_shape", "choose", "score", "take", "weigh"]
 
 # Triton's interpreter can load and store bf16 but not multiply it. In fp32 the products are the same.
 _WIDEN = tl.constexpr(triton.knobs.runtime.interpret)
@@ -34,14 +35,28 @@ def _load(rows, first, number, row, row_stride, head, size: tl.constexpr, width:
     return loaded.to(tl.float32) if _WIDEN else loaded
 
 
+@triton.jit  # type: ignore[untyped-decorator]
+def _mean(rows, shares, first, number, row_stride, head, size: tl.constexpr, width: tl.constexpr, step: tl.constexpr):  # type: ignore[no-untyped-def]
+    """What one text's rows are together in one head, by their shares."""
+    mean = tl.zeros([width], tl.float32)
+    for begin in range(0, number, step):
+        row = begin + tl.arange(0, step)
+        share = tl.load(shares + first + row, mask=row < number, other=0.0)[:, None]
+        mean += tl.sum(share * _load(rows, first, number, row, row_stride, head, size, width).to(tl.float32), 0)
+    return mean
+
+
 @triton.jit(do_not_specialize=["rows", "asked", "ends"])  # type: ignore[untyped-decorator]
 def _attend(  # type: ignore[no-untyped-def]
-    query, key, value, context, received, asked, ends, rows, scaling, query_stride, key_stride,
+    query, key, value, context, received, stream, index, shares, packages, asked, ends, rows, scaling,
+    query_stride, key_stride, stream_stride,
     size: tl.constexpr, width: tl.constexpr, block: tl.constexpr, step: tl.constexpr, score: tl.constexpr,
+    gather: tl.constexpr, package: tl.constexpr,
 ):  # fmt: skip
     """Attention of a block of one text's rows in one head; then, the scores made again, what each row receives of it.
 
-    The second sweep knows each row's denominator from the first, so nothing is added up between programs.
+    The second sweep knows each row's denominator from the first, so nothing is added up between programs. With
+    ``gather`` the rows are those of ``index``; the program that has the package first makes its query, and the package.
     """
     text, head, place = tl.program_id(2), tl.program_id(1), tl.program_id(0)
     asked_first = tl.load(asked + text)
@@ -50,7 +65,20 @@ def _attend(  # type: ignore[no-untyped-def]
         first = tl.load(ends + text)
         number = tl.load(ends + text + 1) - first
         row, column, depth = place * block + tl.arange(0, block), tl.arange(0, step), tl.arange(0, width)
-        queries = _load(query, asked_first, asked_number, row, query_stride, head, size, width)
+        if gather:
+            source = tl.load(index + asked_first + row, mask=row < asked_number, other=0)
+            queries = _load(query, 0, rows, tl.maximum(source, 0), query_stride, head, size, width)
+            if package:
+                here = (tl.load(index + asked_first + asked_number - 1) < 0) & (asked_number <= (place + 1) * block)
+                many = tl.where(here, number, 0)
+                mean = _mean(query, shares, first, many, query_stride, head, size, width, step)
+                mean = mean.to(query.dtype.element_ty).to(queries.dtype)
+                queries = tl.where((source < 0)[:, None], mean[None, :], queries)
+                around = _mean(stream, shares, first, many, stream_stride, head, size, width, step)
+                to = packages + (text * tl.num_programs(1) + head).to(tl.int64) * size + depth
+                tl.store(to, around.to(packages.dtype.element_ty), mask=depth < tl.where(here, size, 0))
+        else:
+            queries = _load(query, asked_first, asked_number, row, query_stride, head, size, width)
         highest = tl.full([block], float("-inf"), tl.float32)
         total = tl.zeros([block], tl.float32)
         mixed = tl.zeros([block, width], tl.float32)
@@ -76,55 +104,6 @@ def _attend(  # type: ignore[no-untyped-def]
                 scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scaling
                 sums = tl.sum(tl.exp2(scores - denominator[:, None]), 0)
                 tl.store(line + begin + column, sums, mask=begin + column < number)
-
-
-@triton.jit(do_not_specialize=["rows", "lines", "fixed", "ends", "kept", "after_ends", "after_kept"])  # type: ignore[untyped-decorator]
-def _choose(  # type: ignore[no-untyped-def]
-    received, spare, ends, kept, after_ends, after_kept, index, shares, flags, after_flags, rows, lines, fixed,
-    heads: tl.constexpr, block: tl.constexpr, most: tl.constexpr, tile: tl.constexpr,
-    package: tl.constexpr, guarded: tl.constexpr,
-):  # fmt: skip
-    """Which rows of one text stay: those above which fewer stand than are to stay. Then each one's place among them."""
-    text = tl.program_id(0)
-    first, own = tl.load(ends + text), tl.load(kept + text)
-    begin, left = tl.load(after_ends + text), tl.load(after_kept + text)
-    number, column = tl.load(ends + text + 1) - first, tl.arange(0, most)
-    real = column < number
-    total = tl.zeros([most], tl.float32)
-    for line in range(tl.cdiv(number, block)):
-        for head in tl.static_range(heads):
-            at = (head * lines + line).to(tl.int64) * rows + first
-            total += tl.load(received + at + column, mask=real, other=0.0)
-    total = tl.where(total == total, total, 0.0)  # of a model that computes NaN too as many stay as there is room for
-    never = column < fixed
-    if guarded:
-        flag = tl.load(flags + first + column, mask=real, other=0)
-        never = never | (flag != 0)
-    order = tl.where(column < own, tl.where(never, float("inf"), total), float("-inf"))
-    tl.store(spare + first + column, order, mask=real)
-    tl.debug_barrier()
-    rank = tl.zeros([most], tl.int32)
-    for start in range(0, own, tile):
-        other = start + tl.arange(0, tile)
-        theirs = tl.load(spare + first + other, mask=other < own, other=float("-inf"))
-        equal = (theirs[:, None] == order[None, :]) & (other[:, None] < column[None, :])
-        ahead = ((theirs[:, None] > order[None, :]) | equal) & (other < own)[:, None]
-        rank += tl.sum(ahead.to(tl.int32), 0)
-    stays = (rank < left) & (column < own)
-    place = begin + tl.cumsum(stays.to(tl.int32), 0) - 1
-    tl.store(index + place, first + column, mask=stays)
-    if guarded:
-        tl.store(after_flags + place, flag, mask=stays)
-    if package:
-        rest = tl.where(real & (stays == 0), total, 0.0)
-        share = rest / tl.maximum(tl.sum(rest, 0), 1.1754943508222875e-38)
-        # Where none is dropped the package goes on as it is.
-        share = tl.where(left == own, ((column == number - 1) & (number > own)).to(tl.float32), share)
-        tl.store(shares + first + column, share, mask=real)
-        if tl.load(after_ends + text + 1) - begin > left:
-            tl.store(index + begin + left, -1 - text)
-            if guarded:
-                tl.store(after_flags + begin + left, 0)
 
 
 @triton.jit(do_not_specialize=["blocks", "index", "ends", "after_ends", "after_kept"])  # type: ignore[untyped-decorator]
@@ -172,46 +151,36 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, scaling: float
         level: where their keys and values do.
     """
     context = query.new_empty(len(query), query.shape[1])
-    _launch_attention(query, key, value, context, context, heads, scaling, asked, level, score=False)
+    _launch_attention(query, key, value, context, None, heads, scaling, asked, level)
     return context
+
+
+def attend_kept(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, scaling: float,
+    stream: Tensor, index: Tensor, shares: Tensor | None, level: Level, after: Level,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """Attention of the rows that stay; a package asks as the mean of what it is made of. And ``stream``'s packages.
+
+    Args:
+        query, key, value, stream: of all rows, [rows, width].
+        index, shares: as :func:`choose` gives them; no shares, no packages.
+
+    Returns:
+        [rows behind the layer, width], and [texts, width] or None.
+    """
+    context = query.new_empty(after.rows, query.shape[1])
+    packages = None if shares is None else stream.new_empty(level.texts, stream.shape[1])
+    gathered = (stream, index, shares, packages)
+    _launch_attention(query, key, value, context, None, heads, scaling, after, level, gathered)
+    return context, packages
 
 
 def score(query: Tensor, key: Tensor, value: Tensor, heads: int, scaling: float, level: Level) -> tuple[Tensor, Tensor]:
     """Attention of all rows [rows, width], and what each receives, by head and block: [heads, blocks, rows] fp32."""
     context = query.new_empty(len(query), query.shape[1])
     received = query.new_empty(heads, triton.cdiv(level.longest, BLOCK), len(query), dtype=torch.float32)
-    _launch_attention(query, key, value, context, received, heads, scaling, level, level, score=True)
+    _launch_attention(query, key, value, context, received, heads, scaling, level, level)
     return context, received
-
-
-def choose(
-    received: Tensor, level: Level, after: Level, fixed: int, package: bool, flags: Tensor | None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Which rows stay: of each text those that receive most, in text order, the earlier of equals.
-
-    Args:
-        received: as :func:`score` gives it.
-        level, after: in front of the layer and behind it.
-        fixed: how many of the first rows always stay.
-        package: whether the rest goes on as a row of its own.
-        flags: further rows that always stay, [rows] int8.
-
-    Returns:
-        The row in ``level`` of each in ``after``, -1 - text for a package, [rows] int32; with packages what each row in
-        ``level`` is of its text's, [rows] fp32; and the flags behind the layer.
-    """
-    heads, lines, rows = received.shape
-    index = after.kept.new_empty(after.rows)
-    spare = received.new_empty(rows)
-    shares = torch.empty_like(spare) if package else None
-    after_flags = None if flags is None else flags.new_empty(after.rows)
-    most = triton.next_power_of_2(level.longest)
-    _choose[(level.texts,)](
-        received, spare, level.ends, level.kept, after.ends, after.kept, index, shares, flags, after_flags,
-        rows, lines, fixed, heads, BLOCK, most, 16 if most > 512 else 32, package, flags is not None,
-        num_warps=8 if most > 256 else 4,
-    )  # fmt: skip
-    return index, shares, after_flags
 
 
 def take(
@@ -248,12 +217,15 @@ def attention_shape(size: int, single: bool) -> tuple[int, dict[str, int]]:
 
 
 def _launch_attention(
-    query: Tensor, key: Tensor, value: Tensor, context: Tensor, received: Tensor,
-    heads: int, scaling: float, asked: Level, level: Level, *, score: bool,
+    query: Tensor, key: Tensor, value: Tensor, context: Tensor, received: Tensor | None,
+    heads: int, scaling: float, asked: Level, level: Level,
+    gathered: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None] = (None,) * 4,
 ) -> None:  # fmt: skip
-    size = query.shape[1] // heads
+    size, (stream, _, shares, _) = query.shape[1] // heads, gathered
     step, options = attention_shape(size, query.dtype == torch.float32)
     _attend[(triton.cdiv(asked.longest, BLOCK), heads, level.texts)](
-        query, key, value, context, received, asked.ends, level.ends, len(key), scaling * _LOG2_E,
-        query.stride(0), key.stride(0), size, max(16, triton.next_power_of_2(size)), BLOCK, step, score, **options,
+        query, key, value, context, received, *gathered, asked.ends, level.ends, len(key), scaling * _LOG2_E,
+        query.stride(0), key.stride(0), 0 if stream is None else stream.stride(0),
+        size, max(16, triton.next_power_of_2(size)), BLOCK, step,
+        received is not None, stream is not None, shares is not None, **options,
     )  # fmt: skip

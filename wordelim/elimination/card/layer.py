@@ -50,11 +50,13 @@ class Choice(NamedTuple):
         fixed: how many of the first rows of each text stay.
         package: whether what is dropped goes on as one row.
         flags: rows that stay as well, [rows] int8, or None.
+        maps: of value vectors, which decide who stays, [layers, width] fp32; None where received attention does.
     """
 
     fixed: int
     package: bool
     flags: Tensor | None
+    maps: Tensor | None = None
 
 
 def run(
@@ -70,16 +72,22 @@ def run(
     """
     for module in encoder.before:
         rows = linear(rows, module.weight, module.bias)
-    for layer, level, after, dropping in zip(encoder.layers, levels, levels[1:], drops, strict=False):
+    for place, (layer, level, after) in enumerate(zip(encoder.layers[:-1], levels, levels[1:], strict=False)):
         query, key, value = _projected(layer, rows)
         index = packages = None
-        if dropping:
+        if not drops[place]:
+            context = _attend(layer, query, key, value, level, ops)
+        elif choice.maps is None:
             context, received = ops.score(query, key, value, layer.heads, layer.scaling, level)
             index, shares, flags = ops.choose(received, level, after, choice.fixed, choice.package, choice.flags)
             context, packages = ops.take(context, rows, index, shares, level, after)
             choice = choice._replace(flags=flags)
         else:
-            context = _attend(layer, query, key, value, level, ops)
+            weights = ops.weigh(value, choice.maps[place], level)
+            index, shares, flags = ops.choose(weights, level, after, choice.fixed, choice.package, choice.flags)
+            own = (query, key, value, layer.heads, layer.scaling)
+            context, packages = ops.attend_kept(*own, rows, index, shares, level, after)
+            choice = choice._replace(flags=flags)
         rows = _rest(layer, context, rows, index, packages, after, ops)
     layer, level, after = encoder.layers[-1], levels[-2], levels[-1]
     first, _ = ops.take(rows, rows, level.ends, None, level, after)

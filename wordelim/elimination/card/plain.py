@@ -12,7 +12,7 @@ from ..keep import highest, shares_of
 from .level import Level
 from .plan import BLOCK
 
-__all__ = ["add_norm", "attend", "choose", "score", "take"]
+__all__ = ["add_norm", "attend", "attend_kept", "choose", "score", "take", "weigh"]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, scaling: float, asked: Level, level: Level) -> Tensor:
@@ -37,15 +37,27 @@ def score(query: Tensor, key: Tensor, value: Tensor, heads: int, scaling: float,
     return attend(query, key, value, heads, scaling, level, level), received
 
 
+def weigh(value: Tensor, numbers: Tensor, level: Level) -> Tensor:
+    """As :func:`.kernels.weigh`."""
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    weights = value.new_empty(len(value), dtype=dtype)
+    for rows, _ in _texts(level):
+        weights[rows] = value[rows].to(dtype) @ numbers.to(dtype)
+    return weights
+
+
 def choose(
     received: Tensor, level: Level, after: Level, fixed: int, package: bool, flags: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """As :func:`.kernels.choose`."""
-    index, shares = after.kept.new_empty(after.rows), received.new_empty(received.shape[2]) if package else None
+    index, shares = after.kept.new_empty(after.rows), received.new_empty(received.shape[-1]) if package else None
     after_flags = None if flags is None else flags.new_empty(after.rows)
     for text, ((rows, own), (to, left)) in enumerate(zip(_texts(level), _texts(after), strict=True)):
         length = rows.stop - rows.start
-        total = received[:, : -(-length // BLOCK), rows].sum((0, 1))[None]
+        if received.dim() == 1:
+            total = received[None, rows].softmax(1)
+        else:
+            total = received[:, : -(-length // BLOCK), rows].sum((0, 1))[None]
         protected = None if flags is None else flags[None, rows][:, :own] != 0
         stays, _ = highest(total[:, :own], left, fixed, protected=protected)
         start = to.start
@@ -73,6 +85,23 @@ def take(
             share = shares[rows].to(values.dtype)
             taken[to.stop - 1], packages[text] = share @ values[rows], share @ stream[rows]
     return taken, packages
+
+
+def attend_kept(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    heads: int,
+    scaling: float,
+    stream: Tensor,
+    index: Tensor,
+    shares: Tensor | None,
+    level: Level,
+    after: Level,
+) -> tuple[Tensor, Tensor | None]:
+    """As :func:`.kernels.attend_kept`."""
+    asking, packages = take(query, stream, index, shares, level, after)
+    return attend(asking, key, value, heads, scaling, after, level), packages
 
 
 def add_norm(
