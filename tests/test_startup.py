@@ -31,7 +31,9 @@ def test_help_imports_nothing_heavy():
     assert not HEAVY & set(loaded)
 
 
-@pytest.mark.parametrize("first", ["wordelim", pytest.param("transformers", marks=pytest.mark.long)])
+# tests/serving/test_autoload.py has a process that imports wordelim first, tests/conftest.py transformers.
+@pytest.mark.long
+@pytest.mark.parametrize("first", ["wordelim", "transformers"])
 def test_from_pretrained_is_taught_whichever_is_imported_first(first):
     second = {"wordelim": "transformers", "transformers": "wordelim"}[first]
     (kind,) = python(

@@ -133,7 +133,7 @@ def test_the_model_is_as_it_was(make_model, make_tokenizer, head):
     model.bert.embeddings.requires_grad_(False)
     before, shares = copy.deepcopy(model.state_dict()), []
     options = {"progress": shares.append}
-    first = linear_maps(model, task, sample_of(tokenizer), Retention.keep_all(3), **options)
+    first = linear_maps(model, task, sample_of(tokenizer), Retention((0.5, 0.3, 0.1)), **options)  # whatever it keeps
     assert shares == sorted(shares)
     assert shares[-1] == 1
     assert first == linear_maps(model, task, sample_of(tokenizer), Retention.keep_all(3))

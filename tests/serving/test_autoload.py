@@ -35,11 +35,10 @@ def run(code, *arguments, path=None, **environment):
 def test_it_loads_compressed_where_the_variable_says_so(tmp_path, served):
     written = autoload.install(tmp_path)
     assert written.parent == tmp_path
-    compressed = served / "classifier"
-    assert run(LOADED, compressed, path=tmp_path, WORDELIM_AUTOLOAD="1") == ["wordelim", "compressed"]
-    # Without it, as without wordelim: the dense model, and nothing imported.
-    assert run(LOADED, compressed, path=tmp_path) == ["dense"]
-    assert run("import sys; print('wordelim' in sys.modules)", path=tmp_path, WORDELIM_AUTOLOAD="0") == ["False"]
+    assert run(LOADED, served / "classifier", path=tmp_path, WORDELIM_AUTOLOAD="1") == ["wordelim", "compressed"]
+    # Without it nothing is imported, and so it is as law 5 says of processes without wordelim.
+    for unset in ({}, {"WORDELIM_AUTOLOAD": "0"}):
+        assert run("import sys; print('wordelim' in sys.modules)", path=tmp_path, **unset) == ["False"]
     assert autoload.remove(tmp_path) == written
     assert not list(tmp_path.iterdir())
     autoload.remove(tmp_path)  # twice is no error
@@ -81,7 +80,7 @@ from sentence_transformers import SentenceTransformer
 if __name__ == "__main__":
     model = SentenceTransformer(sys.argv[1], device="cpu")
     texts = ["good film", "the plot is not very good", "a bad film and a long story"] * 4
-    pool = model.start_multi_process_pool(["cpu", "cpu"])
+    pool = model.start_multi_process_pool(["cpu"])
     try:
         found = model.encode(texts, pool=pool, chunk_size=3)
     finally:

@@ -27,9 +27,17 @@ def session(served, monkeypatch):
     monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
     from pyspark.sql import SparkSession
 
-    quiet = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "1", "spark.driver.memory": "512m"}
+    # For a handful of rows: nothing that a long run would make up for, such as code that is compiled twice.
+    small = {
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "spark.driver.memory": "512m",
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.shuffle.partitions": "1",
+        "spark.ui.enabled": "false",
+    }
     builder = SparkSession.builder.master("local[1]")
-    for name, value in quiet.items():
+    for name, value in small.items():
         builder = builder.config(name, value)
     started = builder.getOrCreate()
     yield started

@@ -15,7 +15,7 @@ from wordelim.errors import WordelimError
 from wordelim.verbs.compress import compress, plan
 from wordelim.verbs.inspect import inspect_model
 
-RUN = {"keep": [0.8, 0.5, 0.2], "epochs": 0.5, "batch_size": 8, "max_drop": 100, "measure_speed": False}
+RUN = {"keep": [0.8, 0.4], "epochs": 0.5, "batch_size": 8, "max_drop": 100, "measure_speed": False}
 NAMES = {"id2label": {0: "neg", 1: "pos"}, "label2id": {"neg": 0, "pos": 1}}
 TAGS = {"id2label": {0: "O", 1: "B-X", 2: "I-X"}, "label2id": {"O": 0, "B-X": 1, "I-X": 2}}
 
@@ -219,13 +219,13 @@ def usual(names):
 @pytest.mark.parametrize("name", usual(DIRECTORIES))
 def test_odd_directories(make_model_dir, make_texts, edit_json, tmp_path, name):
     options, change, shape = DIRECTORIES[name]
-    model = make_model_dir(**{"family": "bert", "labels": 2, **options})
+    model = make_model_dir(**{"family": "bert", "labels": 2, "layers": 2, **options})
     change(model, edit_json)
     files = {}
     for part, seed in (("train", 0), ("validation", 1)):
         files[part] = tmp_path / f"{part}.jsonl"
         files[part].write_text("".join(json.dumps(row) + "\n" for row in shape(rows_of(make_texts(10, seed)))))
-    keep = RUN["keep"][: options.get("layers", 3)]
+    keep = RUN["keep"][: options.get("layers", 2)]
     refused = agree(model, files, tmp_path, **{**RUN, "keep": keep, "retrain": name in TRAINED})
     assert (refused is not None) == (name in REFUSED), refused
 
@@ -306,5 +306,5 @@ def test_odd_data(make_model_dir, make_texts, tmp_path, name):
     files = {part: tmp_path / f"{part}.{suffix}" for part in ("train", "validation")}
     for seed, path in enumerate(files.values()):
         write(pd.DataFrame(rows_of(make_texts(10, seed))), path)
-    refused = agree(make_model_dir("bert", labels=2, **NAMES), files, tmp_path, **{**RUN, "retrain": False})
+    refused = agree(make_model_dir("bert", labels=2, layers=2, **NAMES), files, tmp_path, **{**RUN, "retrain": False})
     assert refused is None

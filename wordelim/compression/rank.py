@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from ..graph.cost import cost_of
 from ..graph.splice import eliminate_, restore_
@@ -34,6 +35,7 @@ def rank(job: Job, log: Log) -> Job:
         return job
     with log.timed("significance"):
         known = job.journal.known("search")  # what it found has the maps already
+        maps: tuple[str, ...] | Literal["attention"]
         if known is None:
             maps = linear_maps(
                 job.model,

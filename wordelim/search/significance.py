@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import datasets
@@ -54,6 +55,7 @@ def linear_maps(
     Returns:
         As a retention has them; "" for a last layer that keeps the first token alone.
     """
+    template = replace(template, kind="fraction", keep=(1.0,) * len(template.keep))
     training, required = model.training, [parameter.requires_grad for parameter in model.parameters()]
     try:
         if task.kind == "tokens":

@@ -8,7 +8,6 @@ from typing import Any
 
 import datasets
 import numpy as np
-from sklearn.metrics import average_precision_score, ndcg_score
 from torch import Tensor
 from torch.nn import functional
 
@@ -143,10 +142,14 @@ def _reciprocal_rank(relevance: Array, scores: Array) -> float:
 
 
 def _average_precision(relevance: Array, scores: Array) -> float:
+    from sklearn.metrics import average_precision_score  # late: most who load a model never rank
+
     return float(average_precision_score(relevance > 0, scores))
 
 
 def _ndcg(relevance: Array, scores: Array) -> float:
+    from sklearn.metrics import ndcg_score
+
     return float(ndcg_score([relevance], [scores])) if len(relevance) > 1 else 1.0
 
 
