@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,7 @@ from wordelim.elimination.card import plain
 from wordelim.elimination.card.engine import Buffers
 from wordelim.elimination.card.plan import Bucket
 from wordelim.elimination.kernels import triton_serves
+from wordelim.elimination.significance import to_text
 from wordelim.evaluation.timing import Batch, Forward, interleave
 from wordelim.graph.graphed import Graphed
 from wordelim.graph.splice import eliminating_encoder
@@ -78,7 +80,8 @@ def measure(cells: Cells, options: argparse.Namespace) -> Rows:
                 lengths = [len(text) for text in texts]
                 _noted(rows, "ragged", partial(_timed, cells, name, models, made, lengths, goal, begun))
             if card and shape == "bert-base" and torch.bfloat16 == getattr(torch, dtype):
-                _noted(rows, "profile", partial(_profile, cells, models["compressed"]))
+                for name in ("compressed", "linear"):
+                    _noted(rows, "profile", partial(_profile, cells, name, models[name]))
             del models
             if card:
                 torch.cuda.empty_cache()
@@ -126,22 +129,33 @@ def _even(cells: Cells, batch: int, tokens: int) -> Batch:
 def _models(cells: Cells, shape: str, dtype: str) -> dict[str, PreTrainedModel]:
     """Each with weights of its own: a compressed one puts its query, key and value together in memory."""
     made = cells.models(shape, dtype, {"keep-all": 1.0, "compressed": RTE})
-    return {name: copy.deepcopy(model) for name, model in made.items()}
+    made = {name: copy.deepcopy(model) for name, model in made.items()}
+    made["linear"] = copy.deepcopy(made["compressed"])
+    _decide(made["linear"], package=True, linear=True)
+    return made
+
+
+def _decide(model: PreTrainedModel, *, package: bool, linear: bool) -> None:
+    """Let a compressed model make packages, and random linear maps decide which word vectors stay."""
+    retention, width = wordelim.retention_of(model), model.config.hidden_size
+    generator = torch.Generator().manual_seed(0)
+    maps = tuple(to_text(torch.randn(width, generator=generator)) for _ in retention.keep)
+    significance: Any = maps if linear else "attention"
+    wordelim.eliminate_(model, replace(retention, package=package, significance=significance, version=None))
 
 
 def _parity(cells: Cells, texts: Sequence[Sequence[int]], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """How far logits are from those of the packed layout on the CPU in fp32, of the dense model and the compressed."""
     shape = (options.shapes or ["bert-base"])[0]
     models = Cells(torch.device("cpu"), cells.seconds, cells.longest).models(shape, "float32", {"compressed": RTE})
-    for package in (False, True):
-        if package:
-            retention = wordelim.retention_of(models["compressed"]).to_dict() | {"package": True, "version": 2}
-            wordelim.eliminate_(models["compressed"], wordelim.Retention.from_dict(retention))
+    for package, linear in ((False, False), (True, False), (True, True)):
+        _decide(models["compressed"], package=package, linear=linear)
         batches = [_padded(texts[start : start + 32], torch.device("cpu")) for start in range(0, len(texts), 32)]
         exact = {name: _logits(model, batches) for name, model in models.items()}
         scale = float(exact["compressed"].std())
         for dtype in ("float32", "float16", "bfloat16") if cells.device.type == "cuda" else ("float32",):
-            row: dict[str, Any] = {"what": "parity", "texts": len(texts), "dtype": dtype, "package": package}
+            row: dict[str, Any] = {"what": "parity", "texts": len(texts), "dtype": dtype}
+            row |= {"package": package, "linear": linear}
             for name, model in models.items():
                 there = copy.deepcopy(model).to(cells.device, getattr(torch, dtype))
                 found = _logits(there, batches)
@@ -190,9 +204,12 @@ def _timed(
     taken = {way: float(1000 * np.median(each)) for way, each in seconds.items()}
     rivals = ["dense", "dense graphed"] + ["keep-all graphed"] * (len(set(lengths)) > 1)
     fastest = min(rivals, key=taken.__getitem__)
-    ratio = float(np.median(seconds[fastest] / seconds["compressed graphed"]))
+    ratio, linear = (
+        float(np.median(seconds[fastest] / seconds[f"{each} graphed"])) for each in ("compressed", "linear")
+    )
     bucket = Bucket.of(lengths[: len(batches[0]["input_ids"])])
     found: dict[str, Any] = {"rounds": rounds, "milliseconds": taken, "fastest_dense": fastest, "speedup": ratio}
+    found |= {"speedup_linear": linear}
     found |= {"goal": goal, "reached": None if goal is None else ratio >= goal, "bucket": bucket._asdict()}
     return [{**name, **found}]
 
@@ -219,24 +236,34 @@ def _kernels_are_exact(device: torch.device) -> Iterator[dict[str, Any]]:
             same, expected, _ = plain.choose(columns, level, after, 1, True, None)
             assert shares is not None
             assert expected is not None
-            kept = int(after.ends[-1])
+            numbers, kept = drawn[0, : heads * size].to(device), int(after.ends[-1])
+            weights, exactly = kernels.weigh(parts[2], numbers, level), plain.weigh(parts[2].double(), numbers, level)
+            given = (size**-0.5, parts[0], index, shares, level, after)
+            own, around = kernels.attend_kept(*parts, heads, *given)
+            asked, plainly = plain.attend_kept(*parts, heads, *given)
+            assert around is not None
+            assert plainly is not None
+            made = after.ends.diff() > after.kept
             yield {
                 "what": "kernels",
                 "dtype": str(dtype).removeprefix("torch."),
                 "head_size": size,
                 "context": float((context - exact)[:total].abs().max()),
                 "shares": float((shares - expected)[:total].abs().max()),
+                "weights": float((weights - exactly)[:total].abs().max()),
+                "kept_context": float((own - asked)[:kept].abs().max()),
+                "packages": float((around - plainly)[made].abs().max()),
                 "rows_that_differ": int((index != same)[:kept].sum()),
             }
 
 
-def _profile(cells: Cells, model: PreTrainedModel) -> Rows:
+def _profile(cells: Cells, name: str, model: PreTrainedModel) -> Rows:
     """Microseconds of the first layer's launches for 32 texts of 256 tokens, beside what they were reckoned to take."""
     encoder, lengths = eliminating_encoder(model), (256,) * 32
     with torch.inference_mode():
         engine = encoder.on_a_card.engine(encoder, model.dtype, cells.device, 256)
         if engine is None:
-            return [{"what": "profile", "left_out": "the engine doesn't serve this model here"}]
+            return [{"what": "profile", "model": name, "left_out": "the engine doesn't serve this model here"}]
         width = model.config.hidden_size
         buffers = Buffers(encoder.retention, Bucket.of(lengths), width, model.dtype, cells.device, False)
         buffers.plan(lengths, None, None)
@@ -251,6 +278,7 @@ def _profile(cells: Cells, model: PreTrainedModel) -> Rows:
     kernels.sort(key=lambda event: event.time_range.start)
     each = len(kernels) // 5
     last = [(event.name[:90], event.time_range.elapsed_us()) for event in kernels[-each:]]
-    whole = {"launches": each, "microseconds": sum(taken for _, taken in last)}
+    whole = {"model": name, "launches": each, "microseconds": sum(taken for _, taken in last)}
     # The first layer's, in order; a product may take two launches.
-    return [{"what": "profile", **whole, "first_launches": last[:14], "estimated": ESTIMATES}]
+    estimated = ESTIMATES if name == "compressed" else None
+    return [{"what": "profile", **whole, "first_launches": last[:14], "estimated": estimated}]

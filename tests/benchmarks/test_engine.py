@@ -40,14 +40,16 @@ def test_the_part_of_a_card_runs_without_one(engine, script, tmp_path):
     engine.main(["--part", "gpu", *TINY, "--batches", "1,2", "--lengths", "8", "--results", str(tmp_path)])
     rows = json.loads((tmp_path / "engine-gpu.json").read_text())["rows"]
     by_kind = {kind: [row for row in rows if row["what"] == kind] for kind in ("parity", "even", "ragged")}
-    assert [row["package"] for row in by_kind["parity"]] == [False, True]
+    kinds = [(row["package"], row["linear"]) for row in by_kind["parity"]]
+    assert kinds == [(False, False), (True, False), (True, True)]
     for row in by_kind["parity"]:
         assert row["compressed"]["largest"] < 1e-5
         assert row["compressed"]["finite"]
         assert row["compressed"]["same again"]
     assert [(row["batch"], row["tokens"]) for row in by_kind["even"]] == [(1, 8), (2, 8)]
     for row in by_kind["even"] + by_kind["ragged"]:
-        assert row["milliseconds"].keys() >= {"dense", "dense graphed", "keep-all graphed", "compressed graphed"}
+        graphed = {f"{name} graphed" for name in ("dense", "keep-all", "compressed", "linear")}
+        assert row["milliseconds"].keys() >= {"dense", *graphed}
         assert row["fastest_dense"] != "compressed"
     with pytest.raises(SystemExit):  # it isn't shown
         script("results").merged([], tmp_path)

@@ -1,5 +1,7 @@
 """Whole models by graphs, replayed on a CPU: what a replay shows is computed by the same work on the same buffers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
@@ -40,11 +42,12 @@ def same(got, expected):
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "albert"])
-@pytest.mark.parametrize("compressed", [False, True])
-def test_it_answers_as_the_model(make_model, make_batch, logits, monkeypatch, captured, family, compressed, request):
+@pytest.mark.parametrize("compressed", [None, "attention", "linear"])
+def test_it_answers_as_the_model(make_model, make_batch, logits, captured, family, compressed, request, random_maps):
     model = make_model(family)
-    if compressed:
-        wordelim.eliminate_(model, SOME)
+    if compressed is not None:
+        linear = {"significance": random_maps(3), "package": True} if compressed == "linear" else {}
+        wordelim.eliminate_(model, replace(SOME, **linear))
     batches = [make_batch(model, lengths, seed=len(lengths)) for lengths in ([30, 4, 11], [29, 5, 11], [7], [60, 60])]
     expected = [logits(model, batch) for batch in batches]
     request.getfixturevalue("on_a_card")

@@ -32,11 +32,11 @@ def described(capability, dtype, size):
         **dict.fromkeys(("asked", "ends", "index"), ints),
         "scaling": "fp32",
     }
-    for name in ("", "score", "gather", "gather, package"):
+    for name in ("", "score", "gather, package"):
         step, options = kernels.attention_shape(size, dtype == "fp32")
         constants = {"size": size, "width": max(16, size), "block": 64, "step": step}
         constants |= {kind: kind in name for kind in ("score", "gather", "package")}
-        yield f"attend {name}", kernels._attend, attention, constants, options
+        yield f"attend {name}".strip(), kernels._attend, attention, constants, options
     chosen = {
         **dict.fromkeys(("received", "spare", "shares"), floats),
         **dict.fromkeys(("ends", "kept", "after_ends", "after_kept", "index"), ints),
