@@ -1,12 +1,16 @@
 """A cost in time: what its table says, and that both searches spend it."""
 
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
 
 from wordelim import Retention, eliminate_, restore_
 from wordelim.compression.run import compress_model
 from wordelim.graph.cost import Flops, cost_of
-from wordelim.search.milliseconds import Milliseconds, measure_latency
+from wordelim.search.milliseconds import Milliseconds, _drop, measure_latency
 
 LENGTHS = (2, 4, 16)
 
@@ -21,16 +25,40 @@ def latency():
         leaving=(0.0, 1.0, 4.0),
         last=(0.0, 1.0, 2.0),
         base=0.5,
+        drop=0.25,
     )
 
 
 def test_a_schedule_takes_the_time_of_its_parts(latency):
-    # 16 enter, 4 stay, then 2; the last layer is entered by 2.
+    # 16 enter, 4 stay, then 2; the last layer is entered by 2. Dropping itself takes a quarter, twice.
     kept = Retention.counts([4, 2, 0])
-    assert latency.spent([16], kept) == pytest.approx(0.5 + (8 + 1) + (2 + 0) + 0)
+    assert latency.spent([16], kept) == pytest.approx(0.5 + (8 + 1) + (2 + 0) + 0 + 2 * 0.25)
     assert latency.spent([16]) == pytest.approx(0.5 + 2 * (8 + 4) + 2)
-    assert latency.spent([16, 3], kept) == pytest.approx(11.5 + 0.5 + (1 + 0.5) + (1 + 0) + 0)
-    assert latency.ratio([16], kept) == pytest.approx(26.5 / 11.5)
+    assert latency.spent([16, 3], kept) == pytest.approx(12.0 + 0.5 + (1 + 0.5) + (1 + 0) + 0 + 0.25)
+    assert latency.ratio([16], kept) == pytest.approx(26.5 / 12.0)
+
+
+def test_where_dropping_is_dear_fewer_layers_drop(make_model, make_tokenizer, make_texts, latency, monkeypatch):
+    dropping = []
+    for drop in (0.0, 6.0):
+        table = replace(latency, layers=5, drop=drop)
+        monkeypatch.setattr("wordelim.compression.find.measure_latency", lambda *args, table=table, **more: table)
+        settings = {"search_examples": 16, "max_drop": 100, "retrain": False, "measure_speed": False, "cost": "latency"}
+        model, tokenizer = make_model("bert", labels=2, layers=5), make_tokenizer("bert")
+        texts = {"train": make_texts(48), "validation": make_texts(16, 1)}
+        result = compress_model(model, tokenizer, **texts, target_speedup=1.8, **settings)
+        keep = (1.0, *result.retention.keep[:-1])
+        dropping.append(sum(left < entered for entered, left in pairwise(keep)))
+    assert dropping[1] < dropping[0]
+
+
+def test_what_dropping_takes_is_found_beside_what_it_saves():
+    lengths, layers = (2, 8, 64, 128), 4
+    whole = np.array([0.1 * length * layers for length in lengths])
+    each = whole - 0.1 * (0 + 1 + 2 + 3) + 0.3 * 3
+    assert _drop(whole, each, lengths, layers) == pytest.approx(0.3)
+    assert _drop(whole, whole / 2, lengths, layers) == 0
+    assert _drop(whole[:2], each[:2], lengths[:2], layers) == 0  # too short to tell
 
 
 def test_it_has_a_slope(latency):

@@ -35,6 +35,7 @@ class Milliseconds(Cost):
         leaving: for the part behind it, which those go through that stay.
         last: for the last layer.
         base: what a text takes however short it is.
+        drop: what dropping takes at a layer, however little is dropped: launches, on a card.
     """
 
     unit = "ratio of measured latencies"
@@ -45,12 +46,13 @@ class Milliseconds(Cost):
     leaving: tuple[float, ...]
     last: tuple[float, ...]
     base: float = 0.0
+    drop: float = 0.0
 
     def layer(self, layer: int, entered: Count, left: Count) -> Count:
         if self.first_token and layer == self.layers - 1:
             return _between(entered, self.lengths, self.last)  # type: ignore[no-any-return]
         first, then = _between(entered, self.lengths, self.entering), _between(left, self.lengths, self.leaving)
-        return first + then  # type: ignore[no-any-return]
+        return first + then + self.drop * _part(entered - left)  # type: ignore[no-any-return]
 
     def entry(self, lengths: Count) -> Count:
         return self.base + 0.0 * lengths
@@ -59,11 +61,11 @@ class Milliseconds(Cost):
     def from_dict(cls, data: Mapping[str, Any], flops: Flops) -> Milliseconds:
         """Read what :meth:`to_dict` wrote, of an encoder with these FLOPs."""
         times = {name: tuple(data[name]) for name in _TIMES}
-        return cls(flops.layers, flops.first_token, **times, base=data["base"])
+        return cls(flops.layers, flops.first_token, **times, base=data["base"], drop=data["drop"])
 
     def to_dict(self) -> dict[str, Any]:
         """The table as plain data, for a report."""
-        return {name: list(getattr(self, name)) for name in _TIMES} | {"base": self.base}
+        return {name: list(getattr(self, name)) for name in _TIMES} | {"base": self.base, "drop": self.drop}
 
 
 def _between(at: Any, lengths: Sequence[int], times: Sequence[float]) -> Any:
@@ -73,6 +75,11 @@ def _between(at: Any, lengths: Sequence[int], times: Sequence[float]) -> Any:
     right = torch.searchsorted(x, at.detach()).clamp(1, len(lengths) - 1)
     slope = (y[right] - y[right - 1]) / (x[right] - x[right - 1])
     return y[right - 1] + slope * (at - x[right - 1])
+
+
+def _part(dropped: Any) -> Any:
+    """Of what dropping takes: all of it from one word vector on; there are parts of one while a search learns."""
+    return dropped.clamp(0, 1) if isinstance(dropped, Tensor) else np.clip(dropped, 0, 1)
 
 
 def timing(longest: int) -> float:
@@ -91,8 +98,9 @@ def measure_latency(
 ) -> Milliseconds:
     """Time a dense model's layers on the device and with the threads that it has now.
 
-    For each of some lengths three models are timed: one that drops nothing, one that drops all behind the first layer's
-    attention, and one that does so in the last layer that may; what the parts of a layer take is their difference.
+    For each of some lengths four models are timed: one that drops nothing, one that drops all behind the first layer's
+    attention, one that does so in the last layer that may, and one that drops one word vector in each layer. What the
+    parts of a layer take is their difference.
 
     Args:
         model: dense, of two layers or more whose last one leaves the first token alone; the same after as before.
@@ -105,17 +113,19 @@ def measure_latency(
     try:
         cost = cost_of(model)
         lengths = tuple(dict.fromkeys(min(longest, 2**power) for power in range(1, 20)))
-        variants = [
+        whole_first_late = [
             Retention.keep_all(layers),
             Retention((0.0,) * layers),
             Retention((1.0,) * (layers - 2) + (0.0, 0.0)),
         ]
-        seconds = np.full((len(lengths), len(variants)), np.inf)
-        run = Graphed(model)  # on a card, of a size, the untimed call and the first one only make the graph
+        seconds = np.full((len(lengths), 4), np.inf)
+        # On a card, of a size, the untimed call and the first one only make the graph, which is kept.
+        run = Graphed(model, most=seconds.size)
         for row, length in enumerate(lengths):
             ids = torch.full((batch_size, length), min(5, model.config.vocab_size - 1), device=model.device)
             for round_ in range(rounds + 1):
-                for column, retention in enumerate(variants):
+                each = Retention.counts(max(1, length - 1 - layer) for layer in range(layers))
+                for column, retention in enumerate([*whole_first_late, each]):
                     eliminate_(model, retention)
                     taken = _time(run, ids)
                     if round_:
@@ -125,12 +135,25 @@ def measure_latency(
         restore_(model)
         model.train(training)
     milliseconds = 1000 / batch_size * seconds
-    whole, first, late = (milliseconds - milliseconds[0]).T
+    drop = _drop(milliseconds[:, 0], milliseconds[:, 3], lengths, layers)
+    whole, first, late, _ = (milliseconds - milliseconds[0]).T
     entering = _rising(first)
     leaving = _rising((late - (layers - 1) * entering) / max(1, layers - 2))
     last = _rising(whole - (layers - 1) * (entering + leaving))
     entered, left, cut = (tuple(values.tolist()) for values in (entering, leaving, last))
-    return Milliseconds(layers, cost.first_token, lengths, entered, left, cut, float(milliseconds[0, 0]))
+    return Milliseconds(layers, cost.first_token, lengths, entered, left, cut, float(milliseconds[0, 0]), drop)
+
+
+def _drop(whole: NDArray[np.float64], each: NDArray[np.float64], lengths: Sequence[int], layers: int) -> float:
+    """What dropping takes at a layer, from what it takes to drop one word vector in each that may.
+
+    That saves something too: a few word vectors of each layer, on the average half as many as there are layers.
+    """
+    long = np.array(lengths) >= 4 * layers
+    if layers < 2 or not long.any():
+        return 0.0
+    left = 1 - (layers - 1) / 2 / np.array(lengths)[long]
+    return max(0.0, float(np.median(each[long] - whole[long] * left)) / (layers - 1))
 
 
 def _rising(times: NDArray[np.float64]) -> NDArray[np.float64]:
