@@ -204,7 +204,9 @@ def test_linear_maps_are_for_one_model(bert):
         (("AAA=", "no"), r"significance\[1\] = 'no' is no linear map"),
         (("AAA=", "AHw="), r"significance\[1\] = 'AHw=' is no linear map: give finite"),
         (("AAA=", "AAAAAA=="), r"significance has maps of \[1, 2\] numbers"),
-        (("", ""), r"significance has maps of \[\] numbers"),
+        (("", ""), r"significance has no linear map: give one"),
+        (("AAA=", None), r"significance\[1\] = None is no linear map"),
+        ((b"AAA=", ""), r"is no linear map"),
         ((1, 2), r"significance\[0\] = 1 is no linear map"),
     ],
 )

@@ -107,7 +107,9 @@ class Retention:
             raise RetentionError(
                 f"significance is {short(maps)}: give 'attention', or a linear map for each of {len(self.keep)} layers."
             )
-        sizes = {_size(layer, text) for layer, text in enumerate(maps) if text}
+        sizes = {_size(layer, text) for layer, text in enumerate(maps) if text != ""}
+        if not sizes:
+            raise RetentionError("significance has no linear map: give one for each layer that drops, or 'attention'.")
         if len(sizes) != 1:
             raise RetentionError(f"significance has maps of {sorted(sizes)} numbers: give each layer as many.")
         object.__setattr__(self, "significance", tuple(maps))
@@ -258,6 +260,8 @@ class Retention:
 def _size(layer: int, text: Any) -> int:
     """How many numbers a layer's linear map has; RetentionError where it isn't one."""
     try:
+        if not isinstance(text, str):
+            raise TypeError
         numbers = base64.b64decode(text, validate=True)
         if all(map(math.isfinite, struct.unpack(f"<{len(numbers) // 2}e", numbers))):
             return len(numbers) // 2

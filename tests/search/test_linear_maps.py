@@ -144,3 +144,63 @@ def test_the_model_is_as_it_was(make_model, make_tokenizer, head):
     }
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_what_never_varies_says_nothing(make_model, make_tokenizer):
+    model, tokenizer = make_model("bert"), make_tokenizer("bert")
+    with torch.no_grad():
+        for layer in model.bert.encoder.layer:
+            layer.attention.self.value.weight[5] = 0.0
+    task = Task(model.config, tokenizer)
+    maps = from_text(linear_maps(model, task, sample_of(tokenizer), Retention.keep_all(3)))
+    assert maps.isfinite().all()
+    assert maps[:2, 5].tolist() == [0.0, 0.0]
+    alone = linear_maps(model, task, sample_of(tokenizer, (2,)), Retention.keep_all(3))
+    assert from_text(alone).isfinite().all()
+
+
+def test_maps_keep_their_bits_whatever_the_model_is_cast_to(make_model, make_batch, random_maps):
+    model = wordelim.eliminate_(make_model("bert"), Retention(KEEP, significance=random_maps(3)))
+    batch = make_batch(model, [25, 20, 9])
+    with torch.inference_mode():
+        before = model(**batch).logits
+        model.bfloat16()
+        assert eliminating_encoder(model).get_submodule("enter").maps.dtype == torch.float32
+        copied = copy.deepcopy(model)
+        torch.testing.assert_close(model(**batch).logits, copied(**batch).logits, rtol=0, atol=0)
+        model.float()
+    assert before.shape == (3, 3)
+
+
+def test_a_call_goes_by_the_maps_that_held_when_it_began(make_model, make_batch, random_maps):
+    first, later = (Retention((0.6, 0.3, 0.0), significance=random_maps(3, seed)) for seed in (1, 2))
+    model = wordelim.eliminate_(make_model("bert"), first)
+    batch = make_batch(model, [25, 20, 9])
+
+    def answer(retention):
+        with torch.inference_mode():
+            return wordelim.eliminate_(model, retention)(**batch).logits
+
+    expected, others = answer(first), answer(later)
+    assert (expected - others).abs().max() > 1e-3
+    wordelim.eliminate_(model, first)
+    hook = (
+        eliminating_encoder(model)
+        .get_submodule("extract_0")
+        .register_forward_pre_hook(lambda *_: wordelim.eliminate_(model, later) and None)
+    )
+    with torch.inference_mode():
+        found = model(**batch).logits
+    hook.remove()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_steep_maps_rank_as_flat_ones(make_model, make_batch, random_maps):
+    model, flat = make_model("bert"), random_maps(3)
+    steep = tuple(to_text(500 * from_text([one])[0]) for one in flat)
+    answers = []
+    for maps in (flat, steep):
+        wordelim.eliminate_(model, Retention((0.5, 0.5, 0.0), significance=maps))
+        with torch.inference_mode():
+            answers.append(model(**make_batch(model, [30, 22])).logits)
+    torch.testing.assert_close(*answers, rtol=0, atol=1e-5)

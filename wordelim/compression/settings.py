@@ -95,9 +95,9 @@ class Settings(Checked):
             measured first, on the device and with the threads of this run.
         protect: word vectors that are never dropped beside the first: ``"first:N"``, ``"separators"``, ``"query"`` (the
             first text of a pair) and ``"words:FILE"``; see :func:`wordelim.protect_rules`.
-        significance: what decides which word vectors stay, where the head reads the first token: ``"linear"``, a linear
-            map of what enters a layer, learned from the dense model, or ``"attention"``, what they receive, as in the
-            paper. Elsewhere it is attention.
+        significance: what decides which word vectors stay, where the head reads the first token or answers for every
+            token: ``"linear"``, a linear map of what enters a layer, learned from the dense model, or ``"attention"``,
+            what they receive, as in the paper. For question answering and embeddings it is attention.
         package: where the head reads the first token, what a layer drops goes on as one row: the mean, weighted by
             significance.
         metric: its name; None for the task's usual one. Or a function such as transformers' Trainer takes for its

@@ -16,7 +16,7 @@ from .mask import lengths_of, real_rows
 from .packed import Packed, Run
 from .protect import announced
 from .rows import Entered, Padded, Tokens, Traced
-from .significance import Selector, from_text, received_attention
+from .significance import Selector, from_text, maps_on, received_attention
 
 __all__ = ["Enter", "Layout", "Read", "refuse_scripting", "refuse_tracing"]
 
@@ -67,7 +67,7 @@ class Enter(nn.Module):
         retention: how many word vectors each layer keeps; may be set.
     """
 
-    maps: Tensor | None
+    maps: Tensor | None  # for compilers and exporters; else the retention of a batch says them
 
     def __init__(self, layout: Layout = "padded", *, origins: bool = False, retention: Retention | None = None) -> None:
         super().__init__()
@@ -210,10 +210,16 @@ class Enter(nn.Module):
         return Traced(mask, mask.sum(1), rules, Entered(batch, width, retention, maps=self.maps), origin)
 
     def _entered(self, batch: int, width: int, retention: Retention | None, device: torch.device) -> Entered:
-        if self.maps is not None and self.maps.device != device:
-            self.maps = self.maps.to(device)
         linear = retention is not None and retention.linear
-        return Entered(batch, width, retention, self.selector, self.maps if linear else None)
+        maps = maps_on(retention.significance, device) if linear else None  # type: ignore[union-attr]
+        return Entered(batch, width, retention, self.selector, maps)
+
+    def _apply(self, *args: Any, **options: Any) -> Any:
+        """Move with the model, but never to fewer bits."""
+        moved = super()._apply(*args, **options)  # type: ignore[no-untyped-call]
+        if self.maps is not None and self.retention is not None and self.maps.dtype != torch.float32:
+            self.maps = from_text(self.retention.significance).to(self.maps.device)
+        return moved
 
     def _origin(self, hidden_states: Tensor, mask: Tensor | None) -> Tensor | None:
         if not self.origins:

@@ -161,11 +161,17 @@ class Padded(NamedTuple):
         left = tuple(kept[kind] for kind in kinds)
         return None if left == self.counts else left
 
-    def keep(self, significance: Tensor, left: tuple[int, ...]) -> tuple[Tensor | Packaged, Tensor | None]:
-        """:func:`highest` of so many, with packages where the retention wants them."""
+    def keep(
+        self, significance: Tensor, left: tuple[int, ...], weights: Tensor | None = None
+    ) -> tuple[Tensor | Packaged, Tensor | None]:
+        """:func:`highest` of so many, with packages where the retention wants them.
+
+        Args:
+            weights: [batch, tokens] of rows in packages; None for the significance itself.
+        """
         most = max(left)
         limit = None if min(left) == most else on_device(list(left), significance.device)
-        return _highest(self, significance, most, limit, self.protected)
+        return _highest(self, significance, most, limit, self.protected, weights)
 
     def take(self, rows: Any, left: tuple[int, ...], alive: Tensor | None) -> Padded:
         if rows is None:
@@ -230,9 +236,12 @@ class Traced(NamedTuple):
     def protected(self) -> None:
         """Nothing: rules that name tokens aren't served."""
 
-    def keep(self, significance: Tensor, left: CountRule) -> tuple[Tensor | Packaged, Tensor | None]:
-        """:func:`highest` of so many, with packages where the retention wants them."""
-        return _highest(self, significance, left.width(self.entered.width), left.counts(self.lengths), None)
+    def keep(
+        self, significance: Tensor, left: CountRule, weights: Tensor | None = None
+    ) -> tuple[Tensor | Packaged, Tensor | None]:
+        """As of :class:`Padded`."""
+        most, limit = left.width(self.entered.width), left.counts(self.lengths)
+        return _highest(self, significance, most, limit, None, weights)
 
     def take(self, rows: Any, left: CountRule, alive: Tensor | None) -> Traced:
         if rows is None:
@@ -306,7 +315,12 @@ def on_device(numbers: list[Any], device: torch.device) -> Tensor:
 
 
 def _highest(
-    tokens: Padded | Traced, significance: Tensor, most: Any, limit: Tensor | None, protected: Tensor | None
+    tokens: Padded | Traced,
+    significance: Tensor,
+    most: Any,
+    limit: Tensor | None,
+    protected: Tensor | None,
+    weights: Tensor | None,
 ) -> tuple[Tensor | Packaged, Tensor | None]:
     """:func:`highest` of the rows that aren't packages, and what the new packages are made of."""
     parts, fixed = (significance, tokens.mask, protected), tokens.entered.kept.protected_first
@@ -315,7 +329,7 @@ def _highest(
     rows, alive = highest(own, most, fixed, limit=limit, mask=mask, protected=guarded)
     if not tokens.entered.kept.package:
         return rows, alive
-    return Packaged(rows, shares_of(significance, rows, alive, tokens.mask)), alive
+    return Packaged(rows, shares_of(significance if weights is None else weights, rows, alive, tokens.mask)), alive
 
 
 def _all_taken(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Selector", "by_map", "from_text", "received_attention", "to_text"]
+__all__ = ["Selector", "by_map", "from_text", "maps_on", "received_attention", "to_text"]
 
 Selector: TypeAlias = Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
 """From query and key [batch, heads, tokens, head size], mask [batch, tokens] (None when all rows are real) and scaling
@@ -60,7 +61,7 @@ def received_attention(query: Tensor, key: Tensor, mask: Tensor | None, scaling:
 
 @torch.no_grad()
 def by_map(value: Tensor, numbers: Tensor, mask: Tensor | None) -> Tensor:
-    """Significance of each word vector: a linear map of its value vectors, as shares of its text.
+    """Significance of each word vector: a linear map of its value vectors.
 
     A value vector is itself a linear map of the word vector that enters the layer, so this may be any of that.
 
@@ -70,10 +71,17 @@ def by_map(value: Tensor, numbers: Tensor, mask: Tensor | None) -> Tensor:
         mask: [batch, tokens] bool, true on real rows, or None when all are.
 
     Returns:
-        [batch, tokens] fp32, of sum 1.
+        [batch, tokens] fp32, on any scale: for shares of a package take the softmax. Minus infinity on padding.
     """
     scores = value.transpose(1, 2).flatten(2).float() @ numbers.float()
-    return (scores if mask is None else scores.masked_fill(~mask, float("-inf"))).softmax(1)
+    return scores if mask is None else scores.masked_fill(~mask, float("-inf"))
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def maps_on(maps: Sequence[str], device: torch.device) -> Tensor:
+    """:func:`from_text` on a device, made once."""
+    return from_text(maps).to(device)
 
 
 def to_text(numbers: Tensor) -> str:

@@ -17,6 +17,7 @@ from ..elimination.significance import to_text
 from ..elimination.soft_extract import SoftExtract, SoftRetention
 from ..graph.soft import soften_
 from ..graph.splice import eliminate_, eliminating_encoder, restore_
+from ..graph.support import is_marked
 from ..retention import Retention
 from ..system.machine import has_fast_bf16
 from ..tasks import Task, ask
@@ -27,6 +28,7 @@ _TEXTS = 32  # at once
 _PASSES = 20  # over the word vectors of the sample
 _PAIRS = 64  # of a text and step
 _RATE, _DECAY = 0.02, 0.1
+_CONSTANT = 1e-5  # of the largest spread: what a number varies by that says nothing
 
 
 def linear_maps(
@@ -56,7 +58,8 @@ def linear_maps(
         As a retention has them; "" for a last layer that keeps the first token alone.
     """
     template = replace(template, kind="fraction", keep=(1.0,) * len(template.keep))
-    training, required = model.training, [parameter.requires_grad for parameter in model.parameters()]
+    modes = [(module, module.training) for module in model.modules()]
+    required = [parameter.requires_grad for parameter in model.parameters()]
     try:
         if task.kind == "tokens":
             eliminate_(model, template)
@@ -75,8 +78,10 @@ def linear_maps(
             maps.append(to_text(_ranking(layer, generator)))
             progress((1 + len(maps) / len(seen[0])) / 2)
     finally:
-        restore_(model)
-        model.train(training)
+        if is_marked(model.config):
+            restore_(model)
+        for module, mode in modes:
+            module.training = mode
         for parameter, wanted in zip(model.parameters(), required, strict=True):
             parameter.requires_grad_(wanted)
     return (*maps, *[""] * (len(template.keep) - len(maps)))
@@ -178,7 +183,9 @@ class _Rare(_Noted):
 def _ranking(seen: Sequence[Seen], generator: torch.Generator) -> Tensor:
     """The map that ranks word vectors as they are missed, trained on pairs of each text."""
     rows = torch.cat([vectors[missed >= 0] for vectors, missed in seen])
-    scale = rows.std(0).clamp_min(1e-6)
+    spread = rows.std(0, correction=0)
+    varies = spread > _CONSTANT * spread.amax()
+    centre, scale = rows.mean(0), torch.where(varies, spread, torch.inf)
     weight = torch.zeros(rows.shape[1], requires_grad=True, device=rows.device)
     optimizer = torch.optim.AdamW([weight], lr=_RATE, weight_decay=_DECAY)
     for step in range(_PASSES * len(seen)):
@@ -186,7 +193,7 @@ def _ranking(seen: Sequence[Seen], generator: torch.Generator) -> Tensor:
         one, other = (torch.randint(missed.shape[1], (len(missed), _PAIRS), generator=generator) for _ in range(2))
         one, other = one.to(missed.device), other.to(missed.device)
         with torch.enable_grad():
-            scores = (vectors / scale) @ weight
+            scores = ((vectors - centre) / scale) @ weight
             first, second = missed.gather(1, one), missed.gather(1, other)
             real = (first >= 0) & (second >= 0)
             apart = (scores.gather(1, one) - scores.gather(1, other)) * (first - second).sign()

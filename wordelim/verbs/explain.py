@@ -65,7 +65,7 @@ def explain(model: PreTrainedModel, tokenizer: Any, text: str, text_pair: str | 
         if numbers is None:
             found = received_attention(query, key, None, module.attention.scaling)
         else:
-            found = by_map(value, numbers, None)
+            found = by_map(value, numbers, None).softmax(1)
         received[module] = found[0].float().cpu()
 
     hooks = [module.register_forward_hook(note) for module in stages]

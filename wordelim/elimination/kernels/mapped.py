@@ -40,7 +40,8 @@ class Mapped(NamedTuple):
             return positional.extract(query, key, value, tokens, left, attention, *extras, numbers=self.numbers)
         rows = alive = None
         if left is not None:
-            rows, alive = tokens.keep(by_map(value, self.numbers, tokens.mask), left)
+            scores = by_map(value, self.numbers, tokens.mask)
+            rows, alive = tokens.keep(scores, left, scores.softmax(1))
             query = gather(query.transpose(1, 2), rows).transpose(1, 2)
         return self.first(query, key, value, tokens, attention), rows, alive
 

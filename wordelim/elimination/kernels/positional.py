@@ -34,19 +34,20 @@ def extract(
         extras: go to the attention's ``position``.
         numbers: of the linear map that decides; None where attention or a selector does.
     """
-    rows = alive = None
+    rows = alive = weights = None
     query, key, bias = turned(query, key, tokens, attention, extras)
     probabilities = _probabilities(query, key, bias, tokens.mask, attention.scaling)
     if left is not None:
         if numbers is not None:
             significance = by_map(value, numbers, tokens.mask)
+            weights = significance.softmax(1)
         elif tokens.entered.by_attention:
             received = probabilities.detach()
             voting = received if tokens.mask is None else received * tokens.mask[:, None, :, None]
             significance = voting.sum((1, 2))
         else:
             significance = tokens.entered.selector(query, key, tokens.mask, attention.scaling)
-        rows, alive = tokens.keep(significance, left)
+        rows, alive = tokens.keep(significance, left, weights)
         # [batch, tokens, heads, tokens], so that rows can be gathered.
         probabilities = gather(probabilities.transpose(1, 2), rows).transpose(1, 2)
     return _context(probabilities, value, attention.dropout), rows, alive
