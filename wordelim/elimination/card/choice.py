@@ -43,8 +43,8 @@ def _choose(  # type: ignore[no-untyped-def]
     number, column = tl.load(ends + text + 1) - first, tl.arange(0, most)
     real = column < number
     if softmax:
-        total = tl.load(received + first + column, mask=real, other=float("-inf"))
-        total = tl.exp(total - tl.max(total, 0))
+        score = tl.load(received + first + column, mask=real, other=float("-inf"))
+        total = tl.exp(score - tl.max(score, 0))
         total = total / tl.sum(total, 0)
     else:
         total = tl.zeros([most], tl.float32)
@@ -52,12 +52,14 @@ def _choose(  # type: ignore[no-untyped-def]
             for head in tl.static_range(heads):
                 at = (head * lines + line).to(tl.int64) * rows + first
                 total += tl.load(received + at + column, mask=real, other=0.0)
-    total = tl.where(total == total, total, 0.0)  # of a model that computes NaN too as many stay as there is room for
+        score = total
+    # Of a model that computes NaN too as many stay as there is room for.
+    score, total = tl.where(score == score, score, 0.0), tl.where(total == total, total, 0.0)
     never = column < fixed
     if guarded:
         flag = tl.load(flags + first + column, mask=real, other=0)
         never = never | (flag != 0)
-    order = tl.where(column < own, tl.where(never, float("inf"), total), float("-inf"))
+    order = tl.where(column < own, tl.where(never, float("inf"), score), float("-inf"))
     tl.store(spare + first + column, order, mask=real)
     tl.debug_barrier()
     rank = tl.zeros([most], tl.int32)
@@ -100,7 +102,7 @@ def choose(
     """Which rows stay: of each text those that receive most, in text order, the earlier of equals.
 
     Args:
-        received: as :func:`.kernels.score` gives it; or as :func:`weigh` does, of which the softmax counts.
+        received: as :func:`.kernels.score` gives it; or as :func:`weigh` does, of which packages take the softmax.
         level, after: in front of the layer and behind it.
         fixed: how many of the first rows always stay.
         package: whether the rest goes on as a row of its own.

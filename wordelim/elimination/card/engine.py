@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...retention import Retention
-from ..significance import from_text
+from ..significance import maps_on
 from .graphs import Capture, Graphs, capture
 from .joined import joined
 from .layer import Choice, Encoder, run
@@ -77,7 +76,7 @@ class Buffers:
         self.numbers = torch.zeros(size_of(bucket, layers), dtype=torch.int32, device=device)
         self.rows = torch.empty(bucket.tokens, width, dtype=dtype, device=device)
         self.flags = torch.zeros(bucket.tokens, dtype=torch.int8, device=device) if guarded else None
-        maps = _maps(retention.significance, device) if retention.linear else None
+        maps = maps_on(retention.significance, device) if retention.linear else None
         self.choice = Choice(retention.protected_first, retention.package, self.flags, maps)
         ends, kept, self.source = parts(self.numbers, bucket, layers)
         known = stages(retention, bucket)
@@ -141,8 +140,3 @@ class Engine:
     def launched(self, buffers: Buffers) -> Tensor:
         """The work alone, on what the buffers hold: of all texts that they have room for, [texts, 1, width]."""
         return run(self.encoder, buffers.rows, buffers.levels, buffers.drops, buffers.choice, self.ops)[:, None]
-
-
-@lru_cache(maxsize=16)
-def _maps(texts: Sequence[str], device: torch.device) -> Tensor:
-    return from_text(texts).to(device)

@@ -212,7 +212,7 @@ def attention_shape(size: int, single: bool) -> tuple[int, dict[str, int]]:
     With these nothing spills, but for a few numbers in fp32 with heads over 64: tests/elimination/card/offline.py.
     """
     if single:
-        return (32, {"num_warps": 8, "num_stages": 2}) if size <= 64 else (16, {"num_warps": 16, "num_stages": 2})
+        return 16, {"num_warps": 8 if size <= 64 else 16, "num_stages": 2}
     return BLOCK, {"num_warps": 4 if size <= 64 else 8, "num_stages": 3}
 
 

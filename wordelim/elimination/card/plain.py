@@ -55,11 +55,11 @@ def choose(
     for text, ((rows, own), (to, left)) in enumerate(zip(_texts(level), _texts(after), strict=True)):
         length = rows.stop - rows.start
         if received.dim() == 1:
-            total = received[None, rows].softmax(1)
+            score, total = received[None, rows], received[None, rows].softmax(1)
         else:
-            total = received[:, : -(-length // BLOCK), rows].sum((0, 1))[None]
+            score = total = received[:, : -(-length // BLOCK), rows].sum((0, 1))[None]
         protected = None if flags is None else flags[None, rows][:, :own] != 0
-        stays, _ = highest(total[:, :own], left, fixed, protected=protected)
+        stays, _ = highest(score[:, :own], left, fixed, protected=protected)
         start = to.start
         index[start : start + left] = stays[0] + rows.start
         index[start + left : to.stop] = -1 - text
