@@ -17,8 +17,8 @@ and measures each variant at it before and after the same retraining. A variant 
     package  dropped rows go on as one row, their mean weighted by significance; the schedule keeps so much less that
              the FLOPs on test texts are the same
 
-    frozen   input embeddings aren't retrained
-    calm     without dropout
+    embeddings  the input embeddings are retrained too
+    dropout     there is dropout while retraining
 
 Several of the first five are normalised and added. Prints a line of JSON a variant: points lost, and how far the logits
 are from the dense ones, on validation texts carved from train and on test texts.
@@ -271,12 +271,6 @@ def main() -> None:
         encoder = model.base_model.encoder = Encoder(model.base_model.encoder.layer, variant, keep, maps)
         if "mass" in variant:
             measure_shares_(encoder, lambda model=model: logits_of(model, sample, task, bf16=bf16))
-        if "frozen" in variant:
-            model.get_input_embeddings().requires_grad_(False)
-        if "calm" in variant:
-            for module in model.modules():
-                if isinstance(module, nn.Dropout):
-                    module.p = 0.0
         line = {
             "task": benchmark.name,
             "seed": given.seed,
@@ -288,7 +282,8 @@ def main() -> None:
             how = Fit(epochs=given.epochs, seed=given.seed)
             train = teacher.note(encoded["train"])
             begun = process_time()
-            fit(partial(DistillationTrainer, teacher=teacher), model, task, train, how)
+            also = {word: word in variant for word in ("dropout", "embeddings")}
+            fit(partial(type("Retraining", (DistillationTrainer,), also), teacher=teacher), model, task, train, how)
             line["seconds"] = round(process_time() - begun)
             line["after"] = judged(model)
         print(json.dumps(line), flush=True)

@@ -46,7 +46,7 @@ class Fit:
         epochs: passes over the training texts; may be a fraction.
         learning_rate: the highest; it falls linearly to 0 after a short warm-up.
         batch_size: texts a step of each process.
-        seed: of the order of texts and of dropout.
+        seed: of the order of texts.
         temperature: of the distillation.
         report_to: trackers that transformers knows, such as tensorboard, wandb or mlflow.
         name: of the run, for trackers.

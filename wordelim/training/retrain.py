@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 from transformers import PreTrainedModel
 
-from ..graph.splice import eliminate_
+from ..graph.splice import eliminate_, eliminating_encoder
 from ..retention import Retention
 from ..tasks import Task
 from .distillation import DistillationTrainer
@@ -46,5 +46,10 @@ def retrain_(
         TrainingError: the loss, the output or a weight is not a number; the weights are then of no use.
     """
     eliminate_(model, retentions[0])
+    encoder = eliminating_encoder(model)
     trainer = partial(DistillationTrainer, teacher=teacher, retentions=retentions, temperature=how.temperature)
-    return fit(trainer, model, task, train, how, progress=progress)
+    before, encoder.layout = encoder.layout, "padded"  # batches are of like length: one call for all beats one a text
+    try:
+        return fit(trainer, model, task, train, how, progress=progress)
+    finally:
+        encoder.layout = before
