@@ -77,7 +77,10 @@ def test_what_is_measured_is_what_eliminating_gives(probed):
     rows = sorted(np.random.default_rng(0).permutation(40)[:24].tolist())
     sample, metric = encoded.select(rows), Task(model.config, None).metric()
     points = [metric(logits_of(model, sample, Task(model.config, tokenizer)), sample["labels"])]
-    eliminate_(model, Retention.from_dict(report["headroom"][-1]["retention"]))
+    retention = Retention.from_dict(report["headroom"][-1]["retention"])
+    assert retention.package
+    assert retention.significance != "attention"  # as compress does it unless told otherwise
+    eliminate_(model, retention)
     points.append(metric(logits_of(model, sample, Task(model.config, tokenizer)), sample["labels"]))
     assert report["headroom"][-1]["drop"] == pytest.approx(points[0] - points[1], abs=1e-3)
 

@@ -21,6 +21,7 @@ from ..graph.protect import protect_rules
 from ..graph.splice import eliminate_, restore_, retention_of
 from ..graph.support import is_marked
 from ..retention import Retention
+from ..search.significance import may_rank
 from ..tasks import Task, task_for, template_for
 from ..tasks.embedding import Embedding
 from ..tasks.metrics import Metric
@@ -68,7 +69,7 @@ class Ready:
     @property
     def ranked(self) -> bool:
         """Whether linear maps may decide which word vectors stay."""
-        return (self.cost.first_token and self.cost.layers > 1) or self.task.kind == "tokens"
+        return may_rank(self.task, self.cost)
 
 
 def prepare(

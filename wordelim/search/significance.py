@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from ..elimination.extract import HardExtract
 from ..elimination.significance import to_text
 from ..elimination.soft_extract import SoftExtract, SoftRetention
+from ..graph.cost import Flops
 from ..graph.soft import soften_
 from ..graph.splice import eliminate_, eliminating_encoder, restore_
 from ..graph.support import is_marked
@@ -22,13 +23,18 @@ from ..retention import Retention
 from ..system.machine import has_fast_bf16
 from ..tasks import Task, ask
 
-__all__ = ["linear_maps"]
+__all__ = ["linear_maps", "may_rank"]
 
 _TEXTS = 32  # at once
 _PASSES = 20  # over the word vectors of the sample
 _PAIRS = 64  # of a text and step
 _RATE, _DECAY = 0.02, 0.1
 _CONSTANT = 1e-5  # of the largest spread: what a number varies by that says nothing
+
+
+def may_rank(task: Task, cost: Flops) -> bool:
+    """Whether linear maps may decide which word vectors stay: the head reads the first token, or answers for each."""
+    return (cost.first_token and cost.layers > 1) or task.kind == "tokens"
 
 
 def linear_maps(

@@ -6,7 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -29,17 +29,21 @@ from ..graph.support import is_marked
 from ..retention import Retention
 from ..search.method import SPEEDS, Candidate, Context
 from ..search.methods.calibrated import Calibrated
+from ..search.significance import linear_maps, may_rank
 from ..system.machine import environment, open_device
 from ..system.printable import bare_name
 from ..system.progress import FAST, Progress, expect, tokens
 from ..tasks import template_for
 from ..tasks.embedding import Embedding, Pooling
 from ..tasks.metrics import name_of
+from ..training.distillation import TRAINED
 from .opened import open_model
 from .settings import ProbeSettings
 from .worth import RECOVERABLE, WORTH, fastest, judge
 
 __all__ = ["ProbeSettings", "probe", "probe_model"]
+
+_RANKING = "search: ranking words"
 
 
 def probe(
@@ -106,7 +110,8 @@ def probe_model(
 ) -> dict[str, Any]:
     """Measure, without training, what dropping word vectors would save and cost on these texts.
 
-    What is lost is measured as the model is: retraining, which ``compress`` does, wins much of it back. The texts that
+    Word vectors are ranked and packages left as ``compress`` does it unless told otherwise. What is lost is measured as
+    the model is: retraining, which ``compress`` does, wins much of it back. The texts that
     the schedules are searched on are those that they are judged on, so the drops are a little too good; only
     ``compress`` proves anything.
 
@@ -153,12 +158,21 @@ def probe_model(
     require_proven(model, examples.task, examples.dataset)
     model.float().eval()
     fast = eliminate_(copy.deepcopy(model), template_for(model, examples.task))
-    keep_all, cost = eliminating_encoder(fast).retention, cost_of(fast)
+    keep_all = eliminating_encoder(fast).retention
+    keep_all = replace(keep_all, package=not keep_all.restore)
+    cost = cost_of(eliminate_(fast, keep_all))
     random = np.random.default_rng(chosen.seed)
     sample = examples.sample(chosen.examples, random)
     lengths = lengths_of(sample)
     searched = cost.ratio(lengths, Retention((0.0,) * cost.layers)) > WORTH
-    expect(progress, probe_stages(examples.lengths, len(sample), cost.layers, searched=searched))
+    ranked = searched and may_rank(examples.task, cost)
+    expect(progress, probe_stages(examples.lengths, len(sample), cost.layers, searched=searched, ranked=ranked))
+    if ranked:
+        maps = linear_maps(
+            model, examples.task, sample, keep_all, seed=chosen.seed, progress=lambda share: progress(_RANKING, share)
+        )
+        keep_all = replace(keep_all, significance=maps)
+        cost = cost_of(eliminate_(fast, keep_all))
     if searched:
         context = Context.of(
             model,
@@ -200,18 +214,23 @@ def probe_model(
     }
 
 
-def probe_stages(lengths: Sequence[int], examples: int, layers: int, *, searched: bool) -> dict[str, float]:
+def probe_stages(
+    lengths: Sequence[int], examples: int, layers: int, *, searched: bool, ranked: bool
+) -> dict[str, float]:
     """The stages of a probe, and what each takes, in tokens through the dense encoder.
 
     Args:
         lengths: tokens of every text.
         examples: texts that are measured on.
         searched: whether there is anything to search.
+        ranked: whether linear maps decide which word vectors stay.
     """
     speeds, stages = len(SPEEDS) if searched else 0, {}
+    if ranked:
+        stages[_RANKING] = tokens(lengths, examples) * TRAINED
     if searched:
         search = Calibrated().stages(lengths, layers, speeds)
-        stages = {f"search: {stage}": weight for stage, weight in search.items()}
+        stages |= {f"search: {stage}": weight for stage, weight in search.items()}
         stages["measuring what is lost"] = speeds * tokens(lengths, examples) * FAST
     return {**stages, "measuring speed": 4 * tokens(lengths, TIMED) * (2 + speeds * FAST)}
 
