@@ -1,5 +1,6 @@
 """A model directory and text files for the command line."""
 
+import importlib
 import warnings
 
 import datasets
@@ -13,6 +14,7 @@ from wordelim.cli import app
 from wordelim.data.columns import Columns
 from wordelim.data.encode import encode
 from wordelim.evaluation.inference import logits_of
+from wordelim.evaluation.timing import interleave
 from wordelim.tasks import Task
 
 
@@ -42,7 +44,15 @@ def here(template, make_texts, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def wordelim(monkeypatch):
+def one_round(monkeypatch):
+    """Whatever is timed is timed once: how fast these models are is no matter here."""
+    for name in ("verbs.probe", "verbs.export", "evaluation.speedups", "evaluation.timing"):
+        module = importlib.import_module(f"wordelim.{name}")
+        monkeypatch.setattr(module, "interleave", lambda runs, rounds, **options: interleave(runs, 1, **options))
+
+
+@pytest.fixture
+def wordelim(monkeypatch, one_round):
     """``wordelim(*arguments)``: run the command line in this process; stdout and stderr are kept apart."""
     monkeypatch.setenv("COLUMNS", "200")
     levels = transformers.logging.get_verbosity(), datasets.logging.get_verbosity()
