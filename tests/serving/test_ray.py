@@ -10,26 +10,37 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import datasets
+import numpy as np
 import psutil
 import pytest
 import torch
 
 from wordelim.errors import WordelimError
+from wordelim.serving.requests import RequestError, parse_request
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # else its processes wait for all others here
-ray = pytest.importorskip("ray", reason="the extra ray isn't installed")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray isn't installed"),
+]
 DOCS = Path(__file__).parents[2] / "docs"
-BLOCKS = re.findall(r"```python\n(.*?)```", (DOCS / "distributed.md").read_text(encoding="utf-8"), re.S)
+BLOCK = next(
+    block
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / "distributed.md").read_text(encoding="utf-8"), re.S)
+    if "ray.data" in block
+)
 NAMES = ("bad", "good", "neither")
 
 
 def start_ray(tries=3):
     """Ray waits 30 seconds for its own processes, which a busy machine may take longer to start."""
+    import ray
+
     for left in reversed(range(tries)):
         try:
             ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80_000_000)
@@ -42,6 +53,7 @@ def start_ray(tries=3):
 
 @contextmanager
 def local_ray():
+    import ray
     from ray import serve
 
     start_ray()
@@ -98,32 +110,23 @@ REFUSED = [
 ]
 
 
-def test_ray_serves_and_scores(served, asked, texts, expected, subtests, monkeypatch):
+def test_ray_serves(served, asked, texts, expected, subtests, monkeypatch):
     """One test, for Ray takes seconds to start."""
-    scores, embeddings = expected
+    scores, _ = expected
     monkeypatch.chdir(served)
     with local_ray() as (serve, ask):
         from wordelim.serving.ray import Replica, Settings, app
 
-        said = ray.serve._private.api.call_user_app_builder_with_args_if_necessary  # what `serve run` calls
+        said = serve._private.api.call_user_app_builder_with_args_if_necessary  # what `serve run` calls
         serve.run(said(app, {"directory": "classifier", "max_tokens": "128"}), name="classifier", route_prefix="/")
-        serve.run(app("embedder", wait=0.01), name="embedder", route_prefix="/embedder")
 
         with subtests.test("classification and pairs, in one request and in many at once"):
-            status, together = ask({"inputs": asked, "top_k": None})
-            assert status == 200
-            with ThreadPoolExecutor(8) as pool:
-                alone = list(pool.map(lambda one: ask({"inputs": one, "top_k": None})[1][0], asked))
+            together, alone = answers_of(ask, asked)
             for answers in (together, alone):
                 found = [[{one["label"]: one["score"] for one in of}[name] for name in NAMES] for of in answers]
                 torch.testing.assert_close(torch.tensor(found), scores, atol=1e-5, rtol=0)
             assert (scores[: len(texts)] - scores[len(texts) :]).abs().max() > 1e-3
             assert ask({"inputs": texts[0]})[1] == pipeline_says(texts[:1])
-
-        with subtests.test("embeddings"):
-            status, found = ask({"inputs": texts}, "/embedder")
-            torch.testing.assert_close(torch.tensor(found), embeddings, atol=1e-5, rtol=0)
-            assert ask({"inputs": {"text": "a", "text_pair": "b"}}, "/embedder")[0] == 400
 
         with subtests.test("what can't be answered is refused, and the next one is answered"):
             for body, status, match in REFUSED:
@@ -141,7 +144,37 @@ def test_ray_serves_and_scores(served, asked, texts, expected, subtests, monkeyp
             with pytest.raises(WordelimError, match="max_tokens is 8, but one text of classifier may have 64"):
                 Replica(Settings(directory="classifier", max_tokens=8))
 
+
+def test_what_a_replica_asks_gives_embeddings(served, texts, expected):
+    from wordelim.serving.answers import Answers
+
+    answers = Answers.of(served / "embedder")
+    found = answers.answer([answers.encode(item) for item in parse_request({"inputs": texts}).items])
+    torch.testing.assert_close(torch.tensor(found), expected[1], atol=1e-5, rtol=0)
+    (pair,) = parse_request({"inputs": {"text": "a", "text_pair": "b"}}).items
+    with pytest.raises(RequestError) as refused:
+        answers.encode(pair)
+    assert refused.value.status == 400
+
+
+@pytest.mark.long  # a replica is a process that imports all anew, and so is a worker of Ray Data
+def test_ray_starts_replicas_again_and_scores(served, asked, texts, expected, subtests, monkeypatch):
+    _, embeddings = expected
+    monkeypatch.chdir(served)
+    with local_ray() as (serve, ask):
+        from wordelim.serving.ray import app
+
+        serve.run(app("classifier"), name="classifier", route_prefix="/")
+        serve.run(app("embedder", wait=0.01), name="embedder", route_prefix="/embedder")
+
+        with subtests.test("embeddings"):
+            status, found = ask({"inputs": texts}, "/embedder")
+            assert status == 200
+            torch.testing.assert_close(torch.tensor(found), embeddings, atol=1e-5, rtol=0)
+            assert ask({"inputs": {"text": "a", "text_pair": "b"}}, "/embedder")[0] == 400
+
         with subtests.test("a replica that is killed comes back"):
+            together, _ = answers_of(ask, asked)
             (before,) = replicas()
             os.kill(before.pid, signal.SIGKILL)
             before.wait(10)
@@ -156,14 +189,40 @@ def test_ray_serves_and_scores(served, asked, texts, expected, subtests, monkeyp
         with subtests.test("Ray Data, as docs/distributed.md has it"):
             os.symlink("classifier", "my-bert-fast")
             datasets.Dataset.from_dict({"text": texts * 3}).to_parquet("texts.parquet")
-            block = next(found for found in BLOCKS if "ray.data" in found)
-            exec(block, {})
+            exec(BLOCK, {})
             scored = datasets.Dataset.from_parquet("scored/*.parquet")
-            found = {row["text"]: {"label": row["label"], "score": row["score"]} for row in scored}
             assert len(scored) == len(texts) * 3
-            for text, answer in zip(texts, pipeline_says(texts), strict=True):
-                assert found[text]["label"] == answer["label"]
-                assert found[text]["score"] == pytest.approx(answer["score"], abs=1e-5)
+            assert_scored(texts, scored)
+
+
+def test_what_ray_data_runs_scores_as_the_pipeline(served, texts, tmp_path, monkeypatch):
+    """The class of docs/distributed.md, made and called as a worker of Ray Data does."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("my-bert-fast", "classifier"):
+        os.symlink(served / "classifier", name)
+    read, write = BLOCK.split("texts = ray.data.read_parquet")
+    assert 'map_batches(Classify, fn_constructor_args=("my-bert-fast",)' in write
+    namespace = {}
+    exec(read, namespace)
+    scored = namespace["Classify"]("my-bert-fast")({"text": np.array(texts)})
+    assert list(scored) == ["text", "label", "score"]
+    rows = [dict(zip(scored, row, strict=True)) for row in zip(*scored.values(), strict=True)]
+    assert_scored(texts, rows)
+
+
+def answers_of(ask, asked):
+    """What is answered to all in one request, and to each in its own, many at once."""
+    status, together = ask({"inputs": asked, "top_k": None})
+    assert status == 200
+    with ThreadPoolExecutor(8) as pool:
+        return together, list(pool.map(lambda one: ask({"inputs": one, "top_k": None})[1][0], asked))
+
+
+def assert_scored(texts, rows):
+    found = {row["text"]: row for row in rows}
+    for text, answer in zip(texts, pipeline_says(texts), strict=True):
+        assert found[text]["label"] == answer["label"]
+        assert found[text]["score"] == pytest.approx(answer["score"], abs=1e-5)
 
 
 def ask_or_none(ask):
