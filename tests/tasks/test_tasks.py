@@ -431,7 +431,7 @@ def share_of_label_1(evaluated):
     return {"share": float((said == 1)[known].mean()), "other": 0.0}
 
 
-@pytest.mark.parametrize("name", ["sequence", "tagging", "choice"])
+@pytest.mark.parametrize("name", ["sequence", "tagging"])
 def test_a_metric_may_be_a_function(name, make_model_dir, make_texts, tmp_path):
     options, rows, _ = HEADS.get(name, ({"labels": 2}, make_texts, None))
     directory = make_model_dir(**options)
