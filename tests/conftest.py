@@ -5,9 +5,11 @@
 import copy
 import gc
 import hashlib
+import importlib
 import json
 import os
 import random
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -40,6 +42,7 @@ from transformers import (
 from wordelim import Retention, eliminate_
 from wordelim.adapters import family_of
 from wordelim.elimination.significance import to_text
+from wordelim.evaluation.timing import interleave
 from wordelim.graph.splice import eliminating_encoder
 from wordelim.graph.trace import ATTENTION, trace
 
@@ -322,15 +325,28 @@ def traced(encoder_of):
     return make
 
 
+@pytest.fixture(scope="session")
+def saved_model(make_model, make_tokenizer, tmp_path_factory):
+    """``saved_model(family, **options of make_model)``: where that model lies with its tokenizer. Copy it."""
+    saved = {}
+
+    def save(family: str, **options):
+        key = repr((family, sorted(options.items())))
+        if key not in saved:
+            saved[key] = tmp_path_factory.mktemp("saved")
+            make_model(family, **options).save_pretrained(saved[key])
+            make_tokenizer(family).save_pretrained(saved[key])
+        return saved[key]
+
+    return save
+
+
 @pytest.fixture
-def make_model_dir(make_model, make_tokenizer, tmp_path):
+def make_model_dir(saved_model, tmp_path):
     """``make_model_dir(family, name="dense", **options of make_model)``: a dense model directory with its tokenizer."""
 
     def make(family: str = "bert", name: str = "dense", **options):
-        directory = tmp_path / name
-        make_model(family, **options).save_pretrained(directory)
-        make_tokenizer(family).save_pretrained(directory)
-        return directory
+        return shutil.copytree(saved_model(family, **options), tmp_path / name, dirs_exist_ok=True)
 
     return make
 
@@ -374,6 +390,14 @@ def traced_once(tmp_path_factory):
             yield
 
     return once
+
+
+@pytest.fixture
+def one_round(monkeypatch):
+    """Whatever is timed is timed once: how fast these models are is no matter here."""
+    for name in ("verbs.probe", "verbs.export", "evaluation.speedups", "evaluation.timing"):
+        module = importlib.import_module(f"wordelim.{name}")
+        monkeypatch.setattr(module, "interleave", lambda runs, rounds, **options: interleave(runs, 1, **options))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """A model directory and text files for the command line."""
 
-import importlib
 import warnings
 
 import datasets
@@ -14,7 +13,6 @@ from wordelim.cli import app
 from wordelim.data.columns import Columns
 from wordelim.data.encode import encode
 from wordelim.evaluation.inference import logits_of
-from wordelim.evaluation.timing import interleave
 from wordelim.tasks import Task
 
 
@@ -41,14 +39,6 @@ def here(template, make_texts, tmp_path, monkeypatch):
     for name, rows, seed in (("train", 32, 0), ("dev", 24, 1)):
         make_texts(rows, seed).to_csv(f"{name}.csv")
     return tmp_path
-
-
-@pytest.fixture
-def one_round(monkeypatch):
-    """Whatever is timed is timed once: how fast these models are is no matter here."""
-    for name in ("verbs.probe", "verbs.export", "evaluation.speedups", "evaluation.timing"):
-        module = importlib.import_module(f"wordelim.{name}")
-        monkeypatch.setattr(module, "interleave", lambda runs, rounds, **options: interleave(runs, 1, **options))
 
 
 @pytest.fixture
