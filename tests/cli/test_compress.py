@@ -422,11 +422,14 @@ def test_ctrl_c_leaves_nothing(here, tmp_path_factory):
     before = tree(here)
     options = ("--keep", "0.7,0.4,0", "--epochs", "5000")  # the end must not be faster than the signal
     process = start("compress", "dense", *DATA, "-o", "new/out", *options, TMPDIR=str(scratch))
-    for line in process.stderr:
-        if line.startswith("retrain"):
-            process.send_signal(signal.SIGINT)
-            break
-    stdout, stderr = process.communicate(timeout=120)
+    try:
+        for line in process.stderr:
+            if line.startswith("retrain"):
+                process.send_signal(signal.SIGINT)
+                break
+        stdout, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()  # where it hasn't ended, it would go on for hours
     assert process.returncode == 130
     assert stdout == ""
     assert stderr.endswith("Interrupted: nothing was written.\n")
