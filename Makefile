@@ -32,7 +32,7 @@ UV := UV_DEFAULT_INDEX="$${PIP_INDEX_URL:-https://pypi.org/simple}" UV_INDEX="$$
 	--python $(BIN)/python --index-strategy unsafe-best-match \
 	--config-settings-package=pyspark:--build-option=--compression=stored
 
-.PHONY: help install demo test docs lint style format typecheck clean
+.PHONY: help install demo test engines docs lint style format typecheck clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)$$/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -53,6 +53,10 @@ install: $(STAMP) ## make .venv with wordelim (editable) and every tool in it
 
 demo: $(STAMP) ## run the whole path on a small model, no download; options in ARGS
 	@$(BIN)/wordelim demo --force $(ARGS)
+
+engines: export HF_HUB_OFFLINE ?= 1
+engines: $(STAMP) ## the tests that start Ray and Spark, which `make test` leaves out
+	@$(BIN)/pytest -m engine $(ARGS)
 
 # mypy and the documentation are made beside the tests; what they say comes last.
 test: export HF_HUB_OFFLINE ?= 1

@@ -1,15 +1,22 @@
 """Tiny models and tokenizers, built here: no test needs the network."""
 
+# ruff: noqa: E402
+
 import copy
 import gc
+import hashlib
+import importlib
 import json
 import os
 import random
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
+# Garbage is looked for less often than usual: what is imported is none, and tests leave little.
+gc.set_threshold(10_000, 20, 20)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Triton reads this once, when something first imports it: without a GPU its interpreter runs the kernels.
@@ -35,6 +42,7 @@ from transformers import (
 from wordelim import Retention, eliminate_
 from wordelim.adapters import family_of
 from wordelim.elimination.significance import to_text
+from wordelim.evaluation.timing import interleave
 from wordelim.graph.splice import eliminating_encoder
 from wordelim.graph.trace import ATTENTION, trace
 
@@ -42,6 +50,8 @@ from .families import FAMILIES, RELATIVES, ROBERTA, Tiny, tiny_config, tiny_of
 
 # The usual one is between processes too, and stays with a child that is killed while it has it.
 tqdm.std.tqdm.set_lock(threading.RLock())
+# It is of all that a data set holds, takes longer than what is done with so few rows, and nothing here asks for it.
+datasets.arrow_dataset.generate_fingerprint = lambda dataset: datasets.fingerprint.generate_random_fingerprint()
 # Models this small are slower on many threads than on one.
 torch.set_num_threads(1)
 # The same examples in every run; a shared tiny model is no reason to complain.
@@ -49,7 +59,7 @@ settings.register_profile(
     "wordelim",
     deadline=None,
     derandomize=True,
-    max_examples=12,
+    max_examples=8,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("wordelim")
@@ -85,12 +95,17 @@ HEADS = {
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what would run on a relative for no reason, and give what remains fewer examples."""
+    """Leave out what would run on a relative for no reason, and put first what takes longest."""
 
-    def relative(item) -> bool:
-        return getattr(item, "callspec", None) is not None and item.callspec.params.get("family") in RELATIVES
+    def left_out_of_relatives(item) -> bool:
+        given = item.callspec.params if getattr(item, "callspec", None) is not None else {}
+        # Of relatives law 3 says that padded is packed, so one of the two is enough for the other laws.
+        asked = item.get_closest_marker("every_family") and "padded" not in (given.get("shared"), given.get("tagger"))
+        return given.get("family") in RELATIVES and not asked
 
-    left_out = [item for item in items if relative(item) and not item.get_closest_marker("every_family")]
+    # What starts processes of its own takes longest: it comes first, lest a worker be alone with it in the end.
+    items.sort(key=lambda item: item.path.parent.name != "serving")
+    left_out = [item for item in items if left_out_of_relatives(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
@@ -310,17 +325,79 @@ def traced(encoder_of):
     return make
 
 
+@pytest.fixture(scope="session")
+def saved_model(make_model, make_tokenizer, tmp_path_factory):
+    """``saved_model(family, **options of make_model)``: where that model lies with its tokenizer. Copy it."""
+    saved = {}
+
+    def save(family: str, **options):
+        key = repr((family, sorted(options.items())))
+        if key not in saved:
+            saved[key] = tmp_path_factory.mktemp("saved")
+            make_model(family, **options).save_pretrained(saved[key])
+            make_tokenizer(family).save_pretrained(saved[key])
+        return saved[key]
+
+    return save
+
+
 @pytest.fixture
-def make_model_dir(make_model, make_tokenizer, tmp_path):
+def make_model_dir(saved_model, tmp_path):
     """``make_model_dir(family, name="dense", **options of make_model)``: a dense model directory with its tokenizer."""
 
     def make(family: str = "bert", name: str = "dense", **options):
-        directory = tmp_path / name
-        make_model(family, **options).save_pretrained(directory)
-        make_tokenizer(family).save_pretrained(directory)
-        return directory
+        return shutil.copytree(saved_model(family, **options), tmp_path / name, dirs_exist_ok=True)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def traced_once(tmp_path_factory):
+    """``with traced_once():`` a model is traced for export once, whichever test of whichever worker is the first.
+
+    Two models are the same where their class, config and weights are.
+    """
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+
+    def key_of(model, sample, opset) -> str:
+        config = model.config.to_dict()
+        said = [type(model).__name__, {name: config[name] for name in config if not name.startswith("_")}, [*sample]]
+        key = hashlib.sha256(json.dumps([*said, opset], default=str, sort_keys=True).encode())
+        for name, tensor in model.state_dict().items():
+            key.update(f"{name} {tensor.dtype}".encode())
+            key.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+        return key.hexdigest()[:20]
+
+    @contextmanager
+    def once():
+        import onnx_ir
+
+        from wordelim.exporting import program
+
+        trace = program._traced
+
+        def kept(model, sample, opset):
+            shared = place / f"{key_of(model, sample, opset)}.onnx"
+            if not shared.exists():
+                own = tmp_path_factory.mktemp("traced") / shared.name
+                onnx_ir.save(trace(model, sample, opset), own)
+                own.replace(shared)
+            return onnx_ir.load(shared)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(program, "_traced", kept)
+            yield
+
+    return once
+
+
+@pytest.fixture
+def one_round(monkeypatch):
+    """Whatever is timed is timed once: how fast these models are is no matter here."""
+    for name in ("verbs.probe", "verbs.export", "evaluation.speedups", "evaluation.timing"):
+        module = importlib.import_module(f"wordelim.{name}")
+        monkeypatch.setattr(module, "interleave", lambda runs, rounds, **options: interleave(runs, 1, **options))
 
 
 @pytest.fixture(scope="session")

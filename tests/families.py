@@ -72,6 +72,15 @@ _DEBERTA_V3 = {
     "position_biased_input": False,
     "type_vocab_size": 0,
 }
+# Embeddings of sound and shape are there though they aren't enabled, and 500 times as large as all else by default.
+_ROC_BERT = {
+    "enable_pronunciation": False,
+    "enable_shape": False,
+    "pronunciation_vocab_size": 8,
+    "pronunciation_embed_dim": 8,
+    "shape_vocab_size": 8,
+    "shape_embed_dim": 8,
+}
 _DISTILBERT = {"intermediate_size": "hidden_dim", "attention_probs_dropout_prob": "attention_dropout"}
 
 FAMILIES = {
@@ -89,7 +98,7 @@ FAMILIES = {
     "nomic_bert": Tiny(rounding=5e-5),  # rounding moves the dense model by 2.4e-5 from what it says in fp64
     "roberta": Tiny(every_test=True),
     "roberta-prelayernorm": Tiny(),
-    "roc_bert": Tiny({"enable_pronunciation": False, "enable_shape": False}),
+    "roc_bert": Tiny(_ROC_BERT),
     "xlm-roberta": Tiny(),
     "xlm-roberta-xl": Tiny(),
 }

@@ -81,7 +81,9 @@ def default_config(name, renamed):
     special = {
         f"{place}_token_id": at for at, place in enumerate(PLACES) if (fields.get(f"{place}_token_id") or 0) > 63
     }
-    return AutoConfig.for_model(name, **{renamed.get(size, size): value for size, value in TINY.items()}, **special)
+    sizes = {renamed.get(size, size): value for size, value in TINY.items()}
+    sizes |= {size: 64 for size in ("pronunciation_vocab_size", "shape_vocab_size") if size in fields}
+    return AutoConfig.for_model(name, **sizes, **special)
 
 
 def heads_of(config):

@@ -107,6 +107,9 @@ def make_embedder(encoder, edit_json, tmp_path):
     return make
 
 
+QUICK = {"keep": [0.7, 0.4, 0.2], "max_drop": 1e9, "measure_speed": False}
+
+
 @pytest.fixture(scope="module")
 def pairs(make_texts):
     """Pairs of texts of which some are long, some in capitals."""
@@ -135,7 +138,7 @@ def test_so_is_that_of_the_compressed_model_with_every_file_beside_it(make_embed
     before = scores(directory, pairs)
     torch.testing.assert_close(*before, atol=2e-5, rtol=2e-5)
     out = tmp_path / "out"
-    options = {"keep": [0.7, 0.4, 0.2], "retrain": False, "max_drop": 1e9, "output": out}
+    options = {**QUICK, "retrain": False, "output": out}
     report = wordelim.compress(directory, train=pairs, validation=pairs, **options).report
     expected = spearmanr(before[1], pairs["score"]).statistic
     assert report["validation"]["dense"] == pytest.approx(100 * expected, abs=0.01)
@@ -150,7 +153,7 @@ def test_so_is_that_of_the_compressed_model_with_every_file_beside_it(make_embed
 
 
 def test_training_shares_the_embedding_as_it_is_made(make_embedder, pairs, tmp_path):
-    directory, options = make_embedder("euclidean"), {"keep": [0.7, 0.4, 0.2], "epochs": 1.0, "max_drop": 1e9}
+    directory, options = make_embedder("euclidean"), {**QUICK, "epochs": 1.0}
     wordelim.compress(directory, train=pairs, validation=pairs, output=tmp_path / "out", **options)
     torch.testing.assert_close(*scores(tmp_path / "out", pairs), atol=2e-5, rtol=2e-5)
 

@@ -42,7 +42,7 @@ def here(template, make_texts, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def wordelim(monkeypatch):
+def wordelim(monkeypatch, one_round):
     """``wordelim(*arguments)``: run the command line in this process; stdout and stderr are kept apart."""
     monkeypatch.setenv("COLUMNS", "200")
     levels = transformers.logging.get_verbosity(), datasets.logging.get_verbosity()

@@ -137,18 +137,19 @@ def _run(command, wordelim, page):
 
 
 @pytest.mark.parametrize("name", sorted(set(package.__all__) - {"__version__"}))
-def test_the_example_of_every_public_name_runs(name, here, namespace, make_model):
+def test_the_example_of_every_public_name_runs(name, here, namespace, one_round, make_model, traced_once):
     public = getattr(package, name)
-    if name == "export":  # which takes its time for every layer
-        small = package.eliminate_(make_model("bert", layers=1, labels=2), Retention.fractions([0.0]))
+    if name == "export":  # which takes its time for every layer, but for that of tests/verbs/test_opened.py
+        small = package.eliminate_(make_model("bert", layers=1), Retention.fractions([0.0]))
         small.save_pretrained(here / "my-bert-fast")
     names = {"wordelim": package, **namespace}
     found = [test for test in doctest.DocTestFinder(recurse=False).find(public, name, globs=names) if test.examples]
     assert found, f"wordelim.{name} has no example in its docstring"
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL)
     said = []
-    for test in found:
-        runner.run(test, out=said.append)
+    with traced_once():
+        for test in found:
+            runner.run(test, out=said.append)
     assert not runner.failures, "".join(said)
 
 

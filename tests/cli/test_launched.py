@@ -1,5 +1,7 @@
 """What a launcher, or a shell that outlived one, leaves in the environment."""
 
+from itertools import product
+
 import pytest
 
 DATA = ("--train", "train.csv", "--validation", "dev.csv")
@@ -64,8 +66,14 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("name", WRONG)
+# All commands ask the same question: each of them with one wrong answer, and one of them with each.
+ASKED = {("no number", command) for command in COMMANDS} | {(name, "check") for name in WRONG}
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [case if case in ASKED else pytest.param(*case, marks=pytest.mark.long) for case in product(WRONG, COMMANDS)],
+)
 def test_what_is_no_launch_either_is_one_sentence(wordelim, here, launched, command, name):
     variables, said = WRONG[name]
     launched(**variables)

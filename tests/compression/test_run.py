@@ -109,6 +109,8 @@ def test_every_family_is_searched_retrained_and_reported(make_model, make_tokeni
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+# Of the two kinds of layers: each its own, and one that all share.
+@pytest.mark.parametrize("family", ["albert", "bert"])
 def test_paths_and_live_objects_give_the_same(
     make_model_dir, make_tokenizer, family, sets, answers, tmp_path, monkeypatch
 ):
@@ -215,6 +217,8 @@ def test_multi_label(make_model, bert_tokenizer, sets):
     json.dumps(report, allow_nan=False)
 
 
+# BERT tells the two texts by token types, RoBERTa by two separators.
+@pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_pairs(make_model, make_tokenizer, family, sets):
     pairs = {
         name: data.rename_column("text", "premise").add_column("hypothesis", data["text"][::-1])
@@ -251,7 +255,7 @@ def test_one_layer_is_cut_to_what_the_head_reads(make_model, bert_tokenizer, set
 
 @pytest.mark.parametrize(
     ("keep", "kind"),
-    [((0.5, 0.25, 0), "fraction"), ((1, 1, 1), "fraction"), ((8, 4, 1), "count"), ((8.0, 4.0, 1.0), "count")],
+    [((0.5, 0.25, 0), "fraction"), ((8, 4, 1), "count"), ((8.0, 4.0, 1.0), "count")],
 )
 def test_keep_is_taken_as_it_is(bert, bert_tokenizer, sets, keep, kind):
     result = compress_model(bert, bert_tokenizer, **sets, **{**KEEP, "keep": keep, "retrain": False})

@@ -150,7 +150,13 @@ def test_a_check_fails_whatever_may_be_lost(head, name, metric, how):
     assert (found["examples"], result.report["judged"]) == (4 if name == "ranking" else ROWS, None)
 
 
-@pytest.mark.parametrize("name", HEADS)
+# A class, a text, a query's documents and no head at all; how the others are shown is as of one of these.
+SHOWN = ("classes", "answering", "ranking", "embeddings")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SHOWN else pytest.param(name, marks=pytest.mark.long) for name in HEADS]
+)
 def test_every_medium_says_that_a_check_failed(head, name, tmp_path, monkeypatch):
     folder, data = head(name)
     monkeypatch.setenv("COLUMNS", "200")

@@ -29,7 +29,6 @@ FIELDS = {
     "hidden_act": "relu",
 }
 QUICK = {"retrain": False, "measure_speed": False}
-SERVED = ("return_dict", "use_cache", "torchscript", "tie_word_embeddings", "is_encoder_decoder", "hidden_act")
 REFUSED = ("output_hidden_states", "output_attentions", "chunk_size_feed_forward")
 
 
@@ -56,18 +55,29 @@ OF_FAMILIES = [
 
 
 @pytest.fixture
-def directory_with(make_model_dir, edit_json):
-    def make(field, value):
-        directory = make_model_dir("bert", name=f"with_{field}", labels=2)
-        edit_json(directory / "config.json", lambda config: config.update({field: value}))
+def make_directory(make_model_dir, edit_json):
+    """``make_directory(fields)``: a dense model's, with these in its config."""
+
+    def make(fields):
+        directory = make_model_dir("bert", labels=2)
+        edit_json(directory / "config.json", lambda config: config.update(fields))
         return directory
 
     return make
 
 
-@pytest.mark.parametrize("field", FIELDS)
-def test_what_a_plan_accepts_runs_and_what_it_refuses_all_refuse(directory_with, make_texts, tmp_path, field):
-    directory = directory_with(field, FIELDS[field])
+# One directory asks about several fields that are served.
+TOGETHER = [
+    ("return_dict", "use_cache", "tie_word_embeddings", "hidden_act", "position_embedding_type"),
+    ("torchscript", "is_encoder_decoder"),
+]
+
+
+@pytest.mark.parametrize(
+    "fields", [*TOGETHER, *((field,) for field in FIELDS if field not in {*TOGETHER[0], *TOGETHER[1]})], ids=" ".join
+)
+def test_what_a_plan_accepts_runs_and_what_it_refuses_all_refuse(make_directory, make_texts, tmp_path, fields):
+    directory = make_directory({field: FIELDS[field] for field in fields})
     sets = {"train": make_texts(12), "validation": make_texts(12, 1)}
     said = outcome(lambda: plan(directory, **sets))
     runs = {
@@ -80,7 +90,8 @@ def test_what_a_plan_accepts_runs_and_what_it_refuses_all_refuse(directory_with,
     }
     for name, run in runs.items():
         assert outcome(run) == said, name
-    if field in SERVED:
+    field, *others = fields
+    if others:  # all of them served
         assert said is None
     if field in REFUSED:
         assert f"has {field} {json.dumps(FIELDS[field])} in its config" in said
@@ -91,7 +102,7 @@ def test_what_a_plan_accepts_runs_and_what_it_refuses_all_refuse(directory_with,
     check = wordelim.check(directory, tmp_path / "out", data=sets["validation"], max_drop=100.0)
     assert check.passed
     kept = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert kept.get(field, FIELDS[field]) == FIELDS[field]
+    assert all(kept.get(field, FIELDS[field]) == FIELDS[field] for field in fields)
 
 
 @pytest.mark.every_family
@@ -109,12 +120,12 @@ def test_a_field_of_one_family_is_served_or_refused_by_the_plan_already(
 
 @pytest.mark.parametrize("field", REFUSED)
 def test_a_program_and_a_compressed_directory_are_refused_in_the_same_words(
-    directory_with, make_model, make_tokenizer, edit_json, tmp_path, field
+    make_directory, make_model, make_tokenizer, edit_json, tmp_path, field
 ):
     pytest.importorskip("onnx")
     match = f"has {field} {json.dumps(FIELDS[field])} in its config.*set it to"
     with pytest.raises(UnsupportedModelError, match=match):
-        wordelim.export(directory_with(field, FIELDS[field]), tmp_path / "program")
+        wordelim.export(make_directory({field: FIELDS[field]}), tmp_path / "program")
     assert not (tmp_path / "program").exists()
     model = wordelim.eliminate_(make_model("bert"), Retention.keep_all(3))
     directory = wordelim.checkpoint.save(model, make_tokenizer("bert"), tmp_path / "compressed")
@@ -147,13 +158,3 @@ def test_a_compressed_model_gives_tuples_where_the_dense_one_does(make_model, fa
         assert type(model(**batch, return_dict=True)) is type(named)
     assert model.config.return_dict is False
     assert wordelim.restore_(model).config.return_dict is False
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("head", ["answer"])
-def test_a_program_has_names_where_the_model_gives_tuples(make_model_dir, tmp_path, head):
-    pytest.importorskip("onnxruntime")
-    directory = make_model_dir("bert", layers=1, head=head, return_dict=False)
-    report = wordelim.export(directory, tmp_path / "program")
-    assert report["parity"]["largest_difference"] < 1e-3
-    assert json.loads((tmp_path / "program" / "config.json").read_text())["return_dict"] is False

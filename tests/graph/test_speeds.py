@@ -121,7 +121,9 @@ def test_speeds_that_are_none_are_refused(speeds):
         wordelim.Settings(speeds=speeds)
 
 
-@pytest.mark.parametrize(("method", "seed"), [("calibrated", 0), ("calibrated", 1), ("learned", 0)])
+@pytest.mark.parametrize(
+    ("method", "seed"), [("calibrated", 0), pytest.param("calibrated", 1, marks=pytest.mark.long), ("learned", 0)]
+)
 def test_whatever_speed_is_possible_is_reached(make_model, bert_tokenizer, make_texts, method, seed):
     """Alone and together, on a sample that isn't the whole of the training texts."""
     sets = {"train": make_texts(24, seed), "validation": make_texts(8, seed + 9)}
@@ -141,7 +143,7 @@ def test_whatever_speed_is_possible_is_reached(make_model, bert_tokenizer, make_
         assert keeps == sorted(keeps, reverse=True)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_schedule_is_never_slower_than_asked(make_model, bert_tokenizer, make_texts, seed):
     model = make_model("bert", labels=2, seed=seed)
     task = Task(model.config, bert_tokenizer)

@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
+import numpy as np
 import pytest
 
+import wordelim
 from wordelim.errors import WordelimError
 from wordelim.serving import autoload
 
@@ -69,33 +72,19 @@ def test_what_cant_be_written_is_said(tmp_path):
         autoload.remove(tmp_path)
 
 
-# sentence-transformers starts a process for each device, and each is a new Python.
-POOL = """
-import sys
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("sentence_transformers") is None, reason="sentence-transformers isn't installed")
+def test_the_pool_of_sentence_transformers(served):
+    """It starts a process for each device, and each is a new Python, which is given the model."""
+    from sentence_transformers import SentenceTransformer
 
-import numpy as np
-import wordelim
-from sentence_transformers import SentenceTransformer
-
-if __name__ == "__main__":
-    model = SentenceTransformer(sys.argv[1], device="cpu")
+    model = SentenceTransformer(str(served / "embedder"), device="cpu")
     texts = ["good film", "the plot is not very good", "a bad film and a long story"] * 4
     pool = model.start_multi_process_pool(["cpu"])
     try:
         found = model.encode(texts, pool=pool, chunk_size=3)
     finally:
         model.stop_multi_process_pool(pool)
-    dense = wordelim.restore_(model[0].model if hasattr(model[0], "model") else model[0].auto_model)
-    other = SentenceTransformer(sys.argv[1], device="cpu").encode(texts)
-    print(np.abs(found - other).max() < 1e-5, np.abs(found - model.encode(texts)).max() > 1e-3)
-"""
-
-
-@pytest.mark.slow
-def test_the_pool_of_sentence_transformers(tmp_path, served):
-    pytest.importorskip("sentence_transformers")
-    script = tmp_path / "pool.py"
-    script.write_text(POOL)
-    done = subprocess.run([sys.executable, script, served / "embedder"], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["True", "True"]
+    np.testing.assert_allclose(found, model.encode(texts), atol=1e-5)
+    wordelim.restore_(model[0].model if hasattr(model[0], "model") else model[0].auto_model)
+    assert np.abs(found - model.encode(texts)).max() > 1e-3

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import datasets
@@ -21,8 +22,10 @@ from wordelim.errors import WordelimError
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # else its processes wait for all others here
-ray = pytest.importorskip("ray", reason="the extra ray isn't installed")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray isn't installed"),
+]
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCKS = re.findall(r"```python\n(.*?)```", (DOCS / "distributed.md").read_text(encoding="utf-8"), re.S)
 NAMES = ("bad", "good", "neither")
@@ -30,6 +33,8 @@ NAMES = ("bad", "good", "neither")
 
 def start_ray(tries=3):
     """Ray waits 30 seconds for its own processes, which a busy machine may take longer to start."""
+    import ray
+
     for left in reversed(range(tries)):
         try:
             ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80_000_000)
@@ -42,6 +47,7 @@ def start_ray(tries=3):
 
 @contextmanager
 def local_ray():
+    import ray
     from ray import serve
 
     start_ray()
@@ -105,7 +111,7 @@ def test_ray_serves_and_scores(served, asked, texts, expected, subtests, monkeyp
     with local_ray() as (serve, ask):
         from wordelim.serving.ray import Replica, Settings, app
 
-        said = ray.serve._private.api.call_user_app_builder_with_args_if_necessary  # what `serve run` calls
+        said = serve._private.api.call_user_app_builder_with_args_if_necessary  # what `serve run` calls
         serve.run(said(app, {"directory": "classifier", "max_tokens": "128"}), name="classifier", route_prefix="/")
         serve.run(app("embedder", wait=0.01), name="embedder", route_prefix="/embedder")
 

@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import datasets
@@ -10,9 +11,9 @@ import pytest
 
 import wordelim  # noqa: F401  (teaches transformers to load compressed models)
 
-pytest.importorskip("pyspark", reason="pyspark isn't installed")
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.engine,
+    pytest.mark.skipif(find_spec("pyspark") is None, reason="pyspark isn't installed"),
     pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java, which isn't installed"),
 ]
 DOCS = Path(__file__).parents[2] / "docs"

@@ -63,6 +63,7 @@ def several(rows):
 
 
 # --- directories: what make_model_dir is given, what is changed afterwards, what becomes of the rows -----------------
+# Fields of a config that change what a model returns are in tests/graph/test_config_fields.py.
 
 
 def config(**fields):
@@ -125,12 +126,6 @@ DIRECTORIES = {
     "other files": ({}, more_files, same),
     "weights of another head": ({}, unused_weights, same),
     "return_dict": ({}, config(return_dict=False), same),
-    "output_hidden_states": ({}, config(output_hidden_states=True), same),
-    "output_attentions": ({}, config(output_attentions=True), same),
-    "torchscript": ({}, config(torchscript=True), same),
-    "use_cache": ({}, config(use_cache=True), same),
-    "chunks": ({}, config(chunk_size_feed_forward=2), same),
-    "checkpointing": ({}, config(gradient_checkpointing=True), same),
     "unknown fields": ({}, config(task_specific_params={"x": 1}, my_field=[1, 2]), same),
     "finetuning_task": ({}, config(finetuning_task="sst2", problem_type="single_label_classification"), same),
     "no names of labels": ({}, without("id2label", "label2id"), same),
@@ -147,7 +142,6 @@ DIRECTORIES = {
     "truncation on the left": ({}, tokenizer(truncation_side="left"), same),
     "no greatest length": ({}, tokenizer(model_max_length=10**30), same),
     "no padding token": ({}, tokenizer(pad_token=None), same),
-    "decoder": ({}, config(is_decoder=True), same),
     "auto_map": ({}, config(auto_map={"AutoModelForSequenceClassification": "other.Other"}), same),
     "roberta": ({"family": "roberta"}, config(), same),
     "albert": ({"family": "albert"}, config(), same),
@@ -192,8 +186,7 @@ def agree(model, files, tmp_path, **options):
 
 
 REFUSED = {
-    *("output_hidden_states", "output_attentions", "chunks", "checkpointing", "left padding", "no padding token"),
-    *("decoder", "one output, classes"),
+    *("left padding", "no padding token", "one output, classes"),
 }
 
 
@@ -205,10 +198,12 @@ TRAINED = {
 
 # Much like others of these, or held to the same by other tests; the long run has them.
 SELDOM = {
-    *("bf16", "other files", "weights of another head", "use_cache", "output_attentions", "finetuning_task", "roberta"),
+    *("bf16", "fp64", "other files", "weights of another head", "finetuning_task", "no dropout", "unknown fields"),
+    *("roberta", "scores of pairs", "one layer", "truncation on the left"),
     *("albert", "distilbert", "electra", "modernbert", "mpnet", "deberta-v2", "head dropout", "names of labels"),
     *("csv with an index", "csv, all quoted", "tsv, all quoted", "json array", "labels as floats", "repeated rows"),
-    *("labels in capitals", "other names", "csv, blank lines", "brackets"),
+    *("labels in capitals", "other names", "csv, blank lines", "brackets", "csv", "tsv", "json lines", "parquet"),
+    *("csv, line ends in cells", "csv, line ends of Windows", "labels as bools"),
 }
 
 

@@ -27,13 +27,14 @@ def make_compressed_dir(make_model, make_tokenizer, tmp_path):
 
 
 @pytest.fixture
-def exported(make_model_dir, make_compressed_dir, tmp_path):
+def exported(make_model_dir, make_compressed_dir, traced_once, tmp_path):
     """Both, exported."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     # Of one layer each, for it is the layers that take time.
     for name, directory in {"slow": make_model_dir("bert", layers=1), "fast": make_compressed_dir(layers=1)}.items():
-        wordelim.export(directory, tmp_path / name)
+        with traced_once():
+            wordelim.export(directory, tmp_path / name)
     return tmp_path
 
 
