@@ -75,6 +75,37 @@ def test_the_student_learns_and_the_teacher_does_not(student, teacher, task, enc
     assert all(np.isfinite(entry["loss"]) for entry in history if "loss" in entry)
 
 
+def test_all_is_trained_but_the_words_without_dropout_and_padded(student, teacher, task, encoded, monkeypatch):
+    encoder, seen = eliminate_(student, SOME).base_model.encoder, set()
+
+    def watching(*args):
+        modes = {module.training for module in student.modules()}
+        seen.add((encoder.layout, student.get_input_embeddings().weight.requires_grad, *modes))
+        return loss(*args)
+
+    loss = distillation.distillation_loss
+    monkeypatch.setattr(distillation, "distillation_loss", watching)
+    before = weights(student)
+    retrain_(student, Teacher(teacher, task), task, encoded(32), [SOME], Fit(batch_size=8))
+    after = student.state_dict()
+    assert {name for name in before if torch.equal(before[name], after[name])} == {
+        "bert.embeddings.word_embeddings.weight"
+    }
+    assert seen == {("padded", False, False)}
+    assert encoder.layout == "auto"
+    assert all(weight.requires_grad for weight in student.parameters())
+
+
+def test_what_does_not_say_which_its_words_are_is_trained(student, teacher, task, encoded, monkeypatch):
+    def unknown():
+        raise NotImplementedError
+
+    monkeypatch.setattr(student, "get_input_embeddings", unknown)
+    before = weights(student)
+    retrain_(student, Teacher(teacher, task), task, encoded(32), [SOME], Fit(batch_size=8))
+    assert not any(torch.equal(before[name], tensor) for name, tensor in student.state_dict().items())
+
+
 def test_nothing_else_is_left_behind(student, teacher, task, encoded, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

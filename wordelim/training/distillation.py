@@ -71,6 +71,14 @@ def _quick_backward(device: torch.device) -> AbstractContextManager[Any]:
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
+def _input_embeddings(model: PreTrainedModel) -> list[nn.Parameter]:
+    """What the word embeddings of a model are made of; nothing where it doesn't say which they are."""
+    try:
+        return list(model.get_input_embeddings().parameters())
+    except NotImplementedError:
+        return []
+
+
 class ByLength(LengthGroupedSampler):
     """Batches of like length in random order, which depends on the seed and the epoch alone: the same when resumed.
 
@@ -134,7 +142,7 @@ class DistillationTrainer(Trainer):
         self.seen = LastHiddenState(model)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        still = [] if self.embeddings else list(self.compressed.get_input_embeddings().parameters())
+        still = [] if self.embeddings else _input_embeddings(self.compressed)
         before = [weight.requires_grad for weight in still]
         try:
             for weight in still:
