@@ -7,8 +7,8 @@
 train.jsonl and dev.jsonl (for imdb train.jsonl.gz, test.jsonl.gz). Dense checkpoints and what they were compressed to
 stay in --cache; parts can run beside each other: each leaves glue-TASK-MODEL-PART.json in --results, with another than
 the usual rate, speed or seed in its name, and render.py shows it. --time-only measures the speed of what stands there
-anew, with the weights of --model, on which time does not depend, and attention deciding: so parts can be trained on a
-card and timed on a processor.
+anew, with the weights of --model and any linear maps, on which time does not depend, and attention deciding where that
+did: so parts can be trained on a card and timed on a processor.
 
 Parts: calibrated and learned choose their own keep counts; attention, random and first then use those of --keep-of
 (calibrated unless told) with equal retraining, and differ in what decides which word vectors stay: the attention that

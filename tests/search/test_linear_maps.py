@@ -11,6 +11,7 @@ import wordelim
 from wordelim import Retention
 from wordelim.elimination.significance import by_map, from_text, to_text
 from wordelim.elimination.soft_extract import SoftExtract
+from wordelim.errors import AnswersError
 from wordelim.evaluation.inference import logits_of
 from wordelim.graph.soft import soften_
 from wordelim.graph.splice import eliminating_encoder
@@ -204,3 +205,14 @@ def test_steep_maps_rank_as_flat_ones(make_model, make_batch, random_maps):
         with torch.inference_mode():
             answers.append(model(**make_batch(model, [30, 22])).logits)
     torch.testing.assert_close(*answers, rtol=0, atol=1e-5)
+
+
+def test_a_model_that_answers_with_nan_ranks_nothing(make_model, make_tokenizer):
+    model, tokenizer = make_model("bert"), make_tokenizer("bert")
+    sample = sample_of(tokenizer)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[sample[20]["input_ids"][1]] = torch.nan
+    with pytest.raises(AnswersError, match="The dense model answers with NaN or infinity to a text that words are"):
+        linear_maps(model, Task(model.config, tokenizer), sample, Retention.keep_all(3))
+    assert type(model.base_model.encoder).__name__ == "BertEncoder"
+    assert all(weight.requires_grad for weight in model.parameters())

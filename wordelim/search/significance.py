@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from ..elimination.extract import HardExtract
 from ..elimination.significance import to_text
 from ..elimination.soft_extract import SoftExtract, SoftRetention
+from ..errors import AnswersError
 from ..graph.cost import Flops
 from ..graph.soft import soften_
 from ..graph.splice import eliminate_, eliminating_encoder, restore_
@@ -62,6 +63,9 @@ def linear_maps(
 
     Returns:
         As a retention has them; "" for a last layer that keeps the first token alone.
+
+    Raises:
+        AnswersError: the model answers with NaN or infinity.
     """
     template = replace(template, kind="fraction", keep=(1.0,) * len(template.keep))
     modes = [(module, module.training) for module in model.modules()]
@@ -126,7 +130,10 @@ class _Noted:
         self.values.clear()
         known = {name: value.to(self.model.device) for name, value in batch.items() if name not in task.targets}
         logits = task.logits(ask(self.model, known, task.config), known).float()
-        return logits, known["attention_mask"].flatten(0, -2).bool()
+        real = known["attention_mask"].flatten(0, -2).bool()
+        if not bool((logits[real] if logits.dim() == 3 else logits).isfinite().all()):
+            raise AnswersError("The dense model", "answers with NaN or infinity to a text that words are ranked on")
+        return logits, real
 
     def run(self, task: Task, batch: dict[str, Tensor]) -> list[Seen]:
         """What is seen of a batch, by layer."""
