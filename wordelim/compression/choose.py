@@ -25,13 +25,19 @@ _WON_BACK = 1.0
 # What may be behind before retraining so far that faster ones needn't be looked at.
 _HOPELESS = 2 * _RECOVERABLE
 _ROUNDING = 1e-9
+# Speeds that are tested in fp32 after a retraining, about.
+_TESTED = 4
 # The FLOPs ratio up to which those are retrained that answer for every token, whatever they lose before.
 _UNREAD = 2.0
 _SCREENING, _ONE, _ALL, _CHOSEN = "screening", "retrain", "retrain: all speeds", "retrain: chosen speed"
 
 
-def choose_stages(settings: Settings, lengths: Mapping[str, Sequence[int]]) -> dict[str, float]:
-    """The stages of :func:`choose`, and what each takes, in tokens through the dense encoder."""
+def choose_stages(settings: Settings, lengths: Mapping[str, Sequence[int]], exact: float = 1.0) -> dict[str, float]:
+    """The stages of :func:`choose`, and what each takes, in tokens through the dense encoder.
+
+    Args:
+        exact: what a token takes in fp32, in tokens in bf16 where that is faster.
+    """
     if not settings.retrain:
         return {}
     asked = float(sum(lengths["train"]))
@@ -39,7 +45,13 @@ def choose_stages(settings: Settings, lengths: Mapping[str, Sequence[int]]) -> d
     if settings.keep is not None or settings.aim is not None or settings.speeds:
         return {ASKING: asked, **dict.fromkeys(_by_seed(_ONE, settings), trained)}
     screening = len(SPEEDS) * tokens(lengths["validation"], SCREENED) * FAST
-    return {_SCREENING: screening, ASKING: asked, **dict.fromkeys([_ALL, *_by_seed(_CHOSEN, settings)], trained / 2)}
+    chosen = trained / 2 + _TESTED * tokens(lengths["validation"], SCREENED) * FAST * exact
+    return {
+        _SCREENING: screening,
+        ASKING: asked,
+        _ALL: trained / 2,
+        **dict.fromkeys(_by_seed(_CHOSEN, settings), chosen),
+    }
 
 
 def _by_seed(stage: str, settings: Settings) -> list[str]:
