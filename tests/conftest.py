@@ -59,7 +59,7 @@ settings.register_profile(
     "wordelim",
     deadline=None,
     derandomize=True,
-    max_examples=8,
+    max_examples=12,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("wordelim")
@@ -97,15 +97,12 @@ HEADS = {
 def pytest_collection_modifyitems(config, items):
     """Leave out what would run on a relative for no reason, and put first what takes longest."""
 
-    def left_out_of_relatives(item) -> bool:
-        given = item.callspec.params if getattr(item, "callspec", None) is not None else {}
-        # Of relatives law 3 says that padded is packed, so one of the two is enough for the other laws.
-        asked = item.get_closest_marker("every_family") and "padded" not in (given.get("shared"), given.get("tagger"))
-        return given.get("family") in RELATIVES and not asked
+    def relative(item) -> bool:
+        return getattr(item, "callspec", None) is not None and item.callspec.params.get("family") in RELATIVES
 
     # What starts processes of its own takes longest: it comes first, lest a worker be alone with it in the end.
     items.sort(key=lambda item: item.path.parent.name != "serving")
-    left_out = [item for item in items if left_out_of_relatives(item)]
+    left_out = [item for item in items if relative(item) and not item.get_closest_marker("every_family")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]

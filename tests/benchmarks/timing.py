@@ -25,9 +25,7 @@ def time_again(dense: PreTrainedModel, result: dict[str, Any], texts: datasets.D
     compressed = deepcopy(dense)
     retention = dict(result["retention"])
     if retention.get("significance") == "linear":
-        cut = retention["keep"][-1] == 0
         retention["significance"] = [to_text(torch.randn(dense.config.hidden_size)) for _ in retention["keep"]]
-        retention["significance"][-1:] = [""] if cut else retention["significance"][-1:]
     eliminate_(compressed, Retention.from_dict(retention))
     tokenizer = AutoTokenizer.from_pretrained(dense.name_or_path)
     given = {"metric": settings["metric"], "max_length": settings["max_length"]}

@@ -283,7 +283,7 @@ def main() -> None:
             train = teacher.note(encoded["train"])
             begun = process_time()
             also = {word: word in variant for word in ("dropout", "embeddings")}
-            fit(partial(type("Retraining", (DistillationTrainer,), also), teacher=teacher), model, task, train, how)
+            fit(partial(DistillationTrainer, teacher=teacher, **also), model, task, train, how)
             line["seconds"] = round(process_time() - begun)
             line["after"] = judged(model)
         print(json.dumps(line), flush=True)

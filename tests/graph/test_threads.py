@@ -12,7 +12,7 @@ from wordelim.elimination.protect import announce, announced
 from wordelim.graph.speeds import offer_speeds_
 from wordelim.graph.splice import eliminating_encoder
 
-THREADS, ANSWERS = 6, 16
+THREADS, ANSWERS = 6, 32
 BY_TOKEN = Retention.fractions([0.9, 0.6, 0.4], protect=("first", "tokens:5,6,7,8,9,10,11"))
 SPEEDS = {1.5: Retention.fractions([0.9, 0.8, 0.7]), 3.0: Retention.fractions([0.4, 0.2, 0.1])}
 

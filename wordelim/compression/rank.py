@@ -9,23 +9,19 @@ from typing import Literal
 from ..graph.cost import cost_of
 from ..graph.splice import eliminate_, restore_
 from ..retention import Retention
-from ..search.significance import linear_maps
+from ..search.significance import RANKING, linear_maps, ranking_stages
 from ..system.processes import agree
-from ..system.progress import tokens
-from ..training.distillation import TRAINED
 from .job import Job, Log
 from .settings import Settings
 
 __all__ = ["rank", "rank_stages"]
-
-_RANKING = "search: ranking words"
 
 
 def rank_stages(settings: Settings, lengths: Mapping[str, Sequence[int]], ranked: bool) -> dict[str, float]:
     """The stages of :func:`rank`, and what each takes, in tokens through the dense encoder."""
     if settings.significance != "linear" or not ranked:
         return {}
-    return {_RANKING: tokens(lengths["train"], settings.search_examples) * TRAINED}
+    return ranking_stages(lengths["train"], settings.search_examples)
 
 
 def rank(job: Job, log: Log) -> Job:
@@ -43,7 +39,7 @@ def rank(job: Job, log: Log) -> Job:
                 job.sample,
                 ready.template,
                 seed=settings.seed,
-                progress=lambda share: job.progress(_RANKING, share),
+                progress=lambda share: job.progress(RANKING, share),
             )
         else:
             maps = Retention.from_dict(known["candidates"][0]["retention"]).significance

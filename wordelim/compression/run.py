@@ -165,8 +165,10 @@ def run(
     with _undone_on_failure(model):
         model.float()
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
-        token, exact = (_seconds_a_token(teacher, ready, bf16) for bf16 in (has_fast_bf16(device), False))
-        expected = stages(settings, lengths, ready.cost.layers, ready.ranked, max(1.0, exact / token))
+        fast = has_fast_bf16(device)
+        token = _seconds_a_token(teacher, ready, fast)
+        exact = _seconds_a_token(teacher, ready, False) / token if fast else 1.0
+        expected = stages(settings, lengths, ready.cost.layers, ready.ranked, exact)
         expect(progress, expected, sum(expected.values()) * token)
         job = rank(Job(model, teacher, ready, settings, journal, progress), log)
         candidates, cost = find(job, log)

@@ -22,9 +22,14 @@ from ..graph.splice import eliminate_, eliminating_encoder, restore_
 from ..graph.support import is_marked
 from ..retention import Retention
 from ..system.machine import has_fast_bf16
+from ..system.progress import tokens
 from ..tasks import Task, ask
+from ..training.distillation import TRAINED
 
-__all__ = ["linear_maps", "may_rank"]
+__all__ = ["RANKING", "linear_maps", "may_rank", "ranking_stages"]
+
+RANKING = "search: ranking words"
+"""The stage of :func:`linear_maps`."""
 
 _TEXTS = 32  # at once
 _PASSES = 20  # over the word vectors of the sample
@@ -36,6 +41,11 @@ _CONSTANT = 1e-5  # of the largest spread: what a number varies by that says not
 def may_rank(task: Task, cost: Flops) -> bool:
     """Whether linear maps may decide which word vectors stay: the head reads the first token, or answers for each."""
     return (cost.first_token and cost.layers > 1) or task.kind == "tokens"
+
+
+def ranking_stages(lengths: Sequence[int], texts: int) -> dict[str, float]:
+    """The stage of :func:`linear_maps`, and what it takes on so many texts, in tokens through the dense encoder."""
+    return {RANKING: tokens(lengths, texts) * TRAINED}
 
 
 def linear_maps(

@@ -67,7 +67,7 @@ def distillation_loss(
 
 
 def _quick_backward(device: torch.device) -> AbstractContextManager[Any]:
-    """On a CPU attention that keeps its probabilities: back, PyTorch's other one takes 30 times as long as forth."""
+    """On a CPU attention that keeps its probabilities: back, PyTorch's other one takes many times as long as forth."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
@@ -107,7 +107,7 @@ class DistillationTrainer(Trainer):
     reads of the dense model's last hidden states.
 
     There is no dropout, and the input embeddings stay as they are: with the dense model's answer to every text the
-    student loses no more so, and a step takes about half the time.
+    student loses no more so, and a step takes less time.
 
     Args:
         task: what the model's head is asked.
@@ -115,13 +115,9 @@ class DistillationTrainer(Trainer):
         retentions: several to train at, of which each step takes one at random, so that one set of weights serves all
             of them; with one or none the model stays as it is.
         temperature: of the distillation.
-
-    Attributes:
-        dropout: whether there is dropout all the same.
-        embeddings: whether the input embeddings are trained all the same.
+        dropout: have dropout all the same.
+        embeddings: train the input embeddings all the same.
     """
-
-    dropout = embeddings = False
 
     def __init__(
         self,
@@ -131,6 +127,8 @@ class DistillationTrainer(Trainer):
         teacher: Teacher,
         retentions: Sequence[Retention] = (),
         temperature: float = 2.0,
+        dropout: bool = False,
+        embeddings: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(model, *args, **kwargs)
@@ -138,6 +136,7 @@ class DistillationTrainer(Trainer):
         self.teacher = teacher
         self.retentions = list(retentions)
         self.temperature = temperature
+        self.dropout, self.embeddings = dropout, embeddings
         self.task = task
         self.seen = LastHiddenState(model)
 

@@ -48,7 +48,7 @@ def retrain_(
     eliminate_(model, retentions[0])
     encoder = eliminating_encoder(model)
     trainer = partial(DistillationTrainer, teacher=teacher, retentions=retentions, temperature=how.temperature)
-    before, encoder.layout = encoder.layout, "padded"  # batches are of like length: one call for all beats one a text
+    before, encoder.layout = encoder.layout, "padded"  # batches are of like length: one call serves all texts
     try:
         return fit(trainer, model, task, train, how, progress=progress)
     finally:

@@ -29,21 +29,18 @@ from ..graph.support import is_marked
 from ..retention import Retention
 from ..search.method import SPEEDS, Candidate, Context
 from ..search.methods.calibrated import Calibrated
-from ..search.significance import linear_maps, may_rank
+from ..search.significance import RANKING, linear_maps, may_rank, ranking_stages
 from ..system.machine import environment, open_device
 from ..system.printable import bare_name
 from ..system.progress import FAST, Progress, expect, tokens
 from ..tasks import template_for
 from ..tasks.embedding import Embedding, Pooling
 from ..tasks.metrics import name_of
-from ..training.distillation import TRAINED
 from .opened import open_model
 from .settings import ProbeSettings
 from .worth import RECOVERABLE, WORTH, fastest, judge
 
 __all__ = ["ProbeSettings", "probe", "probe_model"]
-
-_RANKING = "search: ranking words"
 
 
 def probe(
@@ -111,9 +108,8 @@ def probe_model(
     """Measure, without training, what dropping word vectors would save and cost on these texts.
 
     Word vectors are ranked and packages left as ``compress`` does it unless told otherwise. What is lost is measured as
-    the model is: retraining, which ``compress`` does, wins much of it back. The texts that
-    the schedules are searched on are those that they are judged on, so the drops are a little too good; only
-    ``compress`` proves anything.
+    the model is: retraining, which ``compress`` does, wins much of it back. The texts that the schedules are searched
+    on are those that they are judged on, so the drops are a little too good; only ``compress`` proves anything.
 
     Args:
         model: a dense model of a known family; it is the same after as before, but in fp32.
@@ -169,7 +165,7 @@ def probe_model(
     expect(progress, probe_stages(examples.lengths, len(sample), cost.layers, searched=searched, ranked=ranked))
     if ranked:
         maps = linear_maps(
-            model, examples.task, sample, keep_all, seed=chosen.seed, progress=lambda share: progress(_RANKING, share)
+            model, examples.task, sample, keep_all, seed=chosen.seed, progress=lambda share: progress(RANKING, share)
         )
         keep_all = replace(keep_all, significance=maps)
         cost = cost_of(eliminate_(fast, keep_all))
@@ -225,9 +221,8 @@ def probe_stages(
         searched: whether there is anything to search.
         ranked: whether linear maps decide which word vectors stay.
     """
-    speeds, stages = len(SPEEDS) if searched else 0, {}
-    if ranked:
-        stages[_RANKING] = tokens(lengths, examples) * TRAINED
+    speeds = len(SPEEDS) if searched else 0
+    stages = ranking_stages(lengths, examples) if ranked else {}
     if searched:
         search = Calibrated().stages(lengths, layers, speeds)
         stages |= {f"search: {stage}": weight for stage, weight in search.items()}
