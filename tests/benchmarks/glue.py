@@ -49,7 +49,7 @@ from wordelim.elimination.significance import Selector
 from wordelim.graph.encoder import EliminatingEncoder
 from wordelim.system.machine import environment, has_fast_bf16
 from wordelim.tasks import Task, task_for
-from wordelim.training.fit import Fit
+from wordelim.training.fit import Fit, LittleMemory
 from wordelim.training.retrain import retrain_
 from wordelim.training.teacher import Teacher
 
@@ -293,7 +293,10 @@ def fine_tune(
             use_cpu=device == "cpu",
             seed=seed,
         )
-        _Trainer(model, settings, train_dataset=train, data_collator=task.collate, task=task).train()
+        callbacks = [LittleMemory()]
+        _Trainer(
+            model, settings, train_dataset=train, data_collator=task.collate, callbacks=callbacks, task=task
+        ).train()
     _leave(model, tokenizer, place)
 
 

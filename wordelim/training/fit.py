@@ -27,13 +27,13 @@ from transformers.utils import logging
 from ..data.encode import INPUTS
 from ..errors import TrainingError, WordelimError
 from ..system.files import refused_by_disk, unwritable
-from ..system.machine import has_fast_bf16
+from ..system.machine import give_back_memory, has_fast_bf16
 from ..system.processes import as_one, from_main
 from ..tasks import Task
 from .checkpoints import Complete, Stateful, all_numbers, begin_at, last_checkpoint
 from .teacher import ROW
 
-__all__ = ["Fit", "fit", "unwrap_"]
+__all__ = ["Fit", "LittleMemory", "fit", "unwrap_"]
 
 _SAVES_PER_EPOCH = 4
 
@@ -69,6 +69,16 @@ class _Report(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.progress(state.global_step / max(1, state.max_steps))
+
+
+class LittleMemory(TrainerCallback):
+    """Holds no more memory on a CPU than steps need, whose tensors are of other shapes each time."""
+
+    _STEPS = 4
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.device.type == "cpu" and state.global_step % self._STEPS == 0:
+            give_back_memory()
 
 
 class _Interrupted(TrainerCallback):
@@ -155,7 +165,7 @@ def fit(
                 task=task,
                 train_dataset=_inputs(train, task),
                 data_collator=lambda rows: _collated(rows, task),
-                callbacks=[_Report(progress), interrupted, *callbacks, Complete(model, kept)],
+                callbacks=[_Report(progress), LittleMemory(), interrupted, *callbacks, Complete(model, kept)],
                 **options,
             )
             trainer.remove_callback(PrinterCallback)
