@@ -39,14 +39,15 @@ class _Disentangled:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``embeddings`` are [2 * span, width], ``projections`` a weight and a bias for each kind."""
         score = torch.zeros((), dtype=query.dtype, device=query.device)
+        apart = self._bucket(rows[:, :, None] - columns[:, None, :])
+        index = (apart + self.span).clamp(0, 2 * self.span - 1)
         for kind, weight, bias in zip(self.kinds, projections[::2], projections[1::2], strict=True):
             heads, size = query.shape[1], query.shape[3]
             table = functional.linear(embeddings, weight, bias).view(-1, heads, size).permute(1, 2, 0)
             if kind == "c2p":
-                score = score + self._gathered(query @ table, self._bucket(rows[:, :, None] - columns[:, None, :]))
+                score = score + _gathered(query @ table, index)
             else:
-                apart = -self._bucket(columns[:, :, None] - rows[:, None, :])
-                score = score + self._gathered(key @ table, apart).transpose(-1, -2)
+                score = score + _gathered(key @ table, index.transpose(-1, -2)).transpose(-1, -2)
         return query, key, score * self.scaling
 
     def _bucket(self, apart: Tensor) -> Tensor:
@@ -56,9 +57,10 @@ class _Disentangled:
             return make_log_bucket_position(apart, self.buckets, self.farthest).long()  # type: ignore[no-any-return]
         return apart
 
-    def _gathered(self, scores: Tensor, apart: Tensor) -> Tensor:
-        index = (apart + self.span).clamp(0, 2 * self.span - 1)[:, None]
-        return scores.gather(-1, index.expand(-1, scores.shape[1], -1, -1))
+
+def _gathered(scores: Tensor, index: Tensor) -> Tensor:
+    """Of [batch, heads, rows, positions] those that an index [batch, rows, others] says."""
+    return scores.gather(-1, index[:, None].expand(-1, scores.shape[1], -1, -1))
 
 
 def _attention(

@@ -12,6 +12,8 @@ from .written_out import attended
 
 __all__ = ["FAMILY"]
 
+_FARTHEST = 128
+
 
 def _position(
     query: Tensor, key: Tensor, rows: Tensor, columns: Tensor, table: Tensor
@@ -19,10 +21,11 @@ def _position(
     """Adds to each score what a table [buckets, heads] says of the distance."""
     from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
-    apart = columns[:, None, :] - rows[:, :, None]
-    # The encoder's own, which takes 32 buckets whatever the config says.
-    bias = torch.embedding(table, MPNetEncoder.relative_position_bucket(apart, num_buckets=32)).permute(0, 3, 1, 2)
-    return query, key, bias
+    # The encoder's own, which takes 32 buckets whatever the config says; farther than this all are in the same.
+    distances = torch.arange(-_FARTHEST, _FARTHEST + 1, device=table.device)
+    by_distance = table[MPNetEncoder.relative_position_bucket(distances, num_buckets=32, max_distance=_FARTHEST)]
+    apart = (columns[:, None, :] - rows[:, :, None]).clamp(-_FARTHEST, _FARTHEST)
+    return query, key, torch.embedding(by_distance, apart + _FARTHEST).permute(0, 3, 1, 2)
 
 
 def _attention(

@@ -6,14 +6,13 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from ..elimination.attention import Attention
 from ..elimination.extract import FirstToken
 from ..retention import Retention
 from .linear import linear_of
@@ -86,8 +85,7 @@ class Flops(Cost):
         per_token: FLOPs of the linear modules for each word vector that is alive after 0, 1, ... eliminations.
         width: heads times head size of attention.
         first_token: whether the last layer keeps the first token alone.
-        linear: whether linear maps decide which word vectors stay, so that only these score; not where scores depend on
-            positions, where all do.
+        linear: whether linear maps decide which word vectors stay, so that only these score.
     """
 
     unit = "FLOPs ratio"
@@ -111,14 +109,12 @@ class Flops(Cost):
 def cost_of(model: PreTrainedModel) -> Flops:
     """Count what a compressed model's encoder costs; UnsupportedModelError when the model isn't compressed."""
     encoder = eliminating_encoder(model)
-    per_token, hoisted, width, first_token, plain = [0], 0, 0, False, True
+    per_token, hoisted, width, first_token = [0], 0, 0, False
     for node in encoder.graph.nodes:
         if "context" in node.meta:
             per_token.append(0)
             width = int(node.meta["context"].meta["val"].shape[-1])
-            extract = encoder.get_submodule(str(node.target))
-            first_token = isinstance(extract, FirstToken)
-            plain = plain and cast(Attention, extract.attention).position is None
+            first_token = isinstance(encoder.get_submodule(str(node.target)), FirstToken)
         elif (module := linear_of(encoder, node)) is not None:
             flops = 2 * module.in_features * module.out_features
             if node.meta.get("first_row"):
@@ -126,4 +122,4 @@ def cost_of(model: PreTrainedModel) -> Flops:
             else:
                 per_token[-1] += flops
     per_token[-1] += hoisted
-    return Flops(tuple(per_token), width, first_token, encoder.retention.linear and plain)
+    return Flops(tuple(per_token), width, first_token, encoder.retention.linear)

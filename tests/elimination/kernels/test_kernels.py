@@ -30,6 +30,7 @@ def alike(query, key, mask, scaling):
 BOTH = (torch.float64, torch.float32)
 WAYS = {
     "packed, scored once": ("packed", packed, PLAIN, BOTH, False, True),
+    "packed, scored once, positional": ("packed", packed, STILL, BOTH, False, True),
     "packed, run by run": ("packed", padded, PLAIN, BOTH, True, True),
     "packed, at once": ("packed", None, PLAIN, BOTH[1:], False, True),
     "traced": ("traced", traced, PLAIN, BOTH, False, False),
@@ -134,7 +135,8 @@ def test_every_way_is_plain_attention_on_padded_rows(way, batch, retention):
         ("packed", received_attention, True, 0.0, PLAIN, ByRuns(padded)),
         ("packed", received_attention, False, 0.1, PLAIN, ByRuns(padded)),
         ("packed", by_place, False, 0.0, PLAIN, ByRuns(padded)),
-        ("packed", received_attention, False, 0.0, STILL, ByRuns(positional)),
+        ("packed", received_attention, False, 0.0, STILL, ByRuns(packed)),
+        ("packed", received_attention, True, 0.0, STILL, ByRuns(positional)),
     ],
 )
 def test_the_fastest_way_that_serves_is_chosen(layout, selector, grad, dropout, attention, chosen):

@@ -56,11 +56,11 @@ def kernel_for(query: Tensor, tokens: Tokens, attention: Attention, numbers: Ten
         if attention.position is not None:
             return positional
         return traced if isinstance(tokens, Traced) else padded
-    if attention.position is not None:
-        return ByRuns(positional)
     plain = tokens.entered.by_attention and not attention.dropout and not torch.is_grad_enabled()
     if plain and query.device.type == "cpu":
         return ByRuns(packed)
+    if attention.position is not None:
+        return ByRuns(positional)
     packages = tokens.entered.retention is not None and tokens.entered.retention.package
     if plain and query.device.type == "cuda" and not packages and triton_serves(query.dtype, query.shape[-1]):
         from . import triton  # here, for it needs Triton

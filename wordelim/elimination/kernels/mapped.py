@@ -17,8 +17,7 @@ __all__ = ["Mapped"]
 class Mapped(NamedTuple):
     """Keeps the rows that a linear map of value vectors ranks highest; padded or traced. Gradients flow.
 
-    A package asks as the mean of the rows that it is made of; where scores depend on positions, it gets the mean of
-    what these get.
+    A package asks as the mean of the rows that it is made of.
 
     Args:
         numbers: of the map, [heads * head size].
@@ -36,14 +35,15 @@ class Mapped(NamedTuple):
         attention: Attention,
         *extras: Tensor,
     ) -> tuple[Tensor, Tensor | Packaged | None, Tensor | None]:
-        if attention.position is not None:
-            return positional.extract(query, key, value, tokens, left, attention, *extras, numbers=self.numbers)
         rows = alive = None
         if left is not None:
             scores = by_map(value, self.numbers, tokens.mask)
             rows, alive = tokens.keep(scores, left, scores.softmax(1))
             query = gather(query.transpose(1, 2), rows).transpose(1, 2)
-        return self.first(query, key, value, tokens, attention), rows, alive
+        if attention.position is None:
+            return self.first(query, key, value, tokens, attention), rows, alive
+        where = tokens.positions() if rows is None else positional.stand(tokens, rows)
+        return positional.attend_from(where, query, key, value, tokens, attention, *extras), rows, alive
 
     def first(
         self,

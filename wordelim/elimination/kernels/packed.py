@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from ...system.machine import has_fast_bf16
 from ..attention import Attention
 from ..rows import Packaged, Padded, text_rows
-from .padded import first
+from . import padded, positional
 
 __all__ = ["extract", "first"]
 
@@ -23,7 +23,13 @@ _BLOCK = 3 << 17
 
 
 def extract(
-    query: Tensor, key: Tensor, value: Tensor, tokens: Padded, left: tuple[int, ...] | None, attention: Attention
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tokens: Padded,
+    left: tuple[int, ...] | None,
+    attention: Attention,
+    *extras: Tensor,
 ) -> tuple[Tensor, Tensor | Packaged | None, None]:
     """Score texts of equal length, keep rows, and attend from these: the scores are made once.
 
@@ -32,18 +38,20 @@ def extract(
     it, it computes in fp32. Views into packed rows are taken as they lie.
     """
     if left is None:
-        return first(query, key, value, tokens, attention), None, None
+        context, _, _ = _plain(attention).extract(query, key, value, tokens, None, attention, *extras)
+        return context, None, None
     examples, heads, length, _ = query.shape
     step = max(1, _BLOCK // (heads * length * length))
     blocks = []
     for start in range(0, examples, step):
         part = slice(start, start + step)
-        fixed = None if tokens.protected is None else tokens.protected[part]
-        choose = partial(tokens._replace(protected=fixed).keep, left=left[part])
-        if min(step, examples - start) == 1:
-            blocks.append(_one(query[start], key[start], value[start], attention.scaling, choose))
-        else:
-            blocks.append(_several(query[part], key[part], value[part], attention.scaling, choose))
+        flags = (tokens.protected, tokens.origin)
+        protected, origin = (None if flag is None else flag[part] for flag in flags)
+        own = tokens._replace(protected=protected, origin=origin)
+        asking, asked, bias = positional.turned(query[part], key[part], own, attention, extras)
+        compute = _one if len(asking) == 1 else _several
+        choose = partial(own.keep, left=left[part])
+        blocks.append(compute(asking, asked, value[part], attention.scaling, bias, choose))
     if len(blocks) == 1:
         return *blocks[0], None
     contexts, kept = zip(*blocks, strict=True)
@@ -52,17 +60,29 @@ def extract(
     return torch.cat(contexts), torch.cat(kept), None
 
 
-def _one(query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: Choose) -> tuple[Tensor, Tensor | Packaged]:
-    """One example, [heads, tokens, head size] each; a few heads at a time."""
+def first(query: Tensor, key: Tensor, value: Tensor, tokens: Padded, attention: Attention, *extras: Tensor) -> Tensor:
+    """As the plain ways."""
+    return _plain(attention).first(query, key, value, tokens, attention, *extras)
+
+
+def _plain(attention: Attention) -> Any:
+    return padded if attention.position is None else positional
+
+
+def _one(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, bias: Tensor | None, choose: Choose
+) -> tuple[Tensor, Tensor | Packaged]:
+    """One example, [1, heads, tokens, head size] each; a few heads at a time."""
     dtype = query.dtype
-    query, key, value = (_computable(part) for part in (query, key, value))
+    query, key, value = (_computable(part)[0] for part in (query, key, value))
     heads, tokens, size = query.shape
     probabilities = query.new_empty(heads, tokens, tokens, dtype=_summable(query.dtype))
     step = max(1, _BLOCK // (tokens * tokens))
     significance = None
     for start in range(0, heads, step):
         part = slice(start, start + step)
-        _probabilities(query[part], key[part], scaling, out=probabilities[part])
+        added = bias if bias is None or bias.shape[1] == 1 else bias[:, part]
+        _probabilities(query[part], key[part], scaling, added, out=probabilities[part])
         received = probabilities[part].sum((0, 1))
         significance = received if significance is None else significance.add_(received)
     assert significance is not None
@@ -79,14 +99,14 @@ def _one(query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: Choo
 
 
 def _several(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, choose: Choose
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, bias: Tensor | None, choose: Choose
 ) -> tuple[Tensor, Tensor | Packaged]:
     """Several short examples at once, [examples, heads, tokens, head size] each."""
     dtype = query.dtype
     examples, heads, tokens, size = query.shape
     query, key, value = (_computable(part).flatten(0, 1) for part in (query, key, value))
     probabilities = query.new_empty(examples * heads, tokens, tokens, dtype=_summable(query.dtype))
-    _probabilities(query, key, scaling, out=probabilities)
+    _probabilities(query, key, scaling, bias, out=probabilities)
     rows, _ = choose(probabilities.view(examples, heads * tokens, tokens).sum(1).float())
     starts = torch.arange(0, examples * heads * tokens, tokens).view(examples, heads, 1)
     kept = probabilities.flatten(0, 1).index_select(0, (starts + text_rows(rows)[:, None]).flatten())
@@ -99,13 +119,15 @@ def _several(
     return context.to(dtype), rows
 
 
-def _probabilities(query: Tensor, key: Tensor, scaling: float, out: Tensor) -> None:
+def _probabilities(query: Tensor, key: Tensor, scaling: float, bias: Tensor | None, out: Tensor) -> None:
+    """Into [examples * heads, tokens, tokens]; the bias is [examples, heads or 1, tokens, tokens]."""
     if out.dtype == query.dtype:
         torch.baddbmm(out, query, key.transpose(1, 2), beta=0, alpha=scaling, out=out)
-        torch.softmax(out, -1, out=out)
     else:
-        scores = torch.bmm(query, key.transpose(1, 2))
-        torch.softmax(out.copy_(scores).mul_(scaling), -1, out=out)
+        out.copy_(torch.bmm(query, key.transpose(1, 2))).mul_(scaling)
+    if bias is not None:
+        out.unflatten(0, (len(bias), -1)).add_(bias)
+    torch.softmax(out, -1, out=out)
 
 
 def _computable(values: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Attention whose scores depend on where two word vectors stood in the text, padded or traced.
 
-Positions are those at which word vectors entered, however many between them have been dropped.
+Positions are those at which word vectors entered, however many between them have been dropped. A package stands at the
+first.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.functional import scaled_dot_product_attention
 
 from ..attention import Attention, merge_heads
-from ..rows import Packaged, Padded, Traced, gather
-from ..significance import by_map
+from ..rows import Packaged, Padded, Traced, gather, text_rows
 
-__all__ = ["extract", "first", "turned"]
+__all__ = ["attend_from", "extract", "first", "stand", "turned"]
 
 
 def extract(
@@ -26,39 +27,63 @@ def extract(
     left: Any,
     attention: Attention,
     *extras: Tensor,
-    numbers: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | Packaged | None, Tensor | None]:
     """From the same probabilities that score.
 
     Args:
         extras: go to the attention's ``position``.
-        numbers: of the linear map that decides; None where attention or a selector does.
     """
-    rows = alive = weights = None
+    if left is None:
+        return attend_from(tokens.positions(), query, key, value, tokens, attention, *extras), None, None
     query, key, bias = turned(query, key, tokens, attention, extras)
-    probabilities = _probabilities(query, key, bias, tokens.mask, attention.scaling)
-    if left is not None:
-        if numbers is not None:
-            significance = by_map(value, numbers, tokens.mask)
-            weights = significance.softmax(1)
-        elif tokens.entered.by_attention:
-            received = probabilities.detach()
-            voting = received if tokens.mask is None else received * tokens.mask[:, None, :, None]
-            significance = voting.sum((1, 2))
-        else:
-            significance = tokens.entered.selector(query, key, tokens.mask, attention.scaling)
-        rows, alive = tokens.keep(significance, left, weights)
-        # [batch, tokens, heads, tokens], so that rows can be gathered.
-        probabilities = gather(probabilities.transpose(1, 2), rows).transpose(1, 2)
-    return _context(probabilities, value, attention.dropout), rows, alive
+    scores = query @ key.transpose(-1, -2) * attention.scaling
+    bias = _masked(bias, tokens.mask, scores.dtype)
+    probabilities = (scores if bias is None else scores + bias).softmax(-1, dtype=torch.float32)
+    if tokens.entered.by_attention:
+        received = probabilities.detach()
+        voting = received if tokens.mask is None else received * tokens.mask[:, None, :, None]
+        significance = voting.sum((1, 2))
+    else:
+        significance = tokens.entered.selector(query, key, tokens.mask, attention.scaling)
+    rows, alive = tokens.keep(significance, left)
+    # [batch, tokens, heads, tokens], so that rows can be gathered.
+    probabilities = gather(probabilities.transpose(1, 2), rows).transpose(1, 2).to(value.dtype)
+    return merge_heads(functional.dropout(probabilities, attention.dropout) @ value), rows, alive
 
 
 def first(
     query: Tensor, key: Tensor, value: Tensor, tokens: Padded | Traced, attention: Attention, *extras: Tensor
 ) -> Tensor:
     """As :func:`extract`."""
-    query, key, bias = turned(query, key, tokens, attention, extras, first=True)
-    return _context(_probabilities(query, key, bias, tokens.mask, attention.scaling), value, attention.dropout)
+    return attend_from(tokens.positions()[:, :1], query, key, value, tokens, attention, *extras)
+
+
+def attend_from(
+    stand: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tokens: Padded | Traced,
+    attention: Attention,
+    *extras: Tensor,
+) -> Tensor:
+    """Context [batch, rows, heads * head size] of whatever rows ``query`` has.
+
+    Args:
+        stand: [batch, rows], where these stood in their text.
+        extras: go to the attention's ``position``.
+    """
+    query, key, bias = turned(query, key, tokens, attention, extras, stand)
+    bias = _masked(bias, tokens.mask, query.dtype)
+    return merge_heads(
+        scaled_dot_product_attention(query, key, value, bias, attention.dropout, scale=attention.scaling)
+    )
+
+
+def stand(tokens: Padded | Traced, rows: Tensor | Packaged) -> Tensor:
+    """Where rows that are kept stood in their text, [batch, rows]; and packages, at the first."""
+    positions = tokens.positions().gather(1, text_rows(rows))
+    return functional.pad(positions, (0, 1)) if isinstance(rows, Packaged) else positions
 
 
 def turned(
@@ -67,29 +92,24 @@ def turned(
     tokens: Padded | Traced,
     attention: Attention,
     extras: tuple[Tensor, ...],
-    *,
-    first: bool = False,
+    stand: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Query and key turned by their positions, and what is added to the scaled scores; as they are without positions.
 
     Args:
-        first: whether ``query`` has each text's first row alone.
+        stand: where the rows of ``query`` stood; None where it has all of them.
     """
     if attention.position is None:
         return query, key, None
     positions = tokens.positions()
-    return attention.position(query, key, positions[:, :1] if first else positions, positions, *extras)
+    return attention.position(query, key, positions if stand is None else stand, positions, *extras)
 
 
-def _probabilities(query: Tensor, key: Tensor, bias: Tensor | None, mask: Tensor | None, scaling: float) -> Tensor:
-    scores = query @ key.transpose(-1, -2) * scaling
-    if bias is not None:
-        scores = scores + bias
+def _masked(bias: Tensor | None, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """What is added to scores so that nobody attends to padding either."""
     if mask is not None:
+        if mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, float("-inf"))
         mask = mask[:, None, None, :]
-        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-    return scores.softmax(-1, dtype=torch.float32)
-
-
-def _context(probabilities: Tensor, value: Tensor, dropout: float) -> Tensor:
-    return merge_heads(functional.dropout(probabilities.to(value.dtype), dropout) @ value)
+        bias = mask if bias is None else bias + mask
+    return bias if bias is None else bias.to(dtype)
