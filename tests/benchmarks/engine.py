@@ -23,7 +23,7 @@ from typing import Any
 
 import card
 import torch
-from engine_cells import MIXES, RTE, SHAPES, Cells, peak_memory
+from engine_cells import FAMILIES, MIXES, RTE, SHAPES, Cells, peak_memory
 from results import RESULTS
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -50,12 +50,14 @@ def keep_all(cells: Cells, options: argparse.Namespace) -> Rows:
     return rows
 
 
-def eliminating(cells: Cells, options: argparse.Namespace, shapes: Any, batches: Any, lengths: Any) -> Rows:
+def eliminating(
+    cells: Cells, options: argparse.Namespace, shapes: Any, batches: Any, lengths: Any, name: str = "compressed"
+) -> Rows:
     """Word vectors dropped by RTE's fractions of the paper, no padding, over the dense model."""
     rows = []
     for shape in options.shapes or shapes:
         for dtype in options.dtypes:
-            models = cells.models(shape, dtype, {"compressed": RTE})
+            models = cells.models(shape, dtype, {name: RTE})
             for batch in options.batches or batches:
                 for tokens in options.lengths or lengths:
                     found = cells.even(models, batch, tokens)
@@ -71,6 +73,11 @@ def rte(cells: Cells, options: argparse.Namespace) -> Rows:
 def batch1(cells: Cells, options: argparse.Namespace) -> Rows:
     """Word vectors dropped, one text at a time."""
     return eliminating(cells, options, ("bert-base",), (1,), (128, 256, 512))
+
+
+def families(cells: Cells, options: argparse.Namespace) -> Rows:
+    """The same of base-size families as the search leaves them: linear maps decide, and packages go on."""
+    return eliminating(cells, options, FAMILIES, (8,), (128, 256), "mapped")
 
 
 def gpu(cells: Cells, options: argparse.Namespace) -> Rows:
@@ -189,6 +196,7 @@ PARTS: dict[str, Callable[[Cells, argparse.Namespace], Rows]] = {
     "unpadded": unpadded,
     "rte": rte,
     "batch1": batch1,
+    "families": families,
     "training": training,
     "memory": memory,
     "paper": paper,

@@ -14,7 +14,17 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+from transformers import (
+    AlbertConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 import wordelim
 from wordelim import Retention
@@ -23,7 +33,7 @@ from wordelim.data.columns import find_columns
 from wordelim.data.encode import encode
 from wordelim.data.read import read
 from wordelim.elimination.extract import HardExtract
-from wordelim.elimination.significance import received_attention
+from wordelim.elimination.significance import received_attention, to_text
 from wordelim.evaluation.timing import Batch, Forward, Workload, forward_of, interleave
 from wordelim.graph.cost import cost_of
 from wordelim.graph.encoder import rebuild
@@ -32,8 +42,31 @@ from wordelim.graph.splice import eliminating_encoder
 RTE = tuple(count / 256 for count in (153, 125, 111, 105, 85, 80, 72, 48, 35, 27, 22, 5))
 """What the paper keeps on RTE, of 256 tokens."""
 
-SHAPES = {
+_DEBERTA: dict[str, Any] = {
+    "relative_attention": True,
+    "max_relative_positions": -1,
+    "position_buckets": 256,
+    "pos_att_type": ["p2c", "c2p"],
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+}
+_MODERN = {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2, "pad_token_id": 0}
+_ALBERT = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
+
+FAMILIES: dict[str, PretrainedConfig] = {
     "bert-base": BertConfig(),
+    "mpnet-base": MPNetConfig(),
+    "deberta-v3-base": DebertaV2Config(vocab_size=30000, hidden_size=768, intermediate_size=3072, **_DEBERTA),
+    "modernbert-12": ModernBertConfig(vocab_size=30000, num_hidden_layers=12, **_MODERN),
+    "albert-base": AlbertConfig(num_hidden_layers=12, **_ALBERT),
+    "distilbert": DistilBertConfig(),
+}
+"""Base-size shapes; ModernBERT's with twelve layers of its 22, the vocabulary of two is smaller, which costs nothing."""
+
+SHAPES: dict[str, PretrainedConfig] = {
+    **FAMILIES,
     "bert-large": BertConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096),
     "minilm-l6": BertConfig(hidden_size=384, num_hidden_layers=6, intermediate_size=1536),
     "tiny": BertConfig(hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64),
@@ -98,15 +131,21 @@ class Cells:
         return model
 
     def models(self, shape: str, dtype: str, keep: Mapping[str, float | Sequence[float]]) -> dict[str, PreTrainedModel]:
-        """A dense model with random weights, and rewritten ones that share them; ``uncut`` has a whole last layer."""
+        """A dense model with random weights, and rewritten ones that share them.
+
+        ``uncut`` has a whole last layer, and of ``mapped`` linear maps decide and what is dropped goes on as a package.
+        """
         torch.manual_seed(0)
         config = copy.deepcopy(SHAPES[shape])
-        dense = BertForSequenceClassification(config).to(self.device, getattr(torch, dtype)).eval()
+        dense = AutoModelForSequenceClassification.from_config(config).to(self.device, getattr(torch, dtype)).eval()
         models = {"dense": dense}
         for name, kept in keep.items():
             retention = self.retention(config.num_hidden_layers, kept)
             if name == "uncut":
                 retention = replace(retention, restore=True)
+            if name == "mapped":
+                maps = tuple(to_text(torch.randn(config.hidden_size)) for _ in retention.keep)
+                retention = replace(retention, significance=maps, package=True)
             models[name] = self.rewritten(dense, retention)
         return models
 

@@ -60,6 +60,17 @@ def engine_tables(rows: Sequence[Row]) -> dict[str, str]:
                 for cell in [(name, f"{row['tokens']} tokens", f"{row[ratio]['compressed']:.2f}x")]
             ),
         ),
+        "families": _pivot(
+            "measured of FLOPs",
+            (
+                (
+                    f"{row['tokens']} tokens",
+                    row["shape"],
+                    f"{row['speedup']['mapped']:.2f}x of {row['flops_ratio']['mapped']:.2f}x",
+                )
+                for row in cells["families"]
+            ),
+        ),
         "paper": _paper(cells["paper"]),
         "training": _pivot(
             "texts", ((_texts(row), f"batches {row['batches']}", f"{row['speedup']:.2f}x") for row in cells["training"])

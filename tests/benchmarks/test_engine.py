@@ -15,7 +15,7 @@ def engine(script):
 
 def test_every_part_that_needs_no_files_is_measured_and_shown(engine, script, tmp_path):
     sizes = ("--batches", "1,2", "--lengths", "8")
-    parts = ("keep-all", "rte", "batch1", "growth")
+    parts = ("keep-all", "rte", "batch1", "families", "growth")
     chosen = [part for name in parts for part in ("--part", name)]
     engine.main([*chosen, *TINY, *sizes, "--results", str(tmp_path)])
     for part in parts:
@@ -31,6 +31,8 @@ def test_every_part_that_needs_no_files_is_measured_and_shown(engine, script, tm
     tables = render.engine_tables(shown)
     last = json.loads((tmp_path / "engine-rte.json").read_text())["rows"][-1]
     assert f"| fp32, batch 2 | {last['speedup']['compressed']:.2f}x |" in tables["dropped"]
+    of_family = json.loads((tmp_path / "engine-families.json").read_text())["rows"][-1]
+    assert f"{of_family['speedup']['mapped']:.2f}x of {of_family['flops_ratio']['mapped']:.2f}x" in tables["families"]
     assert tables["engine_commands"].count("--part") == len(parts)
     picture = tmp_path / "growth.svg"
     assert render.plot(shown, picture) == picture.exists() == bool(importlib.util.find_spec("matplotlib"))
