@@ -63,7 +63,7 @@ FAMILIES: dict[str, PretrainedConfig] = {
     "albert-base": AlbertConfig(num_hidden_layers=12, **_ALBERT),
     "distilbert": DistilBertConfig(),
 }
-"""Base-size shapes; ModernBERT's with twelve layers of its 22, the vocabulary of two is smaller, which costs nothing."""
+"""Base-size shapes. ModernBERT has twelve of its 22 layers; two have a smaller vocabulary, which takes no time."""
 
 SHAPES: dict[str, PretrainedConfig] = {
     **FAMILIES,
@@ -236,7 +236,7 @@ def peak_memory(shape: str, batch: int, tokens: int, keep: float, device: str) -
 def _peak_memory(shape: str, batch: int, tokens: int, keep: float, device: str) -> dict[str, float]:
     config = copy.deepcopy(SHAPES[shape])
     config.num_hidden_layers = 2
-    dense = BertForSequenceClassification(config).to(device).eval()
+    dense = AutoModelForSequenceClassification.from_config(config).to(device).eval()
     model = wordelim.eliminate_(dense, Retention.fractions([keep, keep]))
     attention = next(module for module in model.modules() if isinstance(module, HardExtract))
     seen: dict[str, float] = {}
