@@ -22,7 +22,7 @@ from wordelim.training.teacher import Said
 
 from .layers import Attention
 from .packed import PackedEncoder, Rows
-from .rival import Given, Rival, Shape, bisect, dense_flops, flops_ratio
+from .rival import Given, Rival, Shape, bisect, counted_flops, dense_flops
 from .training import RivalTrainer
 
 __all__ = ["Ltp", "Pruning"]
@@ -128,15 +128,16 @@ class Ltp(Rival):
         model = self.build(given.dense, shape).requires_grad_(True)
         encoder = model.base_model.encoder
         encoder.soft = True
-        half = given.how.epochs / 2
-        given.fit(_Softly, model, epochs=half, flops=dense_flops(given.dense), goal=strength)
+        half, flops = given.how.epochs / 2, dense_flops(given.dense)
+        given.fit(_Softly, model, epochs=half, flops=flops, goal=strength)
         encoder.soft = False
         learned, texts = encoder.thresholds.detach().clone(), given.sample("train", _TEXTS)
         encoder.thresholds.requires_grad_(False)
+        whole = flops.spent(texts["length"])
 
         def ratio(factor: float) -> float:
             encoder.thresholds.copy_(factor * learned)
-            return flops_ratio(given.dense, model, texts, given.task)
+            return whole / counted_flops(model, texts, given.task)
 
         encoder.thresholds.copy_(bisect(ratio, strength, 0.0, 4.0, _STEPS) * learned)
         given.fit(RivalTrainer, model, epochs=half - given.epochs_of(_STEPS * len(texts), forward_only=True))

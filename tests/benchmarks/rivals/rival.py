@@ -28,7 +28,7 @@ from wordelim.training.teacher import Teacher
 
 from .training import RivalTrainer
 
-__all__ = ["Given", "Rival", "Shape", "bisect", "dense_flops", "flops_ratio"]
+__all__ = ["Given", "Rival", "Shape", "bisect", "counted_flops", "dense_flops", "flops_ratio"]
 
 Shape = dict[str, Any]
 """What besides weights makes a rival's model of the dense one, as plain data."""
@@ -120,13 +120,17 @@ def dense_flops(dense: PreTrainedModel) -> Flops:
 def flops_ratio(dense: PreTrainedModel, model: PreTrainedModel, texts: datasets.Dataset, task: Task) -> float:
     """FLOPs of the dense encoder over those of a model, both without padding.
 
-    Where the model drops word vectors in this project's encoder, as its reports tell them; else the matrix products
-    of the model are counted while it answers batches of texts of one length.
+    Where the model drops word vectors in this project's encoder, as its reports tell them; else counted.
     """
     spent = dense_flops(dense).spent(texts["length"])
     if is_marked(model.config):
         retention = retention_of(model)
         return spent / cost_of(model).spent(sizes_of(texts, retention), retention)
+    return spent / counted_flops(model, texts, task)
+
+
+def counted_flops(model: PreTrainedModel, texts: datasets.Dataset, task: Task) -> float:
+    """FLOPs of a model's matrix products, counted while it answers batches of texts of one length."""
     by_length: dict[int, list[int]] = defaultdict(list)
     for row, length in enumerate(texts["length"]):
         by_length[length].append(row)
@@ -135,7 +139,7 @@ def flops_ratio(dense: PreTrainedModel, model: PreTrainedModel, texts: datasets.
         for rows in by_length.values():
             for batch in batches(texts, task.tokenizer, rows, 32):
                 ask(model, {name: values.to(model.device) for name, values in batch.items()}, task.config)
-    return float(spent / counter.get_total_flops())
+    return float(counter.get_total_flops())
 
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:

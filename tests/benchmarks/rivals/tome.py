@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from .layers import Attention
 from .packed import PackedEncoder, Rows
-from .rival import Given, Rival, Shape, bisect, flops_ratio
+from .rival import Given, Rival, Shape, bisect, counted_flops, dense_flops
 from .training import RivalTrainer
 
 __all__ = ["Merging", "Tome", "merge"]
@@ -101,10 +101,11 @@ class Tome(Rival):
         texts = given.sample("train", _TEXTS)
         model = self.build(given.dense, {"share": 0.0}).requires_grad_(True)
         encoder = model.base_model.encoder
+        whole = dense_flops(given.dense).spent(texts["length"])
 
         def ratio(share: float) -> float:
             encoder.share = share
-            return flops_ratio(given.dense, model, texts, given.task)
+            return whole / counted_flops(model, texts, given.task)
 
         encoder.share = bisect(ratio, strength, 0.0, 0.5)
         given.fit(RivalTrainer, model)
