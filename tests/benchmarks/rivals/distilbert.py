@@ -1,6 +1,7 @@
 """DistilBERT's way: a student with every n-th layer of the fine-tuned model (Sanh et al., 2019).
 
-It learns the task, the teacher's logits, and the direction of its last hidden states (cosine) at every real token.
+It learns the task, the teacher's logits, and the direction of its last hidden states (cosine) at every real token. It
+does so on the task's texts alone: DistilBERT itself was first distilled on what BERT was trained on.
 Strength: how many layers it has.
 """
 

@@ -47,6 +47,7 @@ class Elimination(Rival):
             batch_size=given.how.batch_size,
             seed=given.how.seed,
             max_drop=100.0,
+            measure_speed=False,  # which is done for all alike
             **asked,
             **given.settings,
         )
