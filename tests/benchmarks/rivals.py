@@ -11,9 +11,9 @@ file in rivals/ says what one does, and what else than its paper. --strength is
     a FLOPs ratio       elimination, random, first, lat, ltp, tome
 
 random and first keep as many word vectors as elimination does, which is run before. What drops or merges word vectors
-has the last layer cut to the first token, which is exact; what doesn't is what its paper makes, and students are timed
-with the cut besides. Speed is measured against the dense model in the same process; LTP drops as many as a text wants,
-so that its texts lie packed, one behind the other.
+has the last layer cut to the first token, which is exact; what doesn't is what its paper makes, and is timed with the
+cut besides, but for MPNet without some heads. Speed is measured against the dense model in the same process. LTP drops
+as many as a text wants, so that its texts lie packed, one behind the other.
 
 A run leaves rival-TASK-MODEL-RIVAL-STRENGTH-seedS.json in --results and its weights in --cache; one that is there isn't
 made again without --again. --time-only measures the speed of a result anew, with weights from --cache, or, where these

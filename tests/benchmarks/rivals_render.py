@@ -45,7 +45,7 @@ def rivals_section(rows: Sequence[Row]) -> str:
         "batches, rates, teacher and epochs (a search counts). The rivals are re-implemented in "
         "`tests/benchmarks/rivals/`, where each file says what its paper does otherwise. What drops or merges "
         "word vectors has the exact cut of the last "
-        "layer; of students a second line shows what it gives them. "
+        "layer; of the others a second line shows what it gives them. "
         f"`{min(row['command'] for row in rows if row['kind'] == 'rival')}` makes a run."
     )
     pictures = " ".join(f"![{task}, {model}](benchmarks/{_name(task, model)})" for task, model in groups)
@@ -83,7 +83,7 @@ def plot_rivals(rows: Sequence[Row], folder: Path) -> bool:
 
 
 def _groups(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, list[_Point]]]:
-    """Of each task and model, the curve of each rival, from slow to fast; of students also with the last layer cut."""
+    """Of each task and model, the curve of each rival, from slow to fast; also with the last layer cut."""
     found: dict[tuple[str, str], dict[str, dict[float, list[_Point]]]] = {}
     for row in rows:
         if row["kind"] != "rival":
@@ -103,7 +103,7 @@ def _groups(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, list[_Point]
 
 
 def _wins(task: str, model: str, curves: dict[str, list[_Point]]) -> str:
-    """Where a rival loses less than elimination does at its speed, between the speeds that elimination was run at."""
+    """Where a rival loses less than elimination at its speed, between the dense model and elimination's fastest."""
     own = [_Point(1.0, 0.0), *curves.get("elimination", [])]
     speeds, lost = zip(*sorted(own), strict=True)
     told = []

@@ -75,6 +75,14 @@ def test_heads_that_are_removed_answer_as_heads_that_are_masked(rivals, dense, b
     assert not torch.allclose(logits(removed, batch), logits(dense, batch), atol=1e-3)
 
 
+def test_removed_heads_leave_a_bert_that_can_be_cut(rivals, dense, batch, logits):
+    if dense.config.model_type != "bert":
+        pytest.skip("MPNet's scores by position want all heads")
+    removed = rivals.all["head_prune"].build(dense, {"heads": [[1, 3], [0, 1, 2, 3], [2], [0, 3]]})
+    cut = eliminate_(copy.deepcopy(removed), Retention.keep_all(LAYERS))
+    torch.testing.assert_close(logits(cut, batch), logits(removed, batch), atol=1e-5, rtol=1e-5)
+
+
 def test_heads_without_a_say_matter_least(rivals, given):
     silent = copy.deepcopy(given.dense)
     attention = rivals.layers.attention_of(rivals.layers.layers_of(silent)[1])

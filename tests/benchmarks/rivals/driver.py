@@ -7,6 +7,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from transformers import AutoTokenizer, PreTrainedModel, set_seed
 from wordelim import Retention, eliminate_
 from wordelim.data.encode import sequences_of
 from wordelim.data.split import carve
+from wordelim.errors import UnsupportedModelError
 from wordelim.evaluation.compare import compare
 from wordelim.evaluation.inference import logits_of
 from wordelim.evaluation.timing import measure_speed
@@ -30,7 +32,7 @@ from wordelim.training.fit import Fit
 from wordelim.training.teacher import Teacher
 
 from . import RIVALS
-from .rival import Given, Rival, flops_ratio
+from .rival import Given, Rival, counted_flops, dense_flops, flops_ratio
 
 __all__ = ["main"]
 
@@ -192,7 +194,7 @@ def _judged(posed: _Posed, made: PreTrainedModel, name: str) -> dict[str, Any]:
 
 
 def _timed(posed: _Posed, made: PreTrainedModel, rival: Rival, rounds: int) -> dict[str, Any]:
-    """Speeds against the dense model; of a plain model also with the last layer cut to the first token."""
+    """Speeds against the dense model, and of a plain model, where that can be, with the last layer cut besides."""
     texts = sequences_of(posed.encoded["test"])
 
     def speed(model: PreTrainedModel) -> dict[str, Any]:
@@ -203,9 +205,11 @@ def _timed(posed: _Posed, made: PreTrainedModel, rival: Rival, rounds: int) -> d
 
     found: dict[str, Any] = {"speed": speed(made)}
     if rival.plain:
-        cut = eliminate_(copy.deepcopy(made), Retention.keep_all(made.config.num_hidden_layers))
-        ratio = flops_ratio(posed.dense, cut, posed.encoded["test"], posed.task)
-        found["cut"] = {"flops_ratio": round(ratio, 3), "speed": speed(cut)}
+        with suppress(UnsupportedModelError):  # MPNet's scores by position want all heads
+            cut = eliminate_(copy.deepcopy(made), Retention.keep_all(made.config.num_hidden_layers))
+            spent = counted_flops(cut, posed.encoded["test"], posed.task)
+            ratio = dense_flops(posed.dense).spent(posed.encoded["test"]["length"]) / spent
+            found["cut"] = {"flops_ratio": round(ratio, 3), "speed": speed(cut)}
     return found | {"timed_on": environment(posed.dense.device)["machine"]}
 
 

@@ -36,6 +36,7 @@ class HeadPrune(Rival):
     """Fewer heads."""
 
     strength = "share of heads"
+    plain = True
 
     def train(self, given: Given, strength: float) -> tuple[PreTrainedModel, Shape]:
         heads = [attention_of(layer).heads for layer in layers_of(given.dense)]

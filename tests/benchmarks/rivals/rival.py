@@ -101,7 +101,7 @@ class Rival(ABC):
     strength: ClassVar[str] = "FLOPs ratio"
     """What is asked for."""
     plain: ClassVar[bool] = False
-    """Whether what it makes is an ordinary model of the family, which may be cut to the first token exactly as well."""
+    """Whether what it makes computes all rows, so that its last layer may be cut to the first token exactly besides."""
 
     @abstractmethod
     def train(self, given: Given, strength: float) -> tuple[PreTrainedModel, Shape]:
