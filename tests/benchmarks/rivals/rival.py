@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -86,11 +86,7 @@ class Given:
         """
         train = self.encoded["train"]
         teacher = Teacher(self.dense, self.task) if live else self.teacher
-        how = Fit(
-            epochs=self.how.epochs if epochs is None else epochs,
-            learning_rate=self.how.learning_rate,
-            seed=self.how.seed,
-        )
+        how = self.how if epochs is None else replace(self.how, epochs=epochs)
         noted = train if live else teacher.note(train)
         fit(partial(trainer, teacher=teacher, **options), model, self.task, noted, how)
 
