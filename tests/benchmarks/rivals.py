@@ -15,9 +15,10 @@ has the last layer cut to the first token, which is exact; what doesn't is what 
 cut besides, but for MPNet without some heads. Speed is measured against the dense model in the same process. LTP drops
 as many as a text wants, so that its texts lie packed, one behind the other.
 
-A run leaves rival-TASK-MODEL-RIVAL-STRENGTH-seedS.json in --results and its weights in --cache; one that is there isn't
-made again without --again. --time-only measures the speed of a result anew, with weights from --cache, or, where these
-are gone, with those of --model, on which the time of all but LTP doesn't depend. render.py shows the results.
+A run leaves rival-TASK-MODEL-RIVAL-STRENGTH-seedS.json in --results, with what else is unusual of it in the name, and
+its weights in --cache; one that is there isn't made again without --again. --time-only measures the speed of a result
+anew, with weights from --cache, or, where these are gone, with those of --model, on which the time of all but LTP
+doesn't depend. render.py shows the results.
 """
 
 from __future__ import annotations

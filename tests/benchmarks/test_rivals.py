@@ -224,7 +224,7 @@ def test_the_driver_leaves_a_result_goes_on_and_times_anew(rivals, task_files, c
     student = [*call, "--rival=distilbert", "--strength=2"]
     rivals.driver.main("", student)
     (place,) = (task_files / "out").iterdir()
-    assert place.name == "rival-sst2-tiny-distilbert-2-seed0.json"
+    assert place.name == "rival-sst2-tiny-distilbert-2-epochs1-seed0.json"
     result = json.loads(place.read_text())
     assert result["shape"] == {"layers": [1, 3]}
     assert result["test"]["flops_ratio"] == pytest.approx(2, rel=0.05)

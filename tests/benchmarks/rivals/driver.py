@@ -66,13 +66,14 @@ def main(about: str, given: list[str] | None = None) -> None:
         _, sets["train"] = carve(sets["train"], arguments.train, seed=0)
     model, rate, seed = Path(arguments.model).name, arguments.learning_rate, arguments.seed
     cached = f"{arguments.task}-{model}-{len(sets['train'])}-rate{rate:g}-seed{seed}"
-    named = f"rival-{arguments.task}-{model}"
+    unusual = "".join(f"-{name}{value:g}" for name, value in _unusual(parser, arguments).items() if name != "seed")
 
     def place_of(name: str, strength: float) -> Path:
-        return Path(arguments.results / f"{named}-{name}-{strength:g}-seed{seed}.json")
+        named = f"rival-{arguments.task}-{model}-{name}-{strength:g}{unusual}-seed{seed}.json"
+        return Path(arguments.results / named)
 
     place = place_of(arguments.rival, arguments.strength)
-    weights = arguments.cache / f"{cached}-{arguments.rival}-{arguments.strength:g}.safetensors"
+    weights = arguments.cache / f"{cached}-{arguments.rival}-{arguments.strength:g}{unusual}.safetensors"
     if arguments.time_only:
         _time_again(arguments, benchmark, rival, sets, place, weights)
         return
@@ -83,10 +84,8 @@ def main(about: str, given: list[str] | None = None) -> None:
     arguments.cache.mkdir(parents=True, exist_ok=True)
     dense = arguments.cache / cached
     if not (dense / "config.json").exists():
-        tuned = (
-            benchmark if arguments.fine_tune_epochs is None else replace(benchmark, epochs=arguments.fine_tune_epochs)
-        )
-        fine_tune(arguments.model, tuned, sets["train"], dense, rate, seed)
+        epochs = arguments.fine_tune_epochs or benchmark.epochs
+        fine_tune(arguments.model, replace(benchmark, epochs=epochs), sets["train"], dense, rate, seed)
 
     def keep_of(strength: float) -> list[float]:
         found = place_of("elimination", strength)
@@ -150,9 +149,14 @@ def _command(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
         f"python tests/benchmarks/rivals.py {arguments.task} --model MODEL --data DATA --rival {arguments.rival}"
         f" --strength {arguments.strength:g}"
     )
-    values = {name: vars(arguments)[name] for name in _NUMBERS}
-    unusual = {name: value for name, value in values.items() if value != parser.get_default(name)}
+    unusual = _unusual(parser, arguments)
     return told + "".join(f" --{name.replace('_', '-')} {value:g}" for name, value in unusual.items())
+
+
+def _unusual(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Numbers that aren't as they are unless given, by which results tell apart."""
+    values = {name: vars(arguments)[name] for name in _NUMBERS}
+    return {name: value for name, value in values.items() if value != parser.get_default(name)}
 
 
 def _pose(
