@@ -9,7 +9,7 @@ from typing import Any
 
 from results import ENGINE, Row
 
-__all__ = ["DTYPES", "engine_tables", "export_tables", "plot", "table", "wrapped"]
+__all__ = ["DTYPES", "drawing", "engine_tables", "export_tables", "plot", "table", "wrapped"]
 
 DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 _TASKS = {"sst2": "SST-2", "mrpc": "MRPC", "imdb": "IMDB"}
@@ -32,7 +32,7 @@ def wrapped(text: str) -> str:
 
 
 def engine_tables(rows: Sequence[Row]) -> dict[str, str]:
-    """The engine's tables and commands, by their places in page.md."""
+    """The engine's tables, by their places in page.md."""
     runs = {row["part"]: row for row in rows if row["kind"] == "engine"}
     cells = {part: runs[part]["rows"] if part in runs else [] for part in ENGINE}
     return {
@@ -60,22 +60,11 @@ def engine_tables(rows: Sequence[Row]) -> dict[str, str]:
                 for cell in [(name, f"{row['tokens']} tokens", f"{row[ratio]['compressed']:.2f}x")]
             ),
         ),
-        "families": _pivot(
-            "measured of FLOPs",
-            (
-                (
-                    f"{row['tokens']} tokens",
-                    row["shape"],
-                    f"{row['speedup']['mapped']:.2f}x of {row['flops_ratio']['mapped']:.2f}x",
-                )
-                for row in cells["families"]
-            ),
-        ),
+        "families": _families(cells["families"]),
         "paper": _paper(cells["paper"]),
         "training": _pivot(
             "texts", ((_texts(row), f"batches {row['batches']}", f"{row['speedup']:.2f}x") for row in cells["training"])
         ),
-        "engine_commands": "\n".join(runs[part]["command"] for part in ENGINE if part in runs),
     }
 
 
@@ -97,6 +86,24 @@ def _pivot(corner: str, cells: Iterable[tuple[str, str, str]]) -> str:
         found.setdefault(row, {})[column] = cell
         columns[column] = None
     return table((corner, *columns), ((row, *(of.get(name, "-") for name in columns)) for row, of in found.items()))
+
+
+def _families(rows: Sequence[dict[str, Any]]) -> str:
+    """What families of base size gain; nothing where it wasn't measured."""
+    if not rows:
+        return ""
+    about = (
+        "The same of other families as the search leaves them (linear maps, packages), batches of 8: measured of FLOPs."
+    )
+    cells = (
+        (
+            f"{row['tokens']} tokens",
+            row["shape"],
+            f"{row['speedup']['mapped']:.2f}x of {row['flops_ratio']['mapped']:.2f}x",
+        )
+        for row in rows
+    )
+    return f"{wrapped(about)}\n\n{_pivot('', cells)}"
 
 
 def _paper(rows: Sequence[dict[str, Any]]) -> str:
@@ -143,20 +150,28 @@ def export_tables(rows: Sequence[Row]) -> dict[str, str]:
     }
 
 
-def plot(rows: Sequence[Row], path: Path) -> bool:
-    """Draw how time grows; False where matplotlib is missing."""
+def drawing() -> Any:
+    """matplotlib's pyplot, set up so that the same plot gives the same file; None where it is missing."""
     try:
         import matplotlib
     except ImportError:
+        return None
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    matplotlib.rcParams.update({"svg.hashsalt": "wordelim", "svg.fonttype": "none", "font.size": 9})
+    return plt
+
+
+def plot(rows: Sequence[Row], path: Path) -> bool:
+    """Draw how time grows; False where matplotlib is missing."""
+    plt = drawing()
+    if plt is None:
         return False
     cells = [cell for row in rows if row["kind"] == "engine" and row["part"] == "growth" for cell in row["rows"]]
     by = {sweep: [cell for cell in cells if cell["sweep"] == sweep] for sweep in ("length", "batch", "elimination")}
     if not all(by.values()):
         return True
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    matplotlib.rcParams.update({"svg.hashsalt": "wordelim", "svg.fonttype": "none", "font.size": 9})
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
     names = {"dense": "dense, SDPA", "cut": "nothing dropped", "compressed": "compressed"}
     for axis, sweep, key in ((axes[0], "length", "tokens"), (axes[1], "batch", "batch")):

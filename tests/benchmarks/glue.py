@@ -96,7 +96,7 @@ TASKS = {
 
 def main() -> None:
     """Run the parts that were asked for."""
-    run(__doc__ or "", TASKS, PARTS, "glue", _sets)
+    run(__doc__ or "", TASKS, PARTS, "glue", sets_of)
 
 
 def run(
@@ -158,7 +158,7 @@ def run(
         if arguments.time_only:
             if place.exists():
                 result = json.loads(place.read_text())
-                result["speed"] = time_again(_headed(arguments.model, task), result, sets["test"])
+                result["speed"] = time_again(headed(arguments.model, task), result, sets["test"])
                 result["timed_on"] = environment("cpu")["machine"]
                 place.write_text(json.dumps(result, indent=1) + "\n")
                 print(part, result["speed"], flush=True)
@@ -217,7 +217,7 @@ def _lost(dense: Path, output: Path, test: datasets.Dataset, task: Benchmark, me
     return {name: report["result"][name] for name in ("dense", "compressed", "drop", "drop_interval_95")}
 
 
-def _sets(key: str, folder: Path) -> dict[str, datasets.Dataset]:
+def sets_of(key: str, folder: Path) -> dict[str, datasets.Dataset]:
     """Train, validation carved from it, and dev (IMDB: test) to report on."""
     suffix = ".jsonl.gz" if key == "imdb" else ".jsonl"
     train = read(folder / f"train{suffix}")
@@ -240,7 +240,7 @@ class _Trainer(Trainer):
         return self.task.loss(model(**(known if self.task.own_loss else inputs)), inputs)
 
 
-def _headed(encoder: str, benchmark: Benchmark) -> Any:
+def headed(encoder: str, benchmark: Benchmark) -> Any:
     """The encoder under the task's head, which is new where the encoder has none or one of another size."""
     labels = benchmark.outputs or len(benchmark.names) or 2
     problem = "regression" if benchmark.metric == "spearman" else None
@@ -266,7 +266,7 @@ def fine_tune(
     """Fine-tune an encoder on a task, distilling from ``teacher`` if there is one, and leave the model in ``place``."""
     set_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = _headed(encoder, benchmark).to(device)
+    model = headed(encoder, benchmark).to(device)
     tokenizer = AutoTokenizer.from_pretrained(encoder)
     task = task_for(type(model).__name__, model.config, tokenizer, texts, metric=benchmark.metric)
     train = task.encode(texts, task.find_columns(texts), max_length=benchmark.max_length).dataset
@@ -332,7 +332,8 @@ def by_chance(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None,
 
 def by_place(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scaling: float) -> torch.Tensor:
     """The earlier in the text, the more significant."""
-    return -torch.arange(key.shape[2], device=key.device, dtype=torch.float32).expand(key.shape[0], -1)
+    places = torch.arange(key.shape[2], device=key.device, dtype=torch.float32)
+    return (1 / (1 + places)).expand(key.shape[0], -1)
 
 
 SELECTORS = {"random": by_chance, "first": by_place}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from glue import TASKS, _sets
+from glue import TASKS, sets_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import wordelim
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--max-drop", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    benchmark, sets = TASKS[given.task], _sets(given.task, given.data)
+    benchmark, sets = TASKS[given.task], sets_of(given.task, given.data)
     unseen, seen = carve(sets["train"], given.fine_tuned, seed=0)
     pool = sets["test"] if given.task == "imdb" else unseen
     _, pool = carve(pool, min(given.pool, len(pool) - 1), seed=0)

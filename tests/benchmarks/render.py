@@ -19,6 +19,7 @@ from statistics import fmean
 
 from engine_render import DTYPES, engine_tables, export_tables, plot, table, wrapped
 from results import ROOT, SHOWN, Row, lines, merged, read_rows
+from rivals_render import plot_rivals, rivals_section
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SHOWN.write_text(lines(rows), encoding="utf-8")
     PAGE.write_text(page(rows), encoding="utf-8")
     README.write_text(summarized(README.read_text(encoding="utf-8"), rows), encoding="utf-8")
-    if not plot(rows, SHOWN.with_name("engine-growth.svg")):
+    if not (plot(rows, SHOWN.with_name("engine-growth.svg")) and plot_rivals(rows, SHOWN.parent)):
         print("No plot: pip install -e '.[benchmarks]' for matplotlib.", file=sys.stderr)
 
 
@@ -72,6 +73,7 @@ def page(rows: Sequence[Row]) -> str:
             searches=_searches(glue),
             ablation=ablation,
             signs=signs,
+            rivals=rivals_section(rows),
             heads=_tasks(heads),
             head_notes=_notes(heads),
             measured=_measured(rows),

@@ -66,6 +66,8 @@ def _rows(name: str, result: dict[str, Any]) -> list[Row]:
     kind, _, part = name.partition("-")
     if kind in ("glue", "head"):
         return [_run(kind, result)]
+    if kind == "rival":
+        return [_rival(result)]
     if kind == "engine" and part in ENGINE:
         versions = {name: result["versions"][name] for name in ("torch", "transformers")}
         more = {name: result[name] for name in ("gflops", "machine", "note") if name in result}
@@ -100,6 +102,23 @@ def _run(kind: str, result: dict[str, Any]) -> Row:
         "versions": {name: result["versions"][name] for name in ("torch", "transformers")},
         **({"card": card} if (card := result.get("machine", {}).get("card")) else {}),
         **({"note": result["note"]} if "note" in result else {}),
+        "command": result["command"],
+    }
+
+
+def _rival(result: dict[str, Any]) -> Row:
+    """One model that was made in a rival's way; ``asked`` is its strength."""
+    names = ("metric", "speed", "cut", "cpu_seconds", "note")
+    return {
+        "kind": "rival",
+        **{name: result[name] for name in ("task", "model")},
+        "part": result["rival"],
+        "asked": result["strength"],
+        "seed": result["seed"],
+        "validation": {"drop": result["validation"]["drop"]},
+        "test": {name: value for name, value in result["test"].items() if name != "compressed"},
+        **{name: result[name] for name in names if name in result},
+        "versions": {name: result["versions"][name] for name in ("torch", "transformers")},
         "command": result["command"],
     }
 

@@ -88,7 +88,7 @@ def test_the_page_is_two_screens(render, rows):
 def test_every_run_that_is_kept_is_shown(render, rows):
     """Without it the pages, or the plot, would be others."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    plotted = [row for row in rows if row.get("part") == "growth"]
+    plotted = [row for row in rows if row.get("part") == "growth" or row["kind"] == "rival"]
     for row in rows:
         rest = [other for other in rows if other is not row]
         changed = (render.page(rest), render.summarized(readme, rest)) != (render.page(rows), readme)
@@ -121,6 +121,74 @@ def test_a_folder_with_nothing_to_show_is_refused(results, tmp_path, named):
 def test_two_files_of_the_same_run_are_refused(shown):
     with pytest.raises(SystemExit, match=r"glue-task-1.json and glue-task-0.json in .* hold the same run"):
         shown(report(), report(lost=0.7))
+
+
+def rival(name, strength, speed, lost, seed=0, **more):
+    """What rivals.py leaves of a run."""
+    judged = {"examples": 9, "dense": 90.0, "compressed": 1.0, "drop": lost, "drop_interval_95": [0, 1]}
+    return {
+        "task": "Task",
+        "model": "tiny",
+        "rival": name,
+        "strength": strength,
+        "seed": seed,
+        "metric": "f1",
+        "validation": judged,
+        "test": judged | {"flops_ratio": speed},
+        "speed": {"unpadded": speed},
+        "cpu_seconds": 3.0,
+        "versions": {"torch": "2", "transformers": "5"},
+        "shape": {"bulk": 1},
+        "command": "python tests/benchmarks/rivals.py task",
+        **more,
+    }
+
+
+@pytest.fixture
+def rivals_shown(shown, results, tmp_path):
+    """``rivals_shown(*runs)``: their rows."""
+
+    def make(*runs):
+        shown(report())
+        for number, run in enumerate(runs):
+            (tmp_path / f"rival-task-{number}.json").write_text(json.dumps(run))
+        return results.merged([], tmp_path)
+
+    return make
+
+
+def test_rivals_are_shown_where_there_are_some_and_the_page_says_where_they_win(render, shown, rivals_shown):
+    assert "Its rivals" not in render.page(shown(report()))
+    rows = rivals_shown(
+        rival("elimination", 2, 2.0, 1.0),
+        rival("elimination", 3, 3.0, 2.0),
+        rival("pkd", 3, 2.5, 1.0, cut={"flops_ratio": 3, "speed": {"unpadded": 2.8}}),
+        rival("pkd", 3, 2.5, 1.8, seed=1, cut={"flops_ratio": 3, "speed": {"unpadded": 2.8}}),
+        rival("tome", 1.5, 1.5, 0.7),
+        rival("lat", 4, 4.0, 0.0),  # nothing to be compared with
+    )
+    assert [row["asked"] for row in rows if row["kind"] == "rival"] == [2, 3, 4, 3, 3, 1.5]
+    assert "bulk" not in json.dumps(rows)
+    page = " ".join(render.page(rows).split())
+    assert "### Its rivals" in page
+    assert (
+        "On Task (tiny) less than elimination lose, at their speed: BERT-PKD at 2.50x (+1.40, not +1.50), BERT-PKD "
+        "with the cut at 2.80x (+1.40, not +1.80). " in page
+    )
+    none = render.page(rivals_shown(rival("elimination", 2, 2.0, 1.0), rival("tome", 1.5, 1.5, 0.7)))
+    assert "On Task (tiny) none loses less than elimination at its speed." in none
+
+
+def test_rivals_are_plotted_for_each_task_and_model(script, rivals_shown, tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = rivals_shown(
+        rival("elimination", 2, 2.0, 1.0),
+        rival("distilbert", 3, 2.5, 1.0, cut={"flops_ratio": 3, "speed": {"unpadded": 2.8}}),
+        rival("first", 2, 2.0, 3.0, task="Other"),
+    )
+    assert script("rivals_render").plot_rivals(rows, tmp_path)
+    assert "DistilBERT, last layer cut" in (tmp_path / "rivals-task-tiny.svg").read_text()
+    assert "first" in (tmp_path / "rivals-other-tiny.svg").read_text()
 
 
 def test_main_renews_every_page(render, results, shown, rows, tmp_path, monkeypatch, capsys):

@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from glue import TASKS, _sets, fine_tune
+from glue import TASKS, fine_tune, sets_of
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("glue-cache"), help="where fine-tuned models are kept")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    benchmark, sets = TASKS[given.task], _sets(given.task, given.data)
+    benchmark, sets = TASKS[given.task], sets_of(given.task, given.data)
     if given.train and given.train < len(sets["train"]):
         _, sets["train"] = carve(sets["train"], given.train, seed=0)
     epochs = given.fine_tune_epochs or benchmark.epochs
