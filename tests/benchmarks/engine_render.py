@@ -92,9 +92,7 @@ def _families(rows: Sequence[dict[str, Any]]) -> str:
     """What families of base size gain; nothing where it wasn't measured."""
     if not rows:
         return ""
-    about = (
-        "The same of other families as the search leaves them (linear maps, packages), batches of 8: measured of FLOPs."
-    )
+    about = "The same of families of base size, as the search leaves them (linear maps, packages), fp32, batches of 8."
     cells = (
         (
             f"{row['tokens']} tokens",
