@@ -216,3 +216,34 @@ def test_a_model_that_answers_with_nan_ranks_nothing(make_model, make_tokenizer)
         linear_maps(model, Task(model.config, tokenizer), sample, Retention.keep_all(3))
     assert type(model.base_model.encoder).__name__ == "BertEncoder"
     assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_gradients_of_a_few_texts_at_a_time_say_the_same(make_model, make_tokenizer, monkeypatch):
+    model, tokenizer = make_model("bert"), make_tokenizer("bert")
+    task, sample = Task(model.config, tokenizer), sample_of(tokenizer)
+    monkeypatch.setattr(significance, "has_fast_bf16", lambda device: False)  # whose rounding depends on the batch
+    whole = linear_maps(model, task, sample, Retention.keep_all(3))
+    monkeypatch.setattr(significance, "_TOKENS", 50)
+    parts = linear_maps(model, task, sample, Retention.keep_all(3))
+    assert all(map(len, whole[:2]))
+    for one, other in zip(whole[:2], parts[:2], strict=True):
+        torch.testing.assert_close(from_text([other]), from_text([one]), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("answers", [(), (3,)])
+def test_of_long_texts_some_rows_are_drawn_real_ones_first(monkeypatch, answers):
+    monkeypatch.setattr(significance, "_ROWS", 4)
+    real = torch.tensor([[True] * 9, [True] * 2 + [False] * 7])
+    numbers = torch.arange(18.0).view(2, 9)
+    missed = numbers.masked_fill(~real, -1.0)
+    given = Seen(numbers[..., None], missed if not answers else missed[..., None].expand(2, 9, *answers))
+    few = given.few(torch.Generator().manual_seed(0))
+    assert few.vectors.shape == (2, 4, 1)
+    assert few.missed.shape == (2, 4, *answers)
+    kept = few.missed if not answers else few.missed[..., 0]
+    assert torch.equal(few.vectors[kept >= 0][:, 0], kept[kept >= 0])  # each row with what it is missed by
+    assert (kept[0] >= 0).all()
+    assert len(set(kept[0].tolist())) == 4
+    assert sorted(kept[1].tolist()) == [-1.0, -1.0, 9.0, 10.0]
+    monkeypatch.setattr(significance, "_ROWS", 9)
+    assert given.few(torch.Generator()) is given

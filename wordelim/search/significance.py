@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ..elimination.extract import HardExtract
+from ..elimination.rows import gather
 from ..elimination.significance import to_text
 from ..elimination.soft_extract import SoftExtract, SoftRetention
 from ..errors import AnswersError
@@ -31,7 +32,9 @@ __all__ = ["RANKING", "linear_maps", "may_rank", "ranking_stages"]
 RANKING = "search: ranking words"
 """The stage of :func:`linear_maps`."""
 
-_TEXTS = 32  # at once
+_TEXTS = 32  # of a step
+_TOKENS = 4096  # that gradients are made of at once
+_ROWS = 128  # of a text that pairs are made of
 _PASSES = 20  # over the word vectors of the sample
 _PAIRS = 64  # of a text and step
 _RATE, _DECAY = 0.02, 0.1
@@ -88,12 +91,12 @@ def linear_maps(
             noted = _Gradients(model, soften_(model, template=template))
         model.eval().requires_grad_(False)
         seen: list[list[Seen]] = []
+        generator, maps = torch.Generator().manual_seed(seed), []
         starts = range(0, len(sample), _TEXTS)
         for done, start in enumerate(starts):
             batch = task.collate([sample[row] for row in range(start, min(start + _TEXTS, len(sample)))])
-            seen.append(noted.run(task, batch))
+            seen.append([layer.few(generator) for layer in noted.run(task, batch)])
             progress((done + 1) / len(starts) / 2)
-        generator, maps = torch.Generator().manual_seed(seed), []
         for layer in zip(*noted.ready(seen), strict=True):
             maps.append(to_text(_ranking(layer, generator)))
             progress((1 + len(maps) / len(seen[0])) / 2)
@@ -111,12 +114,22 @@ class Seen(NamedTuple):
     """A batch at a layer.
 
     Args:
-        vectors: the value vectors, [texts, tokens, width] fp32.
-        missed: how much each is missed, [texts, tokens] fp32; -1 for padding.
+        vectors: the value vectors, [texts, tokens, width], as the model computes them.
+        missed: how much each is missed, [texts, tokens] fp32; -1 for padding. Of each answer, [texts, tokens, answers],
+            where that isn't known yet.
     """
 
     vectors: Tensor
     missed: Tensor
+
+    def few(self, generator: torch.Generator) -> Seen:
+        """The same of some rows of each text, drawn at random, where there are many."""
+        if self.vectors.shape[1] <= _ROWS:
+            return self
+        real = (self.missed if self.missed.dim() == 2 else self.missed[..., 0]) >= 0
+        drawn = torch.rand(real.shape, generator=generator).to(real.device).masked_fill(~real, -1.0)
+        rows = drawn.topk(_ROWS, 1).indices
+        return Seen(gather(self.vectors, rows), gather(self.missed, rows))
 
 
 class _Noted:
@@ -154,7 +167,7 @@ class _Noted:
         return seen
 
     def _vectors(self) -> list[Tensor]:
-        return [value.transpose(1, 2).flatten(2).float() for value in self.values]
+        return [value.transpose(1, 2).flatten(2) for value in self.values]
 
 
 class _Gradients(_Noted):
@@ -174,6 +187,15 @@ class _Gradients(_Noted):
         return self.factors[-1]
 
     def run(self, task: Task, batch: dict[str, Tensor]) -> list[Seen]:
+        ids = batch["input_ids"]
+        texts = max(1, _TOKENS // ids[0].numel())
+        parts = [
+            self._run(task, {name: values[start : start + texts] for name, values in batch.items()})
+            for start in range(0, len(ids), texts)
+        ]
+        return [Seen(*map(torch.cat, zip(*layer, strict=True))) for layer in zip(*parts, strict=True)]
+
+    def _run(self, task: Task, batch: dict[str, Tensor]) -> list[Seen]:
         self.factors.clear()
         device = self.model.device
         with torch.enable_grad(), torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device)):
@@ -205,6 +227,7 @@ class _Rare(_Noted):
 
 def _ranking(seen: Sequence[Seen], generator: torch.Generator) -> Tensor:
     """The map that ranks word vectors as they are missed, trained on pairs of each text."""
+    seen = [Seen(vectors.float(), missed) for vectors, missed in seen]
     rows = torch.cat([vectors[missed >= 0] for vectors, missed in seen])
     spread = rows.std(0, correction=0)
     varies = spread > _CONSTANT * spread.amax()
