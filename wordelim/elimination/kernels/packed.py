@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -38,8 +38,9 @@ def extract(
     it, it computes in fp32. Views into packed rows are taken as they lie.
     """
     if left is None:
-        context, _, _ = _plain(attention).extract(query, key, value, tokens, None, attention, *extras)
-        return context, None, None
+        if attention.position is None:
+            return padded.first(query, key, value, tokens, attention), None, None
+        return positional.attend_from(tokens.positions(), query, key, value, tokens, attention, *extras), None, None
     examples, heads, length, _ = query.shape
     step = max(1, _BLOCK // (heads * length * length))
     blocks = []
@@ -62,11 +63,9 @@ def extract(
 
 def first(query: Tensor, key: Tensor, value: Tensor, tokens: Padded, attention: Attention, *extras: Tensor) -> Tensor:
     """As the plain ways."""
-    return _plain(attention).first(query, key, value, tokens, attention, *extras)
-
-
-def _plain(attention: Attention) -> Any:
-    return padded if attention.position is None else positional
+    if attention.position is None:
+        return padded.first(query, key, value, tokens, attention)
+    return positional.first(query, key, value, tokens, attention, *extras)
 
 
 def _one(
