@@ -101,7 +101,7 @@ def _families(rows: Sequence[dict[str, Any]]) -> str:
         )
         for row in rows
     )
-    return f"{wrapped(about)}\n\n{_pivot('', cells)}"
+    return f"\n\n{wrapped(about)}\n\n{_pivot('', cells)}"
 
 
 def _paper(rows: Sequence[dict[str, Any]]) -> str:
