@@ -19,7 +19,7 @@ from ..errors import TrainingError
 from ..graph.splice import eliminate_
 from ..retention import Retention
 from ..tasks import Task, ask
-from .teacher import ROW, LastHiddenState, Teacher
+from .teacher import ROW, LastHiddenState, Said, Teacher
 
 __all__ = ["TRAINED", "ByLength", "DistillationTrainer", "distillation_loss"]
 
@@ -166,24 +166,44 @@ class DistillationTrainer(Trainer):
             self.compressed.eval()  # the Trainer has just called train()
         if len(self.retentions) > 1:
             eliminate_(self.compressed, random.Random(f"{self.args.seed} {step}").choice(self.retentions))
-        task = self.task
-        known = {name: value for name, value in inputs.items() if name not in task.targets}
+        known = {name: value for name, value in inputs.items() if name not in self.task.targets}
         with self.accelerator.autocast():
             taught = self.teacher(known)
         for each in (known, inputs):
             each.pop(ROW, None)
         with _quick_backward(self.args.device):
-            outputs = ask(model, known if task.own_loss else inputs, task.config)
-        said, mask = task.logits(outputs, known).float(), known.get("attention_mask")
-        state = task.state(self.seen.value, known).float()
-        loss = (
-            task.loss(outputs, inputs)
-            + distillation_loss(said, taught.logits, task.kind, self.temperature, mask)
-            + functional.mse_loss(state, taught.state) / taught.state.pow(2).mean()
-        )
+            loss, outputs = self.learn(model, inputs, known, taught)
         if not bool(loss.isfinite()):
             raise TrainingError(
                 f"The training loss became {loss.item()} at step {step}: lower --learning-rate, or look for broken "
                 "rows in the training data."
             )
         return (loss, outputs) if return_outputs else loss
+
+    def learn(
+        self, model: nn.Module, inputs: dict[str, Any], known: dict[str, Tensor], taught: Said
+    ) -> tuple[Tensor, Any]:
+        """The loss on a batch, and what the model answered.
+
+        Args:
+            inputs: of the model, with the labels.
+            known: without them.
+            taught: by the dense model.
+        """
+        outputs = self.answer(model, inputs, known)
+        state = self.task.state(self.seen.value, known).float()
+        near = functional.mse_loss(state, taught.state) / taught.state.pow(2).mean()
+        return self.of_logits(outputs, inputs, known, taught.logits) + near, outputs
+
+    def answer(self, model: nn.Module, inputs: dict[str, Any], known: dict[str, Tensor]) -> Any:
+        """What the model returns, given labels where it makes the loss itself."""
+        return ask(model, known if self.task.own_loss else inputs, self.task.config)
+
+    def of_logits(self, outputs: Any, inputs: dict[str, Any], known: dict[str, Tensor], taught: Tensor) -> Tensor:
+        """The task's loss, and how far the logits are from the dense model's."""
+        return self.task.loss(outputs, inputs) + self.apart(outputs, known, taught)
+
+    def apart(self, outputs: Any, known: dict[str, Tensor], taught: Tensor) -> Tensor:
+        """How far the logits are from others."""
+        said, mask = self.task.logits(outputs, known).float(), known.get("attention_mask")
+        return distillation_loss(said, taught, self.task.kind, self.temperature, mask)

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from wordelim.training.distillation import DistillationTrainer
 from wordelim.training.teacher import LastHiddenState, Said
 
 from .layers import layers_of
 from .rival import Given, Rival, Shape
-from .training import RivalTrainer
 
 __all__ = ["DistilBert", "every", "student"]
 
@@ -43,7 +43,7 @@ def student(dense: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
     return model
 
 
-class _Trainer(RivalTrainer):
+class _Trainer(DistillationTrainer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.shown = LastHiddenState(self.teacher.model)
@@ -68,7 +68,7 @@ class DistilBert(Rival):
 
     strength = "layers"
     plain = True
-    trainer: type[RivalTrainer] = _Trainer
+    trainer: type[DistillationTrainer] = _Trainer
 
     def train(self, given: Given, strength: float) -> tuple[PreTrainedModel, Shape]:
         shape = {"layers": every(len(layers_of(given.dense)), strength)}  # type: ignore[arg-type]

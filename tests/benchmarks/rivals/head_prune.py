@@ -20,10 +20,10 @@ from transformers import PreTrainedModel
 
 from wordelim.data.encode import INPUTS
 from wordelim.tasks import Task, ask
+from wordelim.training.distillation import DistillationTrainer
 
 from .layers import attention_of, layers_of
 from .rival import Given, Rival, Shape
-from .training import RivalTrainer
 
 __all__ = ["HeadPrune", "importance", "remove_"]
 
@@ -51,7 +51,7 @@ class HeadPrune(Rival):
             gone = sum(heads) - sum(map(len, kept))
             _drop(kept, found, goal * step // _STEPS - gone)
         model = self.build(given.dense, {"heads": kept})
-        given.fit(RivalTrainer, model, epochs=given.how.epochs - given.epochs_of(_STEPS * len(texts)))
+        given.fit(DistillationTrainer, model, epochs=given.how.epochs - given.epochs_of(_STEPS * len(texts)))
         return model, {"heads": kept}
 
     def build(self, dense: PreTrainedModel, shape: Shape) -> PreTrainedModel:

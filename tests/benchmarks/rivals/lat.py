@@ -26,10 +26,10 @@ from wordelim.evaluation.inference import logits_of
 from wordelim.graph.cost import Flops
 from wordelim.graph.splice import eliminating_encoder
 from wordelim.tasks import Task
+from wordelim.training.distillation import DistillationTrainer
 from wordelim.training.teacher import Said
 
 from .rival import Given, Rival, Shape, dense_flops
-from .training import RivalTrainer
 
 __all__ = ["Lat", "evolve", "fitted"]
 
@@ -71,7 +71,7 @@ class Lat(Rival):
         return eliminate_(copy.deepcopy(dense), Retention.fractions(shape["keep"]))
 
 
-class _Trainer(RivalTrainer):
+class _Trainer(DistillationTrainer):
     def __init__(self, *args: Any, shortest: Keep, **options: Any) -> None:
         super().__init__(*args, **options)
         self.shortest = shortest

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from wordelim.graph.cost import Flops
+from wordelim.training.distillation import DistillationTrainer
 from wordelim.training.teacher import Said
 
 from .layers import Attention
 from .packed import PackedEncoder, Rows
 from .rival import Given, Rival, Shape, bisect, counted_flops, dense_flops
-from .training import RivalTrainer
 
 __all__ = ["Ltp", "Pruning"]
 
@@ -88,7 +88,7 @@ def _received(p: Tensor, pays: Tensor) -> Tensor:
     return (p.mean(1) * pays[:, :, None]).sum(1) / pays.sum(1, keepdim=True)
 
 
-class _Softly(RivalTrainer):
+class _Softly(DistillationTrainer):
     """Learns thresholds with the weights."""
 
     def __init__(self, *args: Any, flops: Flops, goal: float, **options: Any) -> None:
@@ -140,7 +140,7 @@ class Ltp(Rival):
             return whole / counted_flops(model, texts, given.task)
 
         encoder.thresholds.copy_(bisect(ratio, strength, 0.0, 4.0, _STEPS) * learned)
-        given.fit(RivalTrainer, model, epochs=half - given.epochs_of(_STEPS * len(texts), forward_only=True))
+        given.fit(DistillationTrainer, model, epochs=half - given.epochs_of(_STEPS * len(texts), forward_only=True))
         return model, {**shape, "thresholds": encoder.thresholds.tolist()}
 
     def build(self, dense: PreTrainedModel, shape: Shape) -> PreTrainedModel:

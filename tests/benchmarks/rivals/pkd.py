@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wordelim.training.distillation import DistillationTrainer
 from wordelim.training.teacher import Said
 
 from .distilbert import DistilBert
 from .layers import LayerStates
 from .rival import Shape
-from .training import RivalTrainer
 
 __all__ = ["Pkd"]
 
 
-class _Trainer(RivalTrainer):
+class _Trainer(DistillationTrainer):
     def __init__(self, *args: Any, layers: list[int], **options: Any) -> None:
         super().__init__(*args, **options)
         self.own = LayerStates(self.compressed, range(len(layers) - 1))

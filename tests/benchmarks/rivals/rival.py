@@ -23,10 +23,9 @@ from wordelim.graph.protect import sizes_of
 from wordelim.graph.splice import retention_of
 from wordelim.graph.support import is_marked
 from wordelim.tasks import Task, ask
+from wordelim.training.distillation import DistillationTrainer
 from wordelim.training.fit import Fit, fit
 from wordelim.training.teacher import Teacher
-
-from .training import RivalTrainer
 
 __all__ = ["Given", "Rival", "Shape", "bisect", "counted_flops", "dense_flops", "flops_ratio"]
 
@@ -71,7 +70,7 @@ class Given:
 
     def fit(
         self,
-        trainer: Callable[..., RivalTrainer],
+        trainer: Callable[..., DistillationTrainer],
         model: PreTrainedModel,
         *,
         epochs: float | None = None,

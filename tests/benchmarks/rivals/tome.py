@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from wordelim.training.distillation import DistillationTrainer
+
 from .layers import Attention
 from .packed import PackedEncoder, Rows
 from .rival import Given, Rival, Shape, bisect, counted_flops, dense_flops
-from .training import RivalTrainer
 
 __all__ = ["Merging", "Tome", "merge"]
 
@@ -108,7 +109,7 @@ class Tome(Rival):
             return whole / counted_flops(model, texts, given.task)
 
         encoder.share = bisect(ratio, strength, 0.0, 0.5)
-        given.fit(RivalTrainer, model)
+        given.fit(DistillationTrainer, model)
         return model, {"share": encoder.share}
 
     def build(self, dense: PreTrainedModel, shape: Shape) -> PreTrainedModel:
