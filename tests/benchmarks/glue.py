@@ -6,9 +6,10 @@
 --model is any encoder directory or hub name (bert-base-uncased, albert-base-v2, ...). The folder of --data holds
 train.jsonl and dev.jsonl (for imdb train.jsonl.gz, test.jsonl.gz). Dense checkpoints and what they were compressed to
 stay in --cache; parts can run beside each other: each leaves glue-TASK-MODEL-PART.json in --results, with another than
-the usual rate, speed or seed in its name, and render.py shows it. --time-only measures the speed of what stands there
-anew, with the weights of --model and any linear maps, on which time does not depend, and attention deciding where that
-did: so parts can be trained on a card and timed on a processor.
+the usual rate, speed or seed in its name, and render.py shows it. A compression that
+was killed goes on from what it left in --cache. --untimed leaves speed to --time-only, which measures that of what
+stands in --results anew, with the weights of --model and any linear maps, on which time does not depend, and attention
+deciding where that did: so parts can be trained on a card, or beside each other, and timed on a quiet processor.
 
 Parts: calibrated and learned choose their own keep counts; attention, random and first then use those of --keep-of
 (calibrated unless told) with equal retraining, and differ in what decides which word vectors stay: the attention that
@@ -23,12 +24,14 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
+import psutil
 import torch
 from results import RESULTS
 from timing import time_again
@@ -43,6 +46,10 @@ from transformers import (
 import wordelim
 from wordelim import Retention, restore_
 from wordelim.adapters import family_of
+from wordelim.compression.journal import journal
+from wordelim.compression.prepare import Given
+from wordelim.compression.run import run as compress
+from wordelim.compression.settings import Settings
 from wordelim.data.read import read
 from wordelim.data.split import carve
 from wordelim.elimination.significance import Selector
@@ -56,6 +63,8 @@ from wordelim.training.teacher import Teacher
 PARTS = ("calibrated", "learned", "attention", "random", "first")
 CHOOSING = ("calibrated", "learned")
 BY_KEEP = ("attention", "random", "first")
+_COLUMNS = ("text", "text_pair", "label")
+_STEPS = 100  # after how many reports of a stage its memory is printed
 _NUMBERS = (
     "train",
     "fine_tune_epochs",
@@ -129,6 +138,7 @@ def run(
     parser.add_argument("--max-drop", type=float, default=1.0, help="points that may be lost on validation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep-of", choices=CHOOSING, default="calibrated", help="whose counts the ablation keeps")
+    parser.add_argument("--untimed", action="store_true", help="don't measure speed")
     parser.add_argument("--time-only", action="store_true", help="time what the results keep again, nothing else")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     arguments = parser.parse_args()
@@ -168,10 +178,7 @@ def run(
         tokenizer = AutoTokenizer.from_pretrained(dense)
         if part in SELECTORS:
             decide_(whole, SELECTORS[part])
-        found = wordelim.compress_model(
-            whole,
-            tokenizer,
-            **sets,
+        settings = Settings(
             metric=task.metric,
             max_length=task.max_length,
             max_drop=arguments.max_drop,
@@ -180,12 +187,15 @@ def run(
             method="learned" if part == "learned" else "calibrated",
             keep=keep,
             seed=arguments.seed,
+            measure_speed=not arguments.untimed,
             **{"learning_rate": rate, **task.more} | ({"target_speedup": speed} if speed and not keep else {}),
         )
+        with journal(output.with_name(f"{output.name}-work"), resume=True) as kept:
+            found = compress(whole, tokenizer, Given(sets, dict.fromkeys(_COLUMNS), {}), settings, kept, _Told())
         found.model.save_pretrained(output)
         tokenizer.save_pretrained(output)
-        names = ("retention", "metric", "validation", "test", "speed", "seconds")
-        names += ("settings", "machine", "versions", "warnings")
+        names = ("retention", "metric", "validation", "test", "seconds", "peak_memory_gib")
+        names += ("settings", "machine", "versions", "warnings") + (() if arguments.untimed else ("speed",))
         script = f"tests/benchmarks/{Path(sys.argv[0]).name}"
         result = {
             "task": task.name,
@@ -209,7 +219,22 @@ def run(
         for name in ("validation", "test"):
             result[name].pop("worst_flips")  # texts of the data set, which has an owner
         place.write_text(json.dumps(result, indent=1) + "\n")
-        print(part, result["test"], result["speed"], result["retention"]["keep"], flush=True)
+        print(part, result["test"], result.get("speed"), result["retention"]["keep"], flush=True)
+
+
+class _Told:
+    """Prints the stages of a compression as they come, and what memory the process holds, again and again."""
+
+    def __init__(self) -> None:
+        self.stage, self.reports, self.begun = "", 0, time.process_time()
+
+    def __call__(self, stage: str, share: float) -> None:
+        self.reports = self.reports + 1 if stage == self.stage else 0
+        if self.reports % _STEPS == 0:
+            held = psutil.Process().memory_info().rss / 2**30
+            seconds = time.process_time() - self.begun
+            print(f"{seconds:.0f} s of CPU, {held:.2f} GiB: {stage}, {share:.0%}", flush=True)
+        self.stage = stage
 
 
 def _lost(dense: Path, output: Path, test: datasets.Dataset, task: Benchmark, metric: str) -> dict[str, Any]:

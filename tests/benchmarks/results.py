@@ -43,7 +43,7 @@ def merged(rows: Sequence[Row], folder: Path) -> list[Row]:
     """``rows`` with what lies in ``folder`` added, or put in place of the same run; sorted.
 
     Raises:
-        SystemExit: nothing in ``folder`` can be shown, or two of its files hold the same run.
+        SystemExit: nothing in ``folder`` can be shown, a run there isn't timed yet, or two files hold the same run.
     """
     found: dict[tuple[Any, ...], tuple[Row, str]] = {}
     for path in sorted(folder.glob("*.json")):
@@ -65,6 +65,8 @@ def _rows(name: str, result: dict[str, Any]) -> list[Row]:
     """What the docs need of a file; [] of one that they don't show."""
     kind, _, part = name.partition("-")
     if kind in ("glue", "head"):
+        if "speed" not in result:
+            raise SystemExit(f"{name}.json isn't timed yet: call its script with --time-only.")
         return [_run(kind, result)]
     if kind == "rival":
         return [_rival(result)]

@@ -118,6 +118,12 @@ def test_a_folder_with_nothing_to_show_is_refused(results, tmp_path, named):
         results.merged([], tmp_path)
 
 
+def test_a_run_that_is_not_timed_yet_is_refused(results, tmp_path):
+    (tmp_path / "glue-rte-minilm-l6-calibrated.json").write_text(json.dumps({"task": "RTE"}))
+    with pytest.raises(SystemExit, match=r"glue-rte-minilm-l6-calibrated.json isn't timed yet: .* --time-only"):
+        results.merged([], tmp_path)
+
+
 def test_two_files_of_the_same_run_are_refused(shown):
     with pytest.raises(SystemExit, match=r"glue-task-1.json and glue-task-0.json in .* hold the same run"):
         shown(report(), report(lost=0.7))
