@@ -17,7 +17,7 @@ def command(
     model_dir: Annotated[str, typer.Argument(help="Compressed directory; a dense model is exported dense.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; must not exist.")],
     format: Annotated[str, typer.Option(help="onnx or openvino.")] = "onnx",
-    int8: Annotated[bool, typer.Option("--int8", help="Quantize the weights to eight bits.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="To eight bits; OpenVINO wants 128 texts of --data.")] = False,
     layout: Annotated[
         str | None, typer.Option(help="Lay the files out for a server: tei or triton (ONNX alone).")
     ] = None,

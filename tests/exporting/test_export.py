@@ -11,9 +11,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 import wordelim
@@ -67,7 +69,7 @@ def make_exported(make_model, make_tokenizer, random_maps, traced_once, tmp_path
             directory = tmp_path_factory.mktemp(family) / "compressed"
             made[kind] = model, save(model, make_tokenizer(family), directory)
         model, directory = made[kind]
-        output = directory.with_name(f"{form}{options}")
+        output = directory.with_name(f"{form}{sorted(options)}")
         if not output.exists():
             with traced_once():
                 wordelim.export(directory, output, format=form, **options)
@@ -164,6 +166,25 @@ def test_int8_stays_near_and_is_smaller(make_exported, make_batch, logits):
 def test_openvino_takes_int8_weights(make_exported):
     _, _, output = make_exported("bert", "openvino", int8=True)
     assert "i8" in (output / "openvino_model.xml").read_text() or "u8" in (output / "openvino_model.xml").read_text()
+
+
+@needs_openvino
+def test_openvino_takes_int8_activations_where_texts_show_their_ranges(make_exported, make_batch, logits):
+    _, directory, weights = make_exported("bert", "openvino", int8=True)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    random = np.random.default_rng(0)
+    words = [tokenizer.decode(random.integers(5, len(tokenizer), random.integers(3, 30))) for _ in range(136)]
+    texts = datasets.Dataset.from_dict({"text": words})
+    model, _, output = make_exported("bert", "openvino", int8=True, data=texts)
+    report = json.loads((output / EXPORT_FILE).read_text())
+    assert report["calibration"] == 128 > report["parity"]["examples"]
+    assert "calibration" not in json.loads((weights / EXPORT_FILE).read_text())
+    quantized = [(place / "openvino_model.xml").read_text().count('type="FakeQuantize"') for place in (output, weights)]
+    assert quantized[0] > 4
+    assert quantized[1] == 0
+    batch = tokenizer(words[128:], return_tensors="pt", padding=True)  # which it wasn't calibrated on
+    difference = ExportedModel(output)(**batch).logits - logits(model, batch)
+    assert 0 < difference.square().mean().sqrt() < 0.3 * logits(model, batch).std()
 
 
 def test_torch_quantizes_a_rewritten_model(make_exported, make_batch, logits):

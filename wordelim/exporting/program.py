@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ def write_program(
     form: Format,
     *,
     int8: bool = False,
+    calibration: Sequence[Mapping[str, Tensor]] = (),
     opset: int = OPSET,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
@@ -48,7 +49,9 @@ def write_program(
     Args:
         sample: inputs by name, [batch, tokens], at least two texts; which inputs the program has is read from it.
         directory: where the program's files go; must exist.
-        int8: quantize the weights: for ONNX Runtime with activations quantized as they come, for OpenVINO alone.
+        int8: quantize the weights: for ONNX Runtime with activations quantized as they come, for OpenVINO with
+            activations in the ranges that ``calibration`` shows, or alone where there is none.
+        calibration: inputs by name, each [1, tokens]: texts such as the program will answer.
         opset: ONNX operator set.
         metadata: entries of the program's own metadata.
 
@@ -70,7 +73,7 @@ def write_program(
         if int8:
             quantize_onnx(onnx_path)
         return
-    _write_openvino(onnx_path, directory / form.program, int8, metadata or {})
+    _write_openvino(onnx_path, directory / form.program, int8, calibration, metadata or {})
     for path in directory.glob(f"{onnx_path.name}*"):
         path.unlink()
 
@@ -139,15 +142,27 @@ def quantize_onnx(path: Path) -> None:
         )
 
 
-def _write_openvino(onnx_path: Path, path: Path, int8: bool, metadata: Mapping[str, Any]) -> None:
+def _write_openvino(
+    onnx_path: Path,
+    path: Path,
+    int8: bool,
+    calibration: Sequence[Mapping[str, Tensor]],
+    metadata: Mapping[str, Any],
+) -> None:
     import openvino
 
     program = openvino.convert_model(onnx_path)
     if int8:
         import nncf
 
+        names = [value.get_any_name() for value in program.inputs]
+        feeds = [{name: text[name].numpy() for name in names} for text in calibration]
         with _quiet():
-            program = nncf.compress_weights(program)
+            if feeds:
+                encoder, count = nncf.ModelType.TRANSFORMER, len(feeds)
+                program = nncf.quantize(program, nncf.Dataset(feeds), model_type=encoder, subset_size=count)
+            else:
+                program = nncf.compress_weights(program)
     for name, value in metadata.items():
         program.set_rt_info(_text(value), [name])
     openvino.save_model(program, path, compress_to_fp16=False)

@@ -43,8 +43,8 @@ from .opened import open_model
 __all__ = ["export"]
 
 _OPSETS = range(18, 24)
-# Texts that go through model and program.
-_SAMPLE = 16
+# Texts that go through model and program, and that show the ranges of what is quantized.
+_SAMPLE, _CALIBRATION = 16, 128
 _ROUNDS = 5
 _TEXTS = (
     "It works.",
@@ -92,7 +92,8 @@ def export(
         model_dir: a compressed directory, or a dense one or its hub name.
         output: directory to write, whole or not at all.
         format: ``onnx`` or ``openvino``.
-        int8: quantize the weights to eight bits.
+        int8: quantize to eight bits: the weights, in ONNX Runtime also what they are multiplied with. In OpenVINO that
+            takes 128 texts of ``data``, which show its ranges.
         layout: lay the files out as a server reads them: ``tei`` or ``triton``.
         data: texts that go through model and program, of which the first 16 are taken; built-in ones where None.
         text, text_pair: names of the columns, where they aren't the usual ones.
@@ -140,13 +141,16 @@ def export(
     beside_model = opened.companions
     skipped = Skipped() if skip_bad_rows else None
     own = None if data is None else open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
-    texts, padded = _sample(model, opened.tokenizer, own, text, text_pair, max_length, skipped)
+    calibrated = _CALIBRATION if int8 and own is not None and form.name == "openvino" else 0
+    sample = _sample(model, opened.tokenizer, own, text, text_pair, max_length, skipped, calibrated)
+    texts, padded, calibration = sample
     require_numbers(model, padded)
     retention = opened.retention
     metadata = {} if retention is None else {RETENTION_KEY: retention.to_json()}
     with staged(output, force=force, inputs=inputs) as stage:
         progress("export", 0.0)
-        write_program(model, padded[0], stage, form, int8=int8, opset=opset, metadata=metadata)
+        how: dict[str, Any] = {"calibration": calibration, "opset": opset}
+        write_program(model, padded[0], stage, form, int8=int8, metadata=metadata, **how)
         model.config.save_pretrained(stage)
         opened.tokenizer.save_pretrained(stage)
         write_files(beside_model, stage)
@@ -159,6 +163,7 @@ def export(
             "class": opened.head,
             "format": form.name,
             "int8": int8,
+            **({"calibration": len(calibration)} if calibration else {}),
             **({} if layout is None else {"layout": layout}),
             "opset": opset,
             "retention": None if retention is None else retention.told(),
@@ -169,7 +174,7 @@ def export(
         }
         if measure and retention is not None:
             progress("measure the speed", 0.0)
-            report["speed"] = _speed(model, stage, form, texts, padded, int8=int8, opset=opset, threads=threads)
+            report["speed"] = _speed(model, stage, form, texts, padded, how, int8=int8, threads=threads)
         if laid_out is not None:
             laid_out.arrange(stage, exported)
         (stage / EXPORT_FILE).write_text(json_text(report) + "\n", encoding="utf-8")
@@ -185,16 +190,19 @@ def _sample(
     text_pair: str | None,
     max_length: int | None,
     skipped: Skipped | None,
-) -> tuple[list[Mapping[str, Tensor]], list[Mapping[str, Tensor]]]:
-    """Texts one by one, and the same in padded batches."""
+    calibrated: int,
+) -> tuple[list[Mapping[str, Tensor]], list[Mapping[str, Tensor]], list[Mapping[str, Tensor]]]:
+    """Texts one by one, the same in padded batches, and so many to calibrate with, if there are."""
     given = datasets.Dataset.from_dict({"text": list(_TEXTS)}) if data is None else data
-    given = given.select(range(min(len(given), _SAMPLE)))
+    given = given.select(range(min(len(given), max(_SAMPLE, calibrated))))
     columns = find_columns(given, text=text, text_pair=text_pair, need_label=False)
     columns = type(columns)(columns.text, columns.text_pair)  # labels have no part in this
     task = Task(model.config, tokenizer)
     encoded = examples_of(task, given, columns, model=model, max_length=max_length, skipped=skipped).dataset
     order = list(range(len(encoded)))
-    return list(batches(encoded, tokenizer, order, 1)), list(batches(encoded, tokenizer, order * 2, 8))
+    alone: list[Mapping[str, Tensor]] = list(batches(encoded, tokenizer, order, 1))
+    padded: list[Mapping[str, Tensor]] = list(batches(encoded, tokenizer, order[:_SAMPLE] * 2, 8))
+    return alone[:_SAMPLE], padded, alone[:calibrated] if len(alone) >= calibrated else []
 
 
 def _environment(form: Format) -> dict[str, Any]:
@@ -209,9 +217,9 @@ def _speed(
     form: Format,
     texts: Sequence[Mapping[str, Tensor]],
     padded: Sequence[Mapping[str, Tensor]],
+    how: Mapping[str, Any],
     *,
     int8: bool,
-    opset: int,
     threads: int | None,
 ) -> dict[str, Any]:
     """How many times faster than the dense model, exported in the same way, in the same runtime; interleaved."""
@@ -221,7 +229,7 @@ def _speed(
         for precision in ("fp32", "int8") if int8 else ("fp32",):
             place = Path(scratch) / precision
             place.mkdir()
-            write_program(dense, padded[0], place, form, int8=precision == "int8", opset=opset)
+            write_program(dense, padded[0], place, form, int8=precision == "int8", **how)
             dense.config.save_pretrained(place)
             programs[precision] = ExportedModel(place, threads=threads)
         result: dict[str, Any] = {"rounds": _ROUNDS, "threads": threads}
