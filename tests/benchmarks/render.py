@@ -20,6 +20,7 @@ from statistics import fmean
 from engine_render import DTYPES, engine_tables, export_tables, plot, table, wrapped
 from results import ROOT, SHOWN, Row, lines, merged, read_rows
 from rivals_render import plot_rivals, rivals_section
+from stack_render import stack_section
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
@@ -74,6 +75,7 @@ def page(rows: Sequence[Row]) -> str:
             ablation=ablation,
             signs=signs,
             rivals=rivals_section(rows),
+            stack=stack_section(rows),
             heads=_tasks(heads),
             head_notes=_notes(heads),
             measured=_measured(rows),

@@ -70,6 +70,11 @@ def _rows(name: str, result: dict[str, Any]) -> list[Row]:
         return [_run(kind, result)]
     if kind == "rival":
         return [_rival(result)]
+    if kind == "stack":
+        names = ("task", "model", "metric", "layers", "tokens", "examples", "flops_ratio", "batch_size", "threads")
+        names += ("rounds", "engines", "note", "command")
+        versions = {name: result["versions"][name] for name in ("torch", "transformers")}
+        return [{"kind": kind, **{name: result[name] for name in names if name in result}, "versions": versions}]
     if kind == "engine" and part in ENGINE:
         versions = {name: result["versions"][name] for name in ("torch", "transformers")}
         more = {name: result[name] for name in ("gflops", "machine", "note") if name in result}

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import datasets
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from wordelim import Retention, eliminate_
 from wordelim.tasks import task_for
@@ -221,7 +222,7 @@ def task_files(tmp_path, given, make_tokenizer):
 def test_the_driver_leaves_a_result_goes_on_and_times_anew(rivals, task_files, capsys):
     folders = [f"--{name}={task_files / place}" for name, place in (("cache", "cache"), ("results", "out"))]
     call = ["sst2", f"--model={task_files / 'tiny'}", f"--data={task_files}", *folders, "--epochs=1", "--rounds=1"]
-    student = [*call, "--rival=distilbert", "--strength=2"]
+    student = [*call, "--rival=distilbert", "--strength=2", f"--save={task_files / 'student'}"]
     rivals.driver.main("", student)
     (place,) = (task_files / "out").iterdir()
     assert place.name == "rival-sst2-tiny-distilbert-2-epochs1-seed0.json"
@@ -230,6 +231,7 @@ def test_the_driver_leaves_a_result_goes_on_and_times_anew(rivals, task_files, c
     assert result["test"]["flops_ratio"] == pytest.approx(2, rel=0.05)
     assert result["cut"]["flops_ratio"] > result["test"]["flops_ratio"]
     assert str(task_files) not in place.read_text()
+    assert AutoModelForSequenceClassification.from_pretrained(task_files / "student").config.num_hidden_layers == 2
     rivals.driver.main("", student)
     assert "is there already: --again makes it anew" in capsys.readouterr().out
     for weights in (task_files / "cache").glob("*.safetensors"):

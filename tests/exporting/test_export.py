@@ -152,8 +152,9 @@ def test_openvino_answers_as_both_layouts_do(family, make_exported, make_batch):
     assert not list(output.glob("*.onnx*"))
 
 
-def test_int8_stays_near_and_is_smaller(make_exported, make_batch, logits):
-    model, _, output = make_exported("bert", int8=True)
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_int8_stays_near_and_is_smaller(family, make_exported, make_batch, logits):
+    model, _, output = make_exported(family, int8=True)
     batch = make_batch(model, [20, 7, 33])
     difference = ExportedModel(output)(**batch).logits - logits(model, batch)
     assert 0 < difference.abs().max() < 0.3 * logits(model, batch).std()

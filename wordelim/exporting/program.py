@@ -124,6 +124,9 @@ def quantize_onnx(path: Path) -> None:
     program = onnx.load(path)
     # Shapes are inferred anew; those of the exporter name weights that the quantizer replaces.
     del program.graph.value_info[:]
+    # What the map of a layer's significance is multiplied with has one dimension, which ONNX Runtime can't quantize.
+    vectors = {tensor.name for tensor in program.graph.initializer if len(tensor.dims) < 2}
+    exact = [node.name for node in program.graph.node if node.op_type == "MatMul" and vectors & set(node.input)]
     large = path.with_name(f"{path.name}.data").exists()
     for file in path.parent.glob(f"{path.name}*"):
         file.unlink()
@@ -132,6 +135,7 @@ def quantize_onnx(path: Path) -> None:
             program,
             path,
             op_types_to_quantize=["MatMul", "Gemm"],
+            nodes_to_exclude=exact,
             weight_type=QuantType.QInt8,
             per_channel=True,
             # Seven bits: on processors without VNNI the sum of two products of eight overflows.

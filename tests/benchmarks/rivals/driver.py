@@ -101,6 +101,9 @@ def main(about: str, given: list[str] | None = None) -> None:
     seconds = time.process_time() - begun
     made.eval().requires_grad_(False)
     save_model(made, str(weights))
+    if arguments.save:
+        made.save_pretrained(arguments.save)
+        posed.task.tokenizer.save_pretrained(arguments.save)
     result = {
         "task": benchmark.name,
         "model": model,
@@ -139,6 +142,7 @@ def _parser(about: str) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=5, help="how often speed is measured")
     parser.add_argument("--again", action="store_true", help="make a result anew that is there already")
+    parser.add_argument("--save", type=Path, help="leave the model in this directory too: a student loads from there")
     parser.add_argument("--time-only", action="store_true", help="measure the speed of a result anew, nothing else")
     return parser
 
