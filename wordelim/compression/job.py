@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from ..evaluation.inference import logits_of
 from ..graph.cost import Text
 from ..graph.protect import sizes_of
+from ..system.machine import give_back_memory
 from ..system.progress import Progress
 from ..training.teacher import Teacher
 from .journal import Journal
@@ -81,7 +82,9 @@ class Job:
         """What the model or the teacher says of encoded texts."""
         who = "The dense model" if model is self.teacher else "The compressed model"
         size = self.settings.batch_size
-        return logits_of(model, texts, self.ready.task, batch_size=size, bf16=bf16, progress=progress, who=who)
+        said = logits_of(model, texts, self.ready.task, batch_size=size, bf16=bf16, progress=progress, who=who)
+        give_back_memory()
+        return said
 
 
 @dataclass

@@ -22,7 +22,7 @@ from ..graph.soft import soften_
 from ..graph.splice import eliminate_, eliminating_encoder, restore_
 from ..graph.support import is_marked
 from ..retention import Retention
-from ..system.machine import has_fast_bf16
+from ..system.machine import give_back_memory, has_fast_bf16
 from ..system.progress import tokens
 from ..tasks import Task, ask
 from ..training.distillation import TRAINED
@@ -96,6 +96,7 @@ def linear_maps(
         for done, start in enumerate(starts):
             batch = task.collate([sample[row] for row in range(start, min(start + _TEXTS, len(sample)))])
             seen.append([layer.few(generator) for layer in noted.run(task, batch)])
+            give_back_memory()
             progress((done + 1) / len(starts) / 2)
         for layer in zip(*noted.ready(seen), strict=True):
             maps.append(to_text(_ranking(layer, generator)))

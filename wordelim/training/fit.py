@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import tempfile
 import threading
@@ -194,7 +195,11 @@ def fit(
             unwrap_(model)
             model.zero_grad(set_to_none=True)
             model.eval()
-    return _told(trainer.state.log_history)
+    told = _told(trainer.state.log_history)
+    del trainer  # it refers to itself, and holds what the optimizer does
+    gc.collect()
+    give_back_memory()
+    return told
 
 
 def _told(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
