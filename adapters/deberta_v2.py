@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from wordelim.errors import UnsupportedModelError
 
@@ -35,15 +34,15 @@ class _Disentangled:
     scaling: float
 
     def __call__(
-        self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor, embeddings: Tensor, *projections: Tensor
+        self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor, *tables: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """``embeddings`` are [2 * span, width], ``projections`` a weight and a bias for each kind."""
+        """``tables`` are the projected embeddings of the distances, [2 * span, width], one for each kind."""
         score = torch.zeros((), dtype=query.dtype, device=query.device)
         apart = self._bucket(rows[:, :, None] - columns[:, None, :])
         index = (apart + self.span).clamp(0, 2 * self.span - 1)
-        for kind, weight, bias in zip(self.kinds, projections[::2], projections[1::2], strict=True):
-            heads, size = query.shape[1], query.shape[3]
-            table = functional.linear(embeddings, weight, bias).view(-1, heads, size).permute(1, 2, 0)
+        heads, size = query.shape[1], query.shape[3]
+        for kind, projected in zip(self.kinds, tables, strict=True):
+            table = projected.view(-1, heads, size).permute(1, 2, 0)
             if kind == "c2p":
                 score = score + _gathered(query @ table, index)
             else:
@@ -82,12 +81,11 @@ def _attention(
     extras: list[Any] = []
     if module.relative_attention:
         span = module.pos_ebd_size
-        extras.append(module.pos_dropout(rel_embeddings)[: 2 * span])
+        embeddings = module.pos_dropout(rel_embeddings)[: 2 * span]
         shared = {"c2p": "key_proj", "p2c": "query_proj"}
         own = {"c2p": "pos_key_proj", "p2c": "pos_query_proj"}
         for kind in kinds:
-            projection = getattr(module, (shared if module.share_att_key else own)[kind])
-            extras += [projection.weight, projection.bias]
+            extras.append(getattr(module, (shared if module.share_att_key else own)[kind])(embeddings))
         options["position"] = _Disentangled(
             kinds, span, module.position_buckets, module.max_relative_positions, options["scaling"]
         )

@@ -205,6 +205,7 @@ def test_linear_maps_are_for_one_model(bert):
         (("AAA=", "AHw="), r"significance\[1\] = 'AHw=' is no linear map: give finite"),
         (("AAA=", "AAAAAA=="), r"significance has maps of \[1, 2\] numbers"),
         (("", ""), r"significance has no linear map: give one"),
+        (("", "AAA="), r"significance\[0\] is empty, but the layer drops word vectors: give its map"),
         (("AAA=", None), r"significance\[1\] = None is no linear map"),
         ((b"AAA=", ""), r"is no linear map"),
         ((1, 2), r"significance\[0\] = 1 is no linear map"),

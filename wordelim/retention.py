@@ -70,8 +70,6 @@ class Retention:
             )
         if not isinstance(self.package, bool):
             raise RetentionError(f"package is {short(self.package)}: give true or false.")
-        self._check_significance()
-        object.__setattr__(self, "version", 2 if self.package or self.linear else 1)
         if self.kind not in ("fraction", "count"):
             raise RetentionError(f"Retention kind {short(self.kind)} is unknown: use 'fraction' or 'count'.")
         if isinstance(self.keep, str) or not isinstance(self.keep, Sequence) or not self.keep:
@@ -98,6 +96,8 @@ class Retention:
                     f"protect rule {short(rule)} is unknown: use 'first' or 'first:N' with N at least 1, or what "
                     "wordelim.protect_rules makes of 'separators', 'query' and 'words:FILE' with the tokenizer."
                 )
+        self._check_significance()
+        object.__setattr__(self, "version", 2 if self.package or self.linear else 1)
 
     def _check_significance(self) -> None:
         if self.significance == "attention":
@@ -110,6 +110,10 @@ class Retention:
         sizes = {_size(layer, text) for layer, text in enumerate(maps) if text != ""}
         if not sizes:
             raise RetentionError("significance has no linear map: give one for each layer that drops, or 'attention'.")
+        for layer, (text, keep) in enumerate(zip(maps, self.keep, strict=True)):
+            before = self.keep[layer - 1] if layer else 1.0 if self.kind == "fraction" else math.inf
+            if text == "" and 0 < keep < before:
+                raise RetentionError(f"significance[{layer}] is empty, but the layer drops word vectors: give its map.")
         if len(sizes) != 1:
             raise RetentionError(f"significance has maps of {sorted(sizes)} numbers: give each layer as many.")
         object.__setattr__(self, "significance", tuple(maps))

@@ -42,6 +42,7 @@ RETENTIONS = {
     "roberta": Retention.fractions([0.5, 0.5]),
     "albert": Retention.counts([9, 4], min_tokens=2, package=True),
     "distilbert": Retention.fractions([0.2, 0.0], min_tokens=3),
+    "modernbert": Retention.fractions([0.6, 0.3], package=True),  # whose rows know where they stood
 }
 MAPPED = ("albert", "distilbert")  # where linear maps decide
 # Like those that the suite exports, or the other format of the same.
@@ -102,7 +103,7 @@ def _agree(model, exported, make_batch, tolerance=1e-4):
     encoder.layout = "auto"
 
 
-@pytest.mark.parametrize("family", ["bert", LONG["roberta"], LONG["albert"], LONG["distilbert"]])
+@pytest.mark.parametrize("family", ["bert", "modernbert", LONG["roberta"], LONG["albert"], LONG["distilbert"]])
 def test_onnx_answers_as_both_layouts_do(family, make_exported, make_batch):
     model, _, output = make_exported(family)
     exported = ExportedModel(output)
@@ -188,22 +189,28 @@ def test_openvino_takes_int8_activations_where_texts_show_their_ranges(make_expo
     assert 0 < difference.square().mean().sqrt() < 0.3 * logits(model, batch).std()
 
 
-def test_torch_quantizes_a_rewritten_model(make_exported, make_batch, logits):
-    model, _, _ = make_exported("bert")
+@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+def test_torch_quantizes_a_rewritten_model(family, make_model, make_batch, logits):
+    model = eliminate_(make_model(family, layers=2), Retention.fractions([0.7, 0.35]))
     quantized = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear})
     batch = make_batch(model, [20, 7, 33])
     difference = logits(quantized, batch) - logits(model, batch)
     assert 0 < difference.abs().max() < 0.3 * logits(model, batch).std()
 
 
-def test_the_script_of_the_docs_serves_without_torch(make_exported, tokenizer_of_bert, tmp_path, logits):
+@pytest.mark.parametrize("named", [True, False])  # transformers leaves out labels that have its own names
+def test_the_script_of_the_docs_serves_without_torch(named, make_exported, tokenizer_of_bert, tmp_path, logits):
     model, _, output = make_exported("bert")
     (script,) = re.findall(r"```python\n(# serve\.py\n.*?)```", (DOCS / "export.md").read_text(), re.DOTALL)
     (tmp_path / "serve.py").write_text(script)
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None  # importing it fails\n")
+    served = shutil.copytree(output, tmp_path / "served")
+    config = json.loads((served / "config.json").read_text())
+    names = config["id2label"] if named else config.pop("id2label")
+    (served / "config.json").write_text(json.dumps(config))
     texts = ["good film", "the plot is not very good and it was short"]
     done = subprocess.run(
-        [sys.executable, tmp_path / "serve.py", output, *texts],
+        [sys.executable, tmp_path / "serve.py", served, *texts],
         env={"PYTHONPATH": str(tmp_path), "PATH": ""},
         capture_output=True,
         text=True,
@@ -211,8 +218,32 @@ def test_the_script_of_the_docs_serves_without_torch(make_exported, tokenizer_of
     )
     expected = logits(model, dict(tokenizer_of_bert(texts, padding=True, return_tensors="pt")))
     lines = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines] == [model.config.id2label[int(row.argmax())] for row in expected]
+    assert [line[0] for line in lines] == [names[str(int(row.argmax()))] for row in expected]
     assert [float(line[1]) for line in lines] == pytest.approx(expected.max(1).values.tolist(), abs=1e-4)
+
+
+def test_a_tagger_is_compared_on_its_own_words(make_model, make_tokenizer, traced_once, tmp_path):
+    model = eliminate_(make_model("bert", layers=2, head="token", labels=3), Retention.fractions([0.7, 0.35]))
+    save(model, make_tokenizer("bert"), tmp_path / "tagger")
+    rows = [
+        {"tokens": ["good", "film"], "tags": [0, 1]},
+        {"tokens": ["not", "good", "at", "all"], "tags": [0, 1, 2, 0]},
+    ]
+    with traced_once():
+        for name in ("usual", "named"):
+            data = datasets.Dataset.from_list(rows)
+            data, more = (data, {}) if name == "usual" else (data.rename_column("tokens", "said"), {"text": "said"})
+            report = wordelim.export(tmp_path / "tagger", tmp_path / name, data=data, **more)
+            assert report["parity"]["examples"] == len(rows)
+
+
+def test_a_model_that_protects_tokens_is_refused_before_it_is_traced(make_model, make_tokenizer, tmp_path):
+    rules = ("first", *wordelim.protect_rules(["separators"], make_tokenizer("bert")))
+    model = eliminate_(make_model("bert", layers=2), Retention.fractions([0.7, 0.35], protect=rules))
+    save(model, make_tokenizer("bert"), tmp_path / "guarded")
+    with pytest.raises(ExportError, match=r"protects tokens, so that the text decides .* without --protect"):
+        wordelim.export(tmp_path / "guarded", tmp_path / "program")
+    assert not (tmp_path / "program").exists()
 
 
 @pytest.fixture(scope="session")

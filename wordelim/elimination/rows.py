@@ -343,8 +343,9 @@ def _all_taken(
     beyond = tokens.entered.batch * tokens.entered.width
     protected, origin = _taken(tokens.protected, rows, alive, False), _taken(tokens.origin, rows, alive, beyond)
     if package:
+        # Added and not padded with, which would make a constant of the first batch's size where a graph is traced.
         protected, origin = (
-            None if each is None else torch.nn.functional.pad(each, (0, 1), value=value)
+            None if each is None else torch.cat([each, torch.zeros_like(each[:, :1]) + value], 1)
             for each, value in ((protected, False), (origin, beyond))
         )
         if some is not None or alive is not None:

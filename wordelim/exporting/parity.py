@@ -96,7 +96,7 @@ def compare(model: PreTrainedModel, directory: Path, texts: Sequence[Batch], bat
     """Run the same texts through a model and through the directory that it was exported to.
 
     Args:
-        texts: each text alone, without padding: which word vectors are kept is compared here.
+        texts: each text alone, without padding: which word vectors are kept is compared here, and the logits.
         batches: the same texts in padded batches: the logits are compared here.
 
     Raises:
@@ -107,7 +107,7 @@ def compare(model: PreTrainedModel, directory: Path, texts: Sequence[Batch], bat
     try:
         exported = ExportedModel(directory)
         given, made = [], []
-        for batch in batches:
+        for batch in (*batches, *texts):  # of more shapes than the one that was traced
             expected, found = ask(model, batch, model.config), exported(**batch)
             real = batch["attention_mask"].bool()
             for name in exported.output_names:

@@ -21,12 +21,18 @@ from .metrics import Metric
 from .task import Array, Logits, Task, TextsOf, Worst
 from .worst import worst_units
 
-__all__ = ["Tagging"]
+__all__ = ["Tagging", "has_words"]
 
 # What a token has as its label that has none: a special token, or one that goes on with a word (transformers' own).
 _NONE = -100
 _TOKENS = ("tokens", "words")
 _TAGS = ("tags", "ner_tags", "labels", "label")
+
+
+def has_words(data: datasets.Dataset, text: str | None) -> bool:
+    """Whether a data set's texts are lists of words, in the column of this name, or in one of the usual ones."""
+    column = next((name for name in data.column_names if name == text or (not text and name in _TOKENS)), None)
+    return column is not None and not isinstance(data.features[column], datasets.Value)
 
 
 class Tagging(Task):

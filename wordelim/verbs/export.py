@@ -38,7 +38,8 @@ from ..system.outputs import refuse_existing
 from ..system.printable import bare_name, json_text
 from ..system.progress import Progress, expect
 from ..tasks import Task
-from .opened import open_model
+from ..tasks.tagging import has_words
+from .opened import Opened, open_model
 
 __all__ = ["export"]
 
@@ -138,14 +139,18 @@ def export(
     if laid_out is not None:
         exported = Exported(opened.head, opened.config, opened.tokenizer, opened.embedding)
         laid_out.refuse(exported)
+    retention = opened.retention
+    if retention is not None and retention.protects_by_token:
+        raise ExportError(
+            f"{model_dir} protects tokens, so that the text decides how many are left, which no program can: compress "
+            "it without --protect, or with --protect first:N."
+        )
     beside_model = opened.companions
     skipped = Skipped() if skip_bad_rows else None
     own = None if data is None else open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
     calibrated = _CALIBRATION if int8 and own is not None and form.name == "openvino" else 0
-    sample = _sample(model, opened.tokenizer, own, text, text_pair, max_length, skipped, calibrated)
-    texts, padded, calibration = sample
+    texts, padded, calibration = _sample(opened, own, text, text_pair, max_length, skipped, calibrated)
     require_numbers(model, padded)
-    retention = opened.retention
     metadata = {} if retention is None else {RETENTION_KEY: retention.to_json()}
     with staged(output, force=force, inputs=inputs) as stage:
         progress("export", 0.0)
@@ -183,8 +188,7 @@ def export(
 
 
 def _sample(
-    model: PreTrainedModel,
-    tokenizer: Any,
+    opened: Opened,
     data: datasets.Dataset | None,
     text: str | None,
     text_pair: str | None,
@@ -193,12 +197,16 @@ def _sample(
     calibrated: int,
 ) -> tuple[list[Mapping[str, Tensor]], list[Mapping[str, Tensor]], list[Mapping[str, Tensor]]]:
     """Texts one by one, the same in padded batches, and so many to calibrate with, if there are."""
+    tokenizer = opened.tokenizer
+    reading: dict[str, Any] = {"max_length": max_length, "skipped": skipped}
     given = datasets.Dataset.from_dict({"text": list(_TEXTS)}) if data is None else data
     given = given.select(range(min(len(given), max(_SAMPLE, calibrated))))
-    columns = find_columns(given, text=text, text_pair=text_pair, need_label=False)
-    columns = type(columns)(columns.text, columns.text_pair)  # labels have no part in this
-    task = Task(model.config, tokenizer)
-    encoded = examples_of(task, given, columns, model=model, max_length=max_length, skipped=skipped).dataset
+    if opened.head.endswith("ForTokenClassification") and has_words(given, text):
+        encoded = opened.pose(given, {"text": text}, need_label=False, **reading).sequences
+    else:
+        columns = find_columns(given, text=text, text_pair=text_pair, need_label=False)
+        columns = type(columns)(columns.text, columns.text_pair)  # labels have no part in this
+        encoded = examples_of(Task(opened.config, tokenizer), given, columns, model=opened.model, **reading).dataset
     order = list(range(len(encoded)))
     alone: list[Mapping[str, Tensor]] = list(batches(encoded, tokenizer, order, 1))
     padded: list[Mapping[str, Tensor]] = list(batches(encoded, tokenizer, order[:_SAMPLE] * 2, 8))
