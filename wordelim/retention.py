@@ -110,7 +110,8 @@ class Retention:
         sizes = {_size(layer, text) for layer, text in enumerate(maps) if text != ""}
         if not sizes:
             raise RetentionError("significance has no linear map: give one for each layer that drops, or 'attention'.")
-        for layer, (text, keep) in enumerate(zip(maps, self.keep, strict=True)):
+        # The last layer's counts say nothing where it is cut to the first token.
+        for layer, (text, keep) in enumerate(zip(maps[:-1], self.keep, strict=False)):
             before = self.keep[layer - 1] if layer else 1.0 if self.kind == "fraction" else math.inf
             if text == "" and 0 < keep < before:
                 raise RetentionError(f"significance[{layer}] is empty, but the layer drops word vectors: give its map.")
