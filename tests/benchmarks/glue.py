@@ -195,7 +195,8 @@ def run(
         found.model.save_pretrained(output)
         tokenizer.save_pretrained(output)
         names = ("retention", "metric", "validation", "test", "seconds", "peak_memory_gib")
-        names += ("settings", "machine", "versions", "warnings", "choice", "tried") + (() if arguments.untimed else ("speed",))
+        names += ("settings", "machine", "versions", "warnings", "choice", "tried")
+        names += () if arguments.untimed else ("speed",)
         script = f"tests/benchmarks/{Path(sys.argv[0]).name}"
         result = {
             "task": task.name,

@@ -21,7 +21,14 @@ def test_each_model_in_each_precision(script, make_model, make_tokenizer, texts,
     tokenizer.save_pretrained(tmp_path / "dense")
     save(fast, tokenizer, tmp_path / "fast")
     of = {"dense": "dense", "distilled": "dense", "eliminated": "fast", "both": "fast"}
-    call = ["sst2", f"--data={tmp_path}", f"--work={tmp_path / 'work'}", f"--results={tmp_path}", "--engine=torch"]
+    call = [
+        "sst2",
+        f"--data={tmp_path}",
+        f"--work={tmp_path / 'work'}",
+        f"--results={tmp_path}",
+        "--engine=torch",
+        "--threads=1",
+    ]
     script("stack").main([*call, "--rounds=1", *(f"--{name}={tmp_path / place}" for name, place in of.items())])
     found = json.loads((tmp_path / "stack-sst2.json").read_text())
     engine = found["engines"]["torch"]
