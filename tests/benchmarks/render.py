@@ -121,7 +121,10 @@ def headline(rows: Sequence[Row]) -> str:
     best = {model: [runs for runs in _best(rows) if _model(runs[0]) == model] for model in _LAYERS}
     shown = {model: found for model, found in best.items() if found}
     runs = [run for found in shown.values() for runs in found for run in runs]
-    told = f"**{' '.join(_gain(model, found, rows) for model, found in shown.items())}** ({_how(runs)})."
+    told = (
+        "**Without padding on either side, for at most one point of the metric on test texts, compressed "
+        f"{', and '.join(_gain(model, found, rows) for model, found in shown.items())}** ({_how(runs)})."
+    )
     wide = {of[0]["task"]: half for found in shown.values() for of in found if (half := _half(of)) > _WIDE}
     if wide:
         told += (
@@ -135,11 +138,8 @@ def _gain(model: str, best: Sequence[Runs], rows: Sequence[Row]) -> str:
     """What a model gains on the tasks that it was compressed for."""
     speeds = sorted(map(_speed, best))
     lost = [_exception(runs, rows) for runs in best if _lost(runs) > 1]
-    return (
-        f"Without padding on either side, a compressed {model} ({_LAYERS[model]} layers) answers {speeds[0]:.1f} to "
-        f"{speeds[-1]:.1f} times as fast on {len(best)} of the paper's tasks, for at most one point of the metric on "
-        f"test texts{f', but for {_listed(lost)}' if lost else ''}."
-    )
+    told = f"answers {speeds[0]:.1f} to {speeds[-1]:.1f} times as fast on {len(best)} of the paper's tasks"
+    return f"{model} ({_LAYERS[model]} layers) {told}" + (f", but for {_listed(lost)}" if lost else "")
 
 
 def _exception(runs: Runs, rows: Sequence[Row]) -> str:

@@ -114,9 +114,10 @@ def _wins(task: str, model: str, curves: dict[str, list[_Point]]) -> str:
             if speeds[0] <= point.speed <= speeds[-1] and point.lost < other:
                 with_cut = " with the cut" if cut else ""
                 told.append(f"{_NAMES[name]}{with_cut} at {point.speed:.2f}x ({point.lost:+.2f}, not {other:+.2f})")
+    seen = f"On {task} ({model}), up to {speeds[-1]:.2f}x, elimination's fastest here,"
     if not told:
-        return f"On {task} ({model}) none loses less than elimination at its speed."
-    return f"On {task} ({model}) less than elimination lose, at their speed: {', '.join(told)}."
+        return f"{seen} none loses less than elimination at its speed."
+    return f"{seen} less than elimination lose, at their speed: {', '.join(told)}."
 
 
 def _name(task: str, model: str) -> str:

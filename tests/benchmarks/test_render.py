@@ -178,11 +178,11 @@ def test_rivals_are_shown_where_there_are_some_and_the_page_says_where_they_win(
     page = " ".join(render.page(rows).split())
     assert "### Its rivals" in page
     assert (
-        "On Task (tiny) less than elimination lose, at their speed: BERT-PKD at 2.50x (+1.40, not +1.50), BERT-PKD "
-        "with the cut at 2.80x (+1.40, not +1.80). " in page
+        "elimination's fastest here, less than elimination lose, at their speed: BERT-PKD at 2.50x (+1.40, not "
+        "+1.50), BERT-PKD with the cut at 2.80x (+1.40, not +1.80). " in page
     )
     none = render.page(rivals_shown(rival("elimination", 2, 2.0, 1.0), rival("tome", 1.5, 1.5, 0.7)))
-    assert "On Task (tiny) none loses less than elimination at its speed." in none
+    assert "elimination's fastest here, none loses less than elimination at its speed." in none
 
 
 def test_rivals_are_plotted_for_each_task_and_model(script, rivals_shown, tmp_path):
