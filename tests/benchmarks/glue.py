@@ -6,10 +6,10 @@
 --model is any encoder directory or hub name (bert-base-uncased, albert-base-v2, ...). The folder of --data holds
 train.jsonl and dev.jsonl (for imdb train.jsonl.gz, test.jsonl.gz). Dense checkpoints and what they were compressed to
 stay in --cache; parts can run beside each other: each leaves glue-TASK-MODEL-PART.json in --results, with another than
-the usual rate, speed or seed in its name, and render.py shows it. A compression that
-was killed goes on from what it left in --cache. --untimed leaves speed to --time-only, which measures that of what
-stands in --results anew, with the weights of --model and any linear maps, on which time does not depend, and attention
-deciding where that did: so parts can be trained on a card, or beside each other, and timed on a quiet processor.
+the usual rate, speed or seed in its name, and render.py shows it. A compression that was killed goes on from what it
+left in --cache. --untimed leaves speed to --time-only, which measures that of what stands in --results anew, with the
+weights of --model and any linear maps, on which time does not depend, and attention deciding where that did: so parts
+can be trained on a card, or beside each other, and timed on a quiet processor.
 
 Parts: calibrated and learned choose their own keep counts; attention, random and first then use those of --keep-of
 (calibrated unless told) with equal retraining, and differ in what decides which word vectors stay: the attention that

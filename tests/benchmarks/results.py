@@ -73,7 +73,8 @@ def _rows(name: str, result: dict[str, Any]) -> list[Row]:
     if kind == "stack":
         names = ("task", "model", "metric", "layers", "tokens", "examples", "flops_ratio", "batch_size", "threads")
         names += ("rounds", "engines", "note", "command")
-        versions = {name: result["versions"][name] for name in ("torch", "transformers")}
+        told = ("torch", "transformers", "onnxruntime", "openvino")
+        versions = {name: result["versions"][name] for name in told if name in result["versions"]}
         return [{"kind": kind, **{name: result[name] for name in names if name in result}, "versions": versions}]
     if kind == "engine" and part in ENGINE:
         versions = {name: result["versions"][name] for name in ("torch", "transformers")}

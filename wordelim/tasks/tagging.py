@@ -31,8 +31,8 @@ _TAGS = ("tags", "ner_tags", "labels", "label")
 
 def has_words(data: datasets.Dataset, text: str | None) -> bool:
     """Whether a data set's texts are lists of words, in the column of this name, or in one of the usual ones."""
-    column = next((name for name in data.column_names if name == text or (not text and name in _TOKENS)), None)
-    return column is not None and not isinstance(data.features[column], datasets.Value)
+    wanted = [text] if text else [name for name in data.column_names if name.casefold() in _TOKENS]
+    return any(name in wanted and not isinstance(of, datasets.Value) for name, of in data.features.items())
 
 
 class Tagging(Task):
