@@ -28,15 +28,20 @@ class Fields:
 _data = partial(setting, panel="Data")
 
 
-# Of these four nobody makes one: what they declare is read.
+# Of these four nobody makes one: what they declare is read. Without a docstring, dataclass would look for a signature
+# to make one of, which takes longer than all the rest.
 @dataclass(init=False, repr=False, eq=False)
 class _Texts:
+    """Where the texts are."""
+
     text: str | None = _data(None, "Column of the text.")
     text_pair: str | None = _data(None, "Column of the second text.")
 
 
 @dataclass(init=False, repr=False, eq=False)
 class _Labelled(_Texts):
+    """Where texts and labels are."""
+
     label: str | None = _data(
         None, "Column of the label; or, comma-separated, of 0 and 1 for each of a text's several labels."
     )
@@ -44,11 +49,15 @@ class _Labelled(_Texts):
 
 @dataclass(init=False, repr=False, eq=False)
 class _Unlabelled(_Texts):
+    """Where texts are, perhaps with labels."""
+
     label: str | None = _data(None, "Column of the label; none is needed.")
 
 
 @dataclass(init=False, repr=False, eq=False)
 class _File:
+    """How a file of texts is read."""
+
     delimiter: str | None = _data(
         None, "Between the fields of CSV and TSV files, such as ';' or tab; found unless given."
     )

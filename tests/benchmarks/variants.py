@@ -47,7 +47,8 @@ import wordelim
 from wordelim.data.encode import INPUTS
 from wordelim.data.split import carve
 from wordelim.elimination.keep import highest, shares_of
-from wordelim.elimination.rows import Packaged, gather
+from wordelim.elimination.padded import Packaged
+from wordelim.elimination.rows import gather
 from wordelim.evaluation.inference import logits_of
 from wordelim.search.method import METHODS, Context
 from wordelim.system.machine import has_fast_bf16

@@ -11,7 +11,8 @@ from wordelim import Retention
 from wordelim.elimination.attention import Attention, attend, merge_heads, split_heads
 from wordelim.elimination.enter import Enter
 from wordelim.elimination.extract import FirstToken, HardExtract
-from wordelim.elimination.rows import Entered, Padded, gather
+from wordelim.elimination.padded import Padded
+from wordelim.elimination.rows import Entered, gather
 from wordelim.elimination.significance import received_attention
 
 SCALING = 0.35

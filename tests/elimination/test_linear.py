@@ -9,7 +9,8 @@ import wordelim
 from wordelim import Retention
 from wordelim.elimination.linear import linear
 from wordelim.elimination.packed import Packed, Run
-from wordelim.elimination.rows import Entered, Padded
+from wordelim.elimination.padded import Padded
+from wordelim.elimination.rows import Entered
 from wordelim.graph.splice import eliminating_encoder
 
 PACKED = Packed((Run(1, 5, 5),), torch.zeros(1, dtype=torch.long), Entered(1, 5))

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from wordelim.elimination.enter import Enter
 from wordelim.elimination.packed import Packed, Run
-from wordelim.elimination.rows import Entered, Padded, first_rows, leave
+from wordelim.elimination.padded import Padded
+from wordelim.elimination.rows import Entered, first_rows, leave
 from wordelim.errors import UnsupportedModelError
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6)

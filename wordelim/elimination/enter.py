@@ -14,8 +14,9 @@ from .keep import CountRule
 from .laid import lengths_laid
 from .mask import lengths_of, real_rows
 from .packed import Packed, Run
+from .padded import Padded, Traced
 from .protect import announced
-from .rows import Entered, Padded, Tokens, Traced
+from .rows import Entered, Tokens
 from .significance import Selector, from_text, maps_on, received_attention
 
 __all__ = ["Enter", "Layout", "Read", "refuse_scripting", "refuse_tracing"]

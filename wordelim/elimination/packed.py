@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .rows import Entered, Kept, Padded, on_device
+from .padded import Padded
+from .rows import Entered, Kept, on_device
 
 __all__ = ["PackagedRuns", "Packed", "Run"]
 

@@ -11,7 +11,7 @@ from .attention import Attention, merge_heads
 from .extract import Extracted
 from .keep import never_dropped, ranking
 from .kernels.positional import turned
-from .rows import Padded
+from .padded import Padded
 from .significance import by_map
 
 __all__ = ["Form", "SoftExtract", "SoftRetention"]

@@ -6,11 +6,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from wordelim import Retention
-from wordelim.elimination import rows as layouts
+from wordelim.elimination import padded as layouts
 from wordelim.elimination.attention import Attention
 from wordelim.elimination.keep import highest
 from wordelim.elimination.kernels import packed as module
-from wordelim.elimination.rows import Entered, Padded
+from wordelim.elimination.padded import Padded
+from wordelim.elimination.rows import Entered
 
 SCALING = 0.2
 

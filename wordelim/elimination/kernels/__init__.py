@@ -24,7 +24,8 @@ from torch import Tensor
 
 from ..attention import Attention
 from ..packed import Packed
-from ..rows import Kept, Tokens, Traced
+from ..padded import Traced
+from ..rows import Kept, Tokens
 from . import packed, padded, positional, traced
 from .mapped import Mapped
 from .runs import ByRuns

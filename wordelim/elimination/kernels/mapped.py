@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ..attention import Attention
-from ..rows import Packaged, Padded, Traced, gather
+from ..padded import Packaged, Padded, Traced
+from ..rows import gather
 from ..significance import by_map
 from . import padded, positional, traced
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ...system.machine import has_fast_bf16
 from ..attention import Attention
-from ..rows import Packaged, Padded, text_rows
+from ..padded import Packaged, Padded
+from ..rows import text_rows
 from . import padded, positional
 
 __all__ = ["extract", "first"]

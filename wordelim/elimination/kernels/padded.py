@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..attention import Attention, attend, merge_heads
-from ..rows import Packaged, Padded, gather
+from ..padded import Packaged, Padded
+from ..rows import gather
 
 __all__ = ["extract", "first"]
 

@@ -14,7 +14,8 @@ from torch.nn import functional
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..attention import Attention, merge_heads
-from ..rows import Packaged, Padded, Traced, gather, text_rows
+from ..padded import Packaged, Padded, Traced
+from ..rows import gather, text_rows
 
 __all__ = ["attend_from", "extract", "first", "stand", "turned"]
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..attention import Attention
 from ..packed import PackagedRuns, Packed
-from ..rows import Packaged, text_rows
+from ..padded import Packaged
+from ..rows import text_rows
 
 __all__ = ["ByRuns"]
 

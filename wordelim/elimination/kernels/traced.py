@@ -8,7 +8,8 @@ from torch.nn.functional import dropout, scaled_dot_product_attention
 
 from ..attention import Attention, merge_heads
 from ..keep import CountRule
-from ..rows import Packaged, Traced, gather
+from ..padded import Packaged, Traced
+from ..rows import gather
 
 __all__ = ["extract", "first"]
 
