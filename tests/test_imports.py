@@ -1,9 +1,13 @@
-"""Imports point one way: from a room only to the floors below it, as CONTRIBUTING.md draws them, and in no circle."""
+"""Imports point one way: from a room only to the floors below it, as CONTRIBUTING.md draws them, and in no circle.
+
+And what anybody must read to change one thing stays short.
+"""
 
 import ast
 import re
 from graphlib import TopologicalSorter
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).parents[1]
 FILES = [path for top in ("wordelim", "adapters", "cli") for path in (ROOT / top).rglob("*.py")]
@@ -51,3 +55,15 @@ def test_no_module_imports_itself_by_way_of_others():
     packages = {module for module, path in MODULES.items() if path.stem == "__init__"}
     rest = {module: set(imported(module)) - packages for module in MODULES if module not in packages}
     TopologicalSorter(rest).prepare()  # raises CycleError, which names the circle
+
+
+def test_modules_and_functions_are_short():
+    lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
+    assert median(lines.values()) <= 100
+    assert {module: count for module, count in lines.items() if count > 300} == {}
+    assert len(list((ROOT / "wordelim").glob("*.py"))) <= 8
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                begins = node.body[0].end_lineno if ast.get_docstring(node) else node.lineno
+                assert node.end_lineno - begins <= 80, f"{module}.{node.name}"

@@ -4,8 +4,8 @@ import datasets
 import pytest
 from transformers import BertConfig
 
-from wordelim.data.label_names import problem_type
 from wordelim.data.labels import encode_labels
+from wordelim.data.problem import problem_type
 from wordelim.errors import DataError
 
 MULTI = "multi_label_classification"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wordelim.system.machine import give_back_memory
+from wordelim.system.memory import give_back_memory
 
 _MIB = 2**20
 

@@ -18,7 +18,8 @@ from ..errors import CheckpointError, WordelimError
 from ..graph.speeds import set_speed_
 from ..graph.support import is_marked
 from ..retention import QUANT_METHOD
-from ..system.files import parents, unwritable, write_whole
+from ..system.disk import unwritable
+from ..system.files import parents, write_whole
 from ..system.outputs import Inputs, refuse_existing
 from ..system.printable import json_text
 from .layout import refuse_without_weights

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from ..evaluation.inference import logits_of
 from ..graph.cost import Text
 from ..graph.protect import sizes_of
-from ..system.machine import give_back_memory
+from ..system.memory import give_back_memory
 from ..system.progress import Progress
 from ..training.teacher import Teacher
 from .journal import Journal

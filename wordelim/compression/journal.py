@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import CheckpointError, NotMetError
-from ..system.files import unwritable
+from ..system.disk import unwritable
 from ..system.lock import LOCK, hold
 from ..system.processes import from_main, is_main, wait
 from ..training.checkpoints import last_checkpoint

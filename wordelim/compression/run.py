@@ -24,7 +24,8 @@ from ..graph.protect import bare_rules
 from ..graph.splice import restore_, retention_of
 from ..graph.support import is_marked
 from ..retention import Retention
-from ..system.machine import environment, has_fast_bf16, move, peak_memory
+from ..system.machine import environment, has_fast_bf16, move
+from ..system.memory import peak_memory
 from ..system.processes import from_main, processes
 from ..system.progress import Progress, expect
 from ..tasks.embedding import Embedding

@@ -1,38 +1,18 @@
-"""What a model's config says of its answers: of what kind they are, how many, and the names of classes."""
+"""The names that a model's config gives the classes of its answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ..errors import UnsupportedModelError
 from .cells import is_unicode, shown, whole
+from .problem import outputs_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-__all__ = ["ProblemType", "folded", "names_of", "outputs_of", "problem_type", "require_names"]
-
-ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
-
-
-def problem_type(config: PreTrainedConfig) -> ProblemType:
-    """What the model's head predicts, in transformers' own words.
-
-    `config.problem_type` where it is set, except that one output can't be a choice between classes; otherwise
-    regression for one output and single-label classification for more.
-    """
-    stated = getattr(config, "problem_type", None)
-    if stated == "multi_label_classification":
-        return "multi_label_classification"
-    if stated == "regression" or outputs_of(config) == 1:
-        return "regression"
-    return "single_label_classification"
-
-
-def outputs_of(config: PreTrainedConfig) -> int:
-    """How many logits the model gives an example."""
-    return int(config.num_labels or 1)
+__all__ = ["folded", "names_of", "require_names"]
 
 
 def names_of(config: PreTrainedConfig) -> dict[str, int]:

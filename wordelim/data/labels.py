@@ -15,7 +15,8 @@ import datasets
 
 from ..errors import DataError, RowError
 from .cells import is_truth, items_of, number, plain, shown, whole
-from .label_names import folded, names_of, outputs_of, problem_type, require_names
+from .label_names import folded, names_of, require_names
+from .problem import outputs_of, problem_type
 from .usable import Unusable, each_row
 
 if TYPE_CHECKING:

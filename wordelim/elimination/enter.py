@@ -14,10 +14,11 @@ from .keep import CountRule
 from .laid import lengths_laid
 from .mask import lengths_of, real_rows
 from .packed import Packed, Run
-from .padded import Padded, Traced
+from .padded import Padded
 from .protect import announced
 from .rows import Entered, Tokens
 from .significance import Selector, from_text, maps_on, received_attention
+from .traced import Traced
 
 __all__ = ["Enter", "Layout", "Read", "refuse_scripting", "refuse_tracing"]
 

@@ -1,17 +1,31 @@
-"""Word vectors that are alive as padded texts: as models are given them, and as compilers and exporters see them."""
+"""Word vectors that are alive as padded texts, as models are given them."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from ..errors import RetentionError
-from .keep import CountRule, highest, shares_of
+from .keep import highest, shares_of
 from .rows import Entered, gather, on_device, text_rows
 
-__all__ = ["Packaged", "Padded", "Traced"]
+__all__ = ["Packaged", "Padded", "all_taken", "highest_rows", "mean_rows"]
+
+
+class _OfPadded(Protocol):
+    """What :class:`Padded` and :class:`.traced.Traced` have in common."""
+
+    @property
+    def mask(self) -> Tensor | None: ...
+    @property
+    def entered(self) -> Entered: ...
+    @property
+    def protected(self) -> Tensor | None: ...
+    @property
+    def origin(self) -> Tensor | None: ...
+    @property
+    def package(self) -> bool: ...
 
 
 class Packaged(NamedTuple):
@@ -75,7 +89,7 @@ class Padded(NamedTuple):
         """
         most = max(left)
         limit = None if min(left) == most else on_device(list(left), significance.device)
-        return _highest(self, significance, most, limit, self.protected, weights)
+        return highest_rows(self, significance, most, limit, self.protected, weights)
 
     def take(self, rows: Any, left: tuple[int, ...], alive: Tensor | None) -> Padded:
         if rows is None:
@@ -83,7 +97,7 @@ class Padded(NamedTuple):
         rows, package = text_rows(rows), isinstance(rows, Packaged)
         some = [kept < length for kept, length in zip(left, self.lengths, strict=True)]
         packed = None if not package or all(some) else on_device(some, rows.device)
-        protected, origin, alive = _all_taken(self, rows, alive, packed, package)
+        protected, origin, alive = all_taken(self, rows, alive, packed, package)
         return self._replace(mask=alive, counts=left, protected=protected, origin=origin, package=package)
 
     def cut(self) -> Padded:
@@ -100,85 +114,14 @@ class Padded(NamedTuple):
         return self.origin % self.entered.width
 
     def mean(self, hidden_states: Tensor) -> Tensor:
-        return _mean(hidden_states, self.mask)
+        return mean_rows(hidden_states, self.mask)
 
     def leave(self, hidden_states: Tensor) -> Tensor:
         return hidden_states
 
 
-class Traced(NamedTuple):
-    """As :class:`Padded`, for compilers and exporters: shapes follow the width, and nothing is known on the host.
-
-    What leaves a layer is as wide as a text that fills the whole width would be; shorter texts are masked.
-
-    Args:
-        mask: [batch, tokens] bool, true on real rows.
-        lengths: [batch], real word vectors of each text when it entered the encoder.
-        rules: how many word vectors leave each layer; None where no rule says it.
-        origin: [batch, tokens].
-        package: as of :class:`Padded`.
-    """
-
-    mask: Tensor
-    lengths: Tensor
-    rules: tuple[CountRule | None, ...]
-    entered: Entered
-    origin: Tensor | None = None
-    package: bool = False
-
-    def left(self, layer: int) -> CountRule | None:
-        """As a rule; RetentionError where there is none."""
-        rule = self.rules[layer]
-        if rule is None:
-            raise RetentionError(
-                f"keep[{layer}] = {self.entered.kept.keep[layer]!r} can't be compiled or exported, for no "
-                "fraction of small whole numbers rounds as it does: round it to six digits."
-            )
-        return rule if rule.drops else None
-
-    @property
-    def protected(self) -> None:
-        """Nothing: rules that name tokens aren't served."""
-
-    def keep(
-        self, significance: Tensor, left: CountRule, weights: Tensor | None = None
-    ) -> tuple[Tensor | Packaged, Tensor | None]:
-        """As of :class:`Padded`."""
-        most, limit = left.width(self.entered.width), left.counts(self.lengths)
-        return _highest(self, significance, most, limit, None, weights)
-
-    def take(self, rows: Any, left: CountRule, alive: Tensor | None) -> Traced:
-        if rows is None:
-            return self
-        rows, package = text_rows(rows), isinstance(rows, Packaged)
-        some = left.counts(self.lengths) < self.lengths if package else None
-        _, origin, mask = _all_taken(self, rows, alive, some, package)
-        assert mask is not None
-        return self._replace(mask=mask, origin=origin, package=package)
-
-    def cut(self) -> Traced:
-        return self._replace(mask=self.mask[:, :1], origin=None, package=False)
-
-    def starts(self, device: torch.device) -> Tensor:
-        return torch.zeros(self.entered.batch, 1, dtype=torch.long, device=device)
-
-    def first(self, values: Tensor) -> Tensor:
-        return values[:, :1]
-
-    def positions(self) -> Tensor:
-        assert self.origin is not None
-        # A remainder by a number that isn't known yet can't be exported; by a tensor it can.
-        return self.origin % torch.full((), self.entered.width, dtype=self.origin.dtype, device=self.origin.device)
-
-    def mean(self, hidden_states: Tensor) -> Tensor:
-        return _mean(hidden_states, self.mask)
-
-    def leave(self, hidden_states: Tensor) -> Tensor:
-        return hidden_states
-
-
-def _highest(
-    tokens: Padded | Traced,
+def highest_rows(
+    tokens: _OfPadded,
     significance: Tensor,
     most: Any,
     limit: Tensor | None,
@@ -195,8 +138,8 @@ def _highest(
     return Packaged(rows, shares_of(significance if weights is None else weights, rows, alive, tokens.mask)), alive
 
 
-def _all_taken(
-    tokens: Padded | Traced, rows: Tensor, alive: Tensor | None, some: Tensor | None, package: bool
+def all_taken(
+    tokens: _OfPadded, rows: Tensor, alive: Tensor | None, some: Tensor | None, package: bool
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """What is protected, where it stood, and what is real, when some rows are kept; behind them perhaps packages.
 
@@ -226,7 +169,7 @@ def _taken(values: Tensor | None, rows: Tensor, alive: Tensor | None, beyond: bo
     return taken if alive is None else torch.where(alive, taken, beyond)
 
 
-def _mean(hidden_states: Tensor, mask: Tensor | None) -> Tensor:
+def mean_rows(hidden_states: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return hidden_states.mean(1)
     real = mask[..., None].to(hidden_states.dtype)

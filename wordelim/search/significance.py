@@ -22,7 +22,8 @@ from ..graph.soft import soften_
 from ..graph.splice import eliminate_, eliminating_encoder, restore_
 from ..graph.support import is_marked
 from ..retention import Retention
-from ..system.machine import give_back_memory, has_fast_bf16
+from ..system.machine import has_fast_bf16
+from ..system.memory import give_back_memory
 from ..system.progress import tokens
 from ..tasks import Task, ask
 from ..training.distillation import TRAINED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,8 +29,7 @@ class _Compressed(nn.Module, IsAttentionFree):  # so that vLLM keeps no keys and
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         super().__init__()
         config = vllm_config.model_config
-        directory = config.model
-        if not os.path.isdir(directory):
+        if not os.path.isdir(directory := config.model):
             directory = snapshot_download(directory, revision=config.revision)
         self.model = move(load(directory, dtype=config.dtype), vllm_config.device_config.device).eval()
         self.pooler = self._pooler(config.pooler_config)
@@ -49,8 +49,7 @@ class _Compressed(nn.Module, IsAttentionFree):  # so that vLLM keeps no keys and
         """What the model returns, and where each text begins: a text does where a position is 0."""
         with gpu_sync_allowed():
             starts = (positions == 0).nonzero()[:, 0].tolist()
-        ends = [*starts[1:], len(positions)]
-        lengths = [end - start for start, end in zip(starts, ends, strict=True)]
+        lengths = [end - start for start, end in pairwise([*starts, len(positions)])]
         return call_laid(self.model, input_ids, lengths, token_type_ids), starts
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import CheckpointError
-from .files import unwritable
+from .disk import unwritable
 from .processes import is_main
 
 fcntl: ModuleType | None

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
-import sys
-from functools import cache
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -17,7 +13,7 @@ from .._version import __version__
 from ..errors import WordelimError
 from .processes import local_rank, processes
 
-__all__ = ["environment", "give_back_memory", "has_fast_bf16", "move", "open_device", "peak_memory"]
+__all__ = ["environment", "has_fast_bf16", "move", "open_device"]
 
 
 def environment(device: torch.device | str) -> dict[str, Any]:
@@ -33,36 +29,6 @@ def environment(device: torch.device | str) -> dict[str, Any]:
             **{name: version(name) for name in ("torch", "transformers", "datasets")},
         },
     }
-
-
-def peak_memory(device: torch.device | str) -> dict[str, float]:
-    """The most memory that this process had until now, and its tensors on a card, in GiB; for a report."""
-    peak = {}
-    if find_spec("resource") is not None:  # there is none on Windows
-        import resource
-
-        unit = 2**30 if sys.platform == "darwin" else 2**20
-        peak["process"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 2)
-    if torch.device(device).type == "cuda":
-        peak["card"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
-    return peak
-
-
-def give_back_memory() -> None:
-    """Give memory back to the system that was freed but is still held.
-
-    glibc keeps the freed tensors of a training step between those that live on, and where the next step has other
-    shapes it takes new ones: a model of BERT-base's size would hold several times what it needs. Where another malloc
-    serves, nothing happens.
-    """
-    trim = _trim()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _trim() -> Any:
-    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def has_fast_bf16(device: torch.device | str) -> bool:

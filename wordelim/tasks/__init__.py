@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from wordelim.adapters import family_of
 
-from ..data.label_names import outputs_of
+from ..data.problem import outputs_of
 from ..errors import UnsupportedModelError
 from ..retention import Retention
 from .answering import Answering

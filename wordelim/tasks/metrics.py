@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import EvalPrediction
 
-from ..data.label_names import outputs_of, problem_type
+from ..data.problem import outputs_of, problem_type
 from ..errors import AnswersError, WordelimError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.columns import Columns
 from ..data.encode import INPUTS, Encoded, encode
-from ..data.label_names import outputs_of, problem_type
+from ..data.problem import outputs_of, problem_type
 from ..errors import DataError, WordelimError
 from .label_columns import find_label_columns
 from .metrics import ComputeMetrics, Metric, metrics_for, named

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
 
-from ..data.label_names import problem_type
+from ..data.problem import problem_type
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

@@ -27,8 +27,9 @@ from transformers.utils import logging
 
 from ..data.encode import INPUTS
 from ..errors import TrainingError, WordelimError
-from ..system.files import refused_by_disk, unwritable
-from ..system.machine import give_back_memory, has_fast_bf16
+from ..system.disk import refused_by_disk, unwritable
+from ..system.machine import has_fast_bf16
+from ..system.memory import give_back_memory
 from ..system.processes import as_one, from_main
 from ..tasks import Task
 from .checkpoints import Complete, Stateful, all_numbers, begin_at, last_checkpoint

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..data.label_names import names_of, problem_type
+from ..data.label_names import names_of
+from ..data.problem import problem_type
 from ..errors import ExportError, WordelimError
 from ..evaluation.examples import Examples, check_tokenizer
 from ..tasks.similarity import Similarity

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from wordelim.adapters.family import chooses
 
 from ..data.cells import require_unicode
-from ..data.label_names import problem_type
+from ..data.problem import problem_type
 from ..data.usable import Unusable
 from ..elimination.extract import Extracted
 from ..elimination.rows import text_rows

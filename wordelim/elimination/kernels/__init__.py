@@ -24,8 +24,8 @@ from torch import Tensor
 
 from ..attention import Attention
 from ..packed import Packed
-from ..padded import Traced
 from ..rows import Kept, Tokens
+from ..traced import Traced
 from . import packed, padded, positional, traced
 from .mapped import Mapped
 from .runs import ByRuns

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ..attention import Attention
-from ..padded import Packaged, Padded, Traced
+from ..padded import Packaged, Padded
 from ..rows import gather
 from ..significance import by_map
+from ..traced import Traced
 from . import padded, positional, traced
 
 __all__ = ["Mapped"]

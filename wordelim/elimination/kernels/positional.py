@@ -14,8 +14,9 @@ from torch.nn import functional
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..attention import Attention, merge_heads
-from ..padded import Packaged, Padded, Traced
+from ..padded import Packaged, Padded
 from ..rows import gather, text_rows
+from ..traced import Traced
 
 __all__ = ["attend_from", "extract", "first", "stand", "turned"]
 

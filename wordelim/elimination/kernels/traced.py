@@ -8,8 +8,9 @@ from torch.nn.functional import dropout, scaled_dot_product_attention
 
 from ..attention import Attention, merge_heads
 from ..keep import CountRule
-from ..padded import Packaged, Traced
+from ..padded import Packaged
 from ..rows import gather
+from ..traced import Traced
 
 __all__ = ["extract", "first"]
 
