@@ -67,6 +67,9 @@ class Family:
     output: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("model_type", "encoder", "width"):
+            if not isinstance(given := getattr(self, name), str):
+                raise UnsupportedModelError(f"The Family {self.model_type!r} has {given!r} as its {name}: give a name.")
         for name in ("heads", "pooling", "own_attention"):
             inner = getattr(self, name)
             flat = name == "pooling" and _is_mapping(inner) and not all(map(_is_mapping, inner.values()))

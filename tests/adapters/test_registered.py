@@ -129,7 +129,12 @@ WRONG = {
     "width": ({"width": "hidden_size"}, r"the width 'hidden_size' is 32 .* is 16 wide: .*\(input_embedding_size\)"),
     "no width": ({"width": "dim"}, "the width 'dim' is no number in RemBertConfig"),
     "heads": ({"heads": {"ForSequenceClassification": "mean"}}, "the heads 'mean' is nothing that a head reads"),
-    "pooling": ({"pooling": {"pooler": {"cls": "1st"}}}, "the pooling '1st' is nothing that a head reads"),
+    "a typo in heads": (
+        {"heads": {"ForSequenceClasification": "first"}},
+        r"by the heads of its .*Family the classes are \*ForSequenceClasification",
+    ),
+    "no pooling": ({"pooling": {"pooler": {"cls": "first"}}}, "the pooling 'pooler' is no field of RemBertConfig"),
+    "pooling": ({"pooling": {"layer_norm_eps": {"cls": "1st"}}}, "the pooling '1st' is nothing that a head reads"),
     "own_attention": (
         {"own_attention": OWN["MegatronBert"]},
         "own_attention 'MegatronBertSelfAttention' is the class",
@@ -165,10 +170,12 @@ def test_a_norm_behind_the_encoder_must_be_named(make_model):
         wordelim.eliminate_(model, KEEP_ALL)
 
 
-@pytest.mark.parametrize("fields", [{"heads": ("ForTokenClassification",)}, {"pooling": {"x": "first"}}])
+@pytest.mark.parametrize(
+    "fields", [{"heads": ("ForTokenClassification",)}, {"pooling": {"x": "first"}}, {"encoder": None}, {"width": 768}]
+)
 def test_a_field_of_another_type_is_named(fields):
     (name,) = fields
-    with pytest.raises(UnsupportedModelError, match=f"The Family 'x' has .* as its {name}: give a dictionary"):
+    with pytest.raises(UnsupportedModelError, match=f"The Family 'x' has .* as its {name}: give a (dictionary|name)"):
         Family("x", **fields)
 
 

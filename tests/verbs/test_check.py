@@ -86,7 +86,7 @@ def test_a_drop_of_just_the_bound_passes(planted):
 def test_data_of_another_task_is_suspected(planted):
     examples, _ = planted
     (found,) = suspicions(examples, 1 - np.array(examples.rows["label"]))
-    assert "is this data of its task?" in found
+    assert found.endswith("see that this data is of its task")
 
 
 # --- real models ------------------------------------------------------------------------------------------------

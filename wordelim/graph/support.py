@@ -46,12 +46,14 @@ def reads_of(model: PreTrainedModel, family: Family) -> Reads:
     head = next((head for head in family.heads if name.endswith(head)), None)
     if head is None:
         raise UnsupportedModelError(
-            f"{name} has no head that is supported: the classes are {', '.join(f'*{head}' for head in family.heads)}, "
-            "and models without a head."
+            f"{name} has no head that is supported: by the heads of its wordelim.adapters.Family the classes are "
+            f"{', '.join(f'*{head}' for head in family.heads)}, and models without a head."
         )
     reads = family.heads[head]
     for field, served in family.pooling.items():
-        value = getattr(model.config, field, None)
+        if not hasattr(model.config, field):
+            raise _wrong(model, "pooling", field, f"is no field of {type(model.config).__name__}: name one, or none")
+        value = getattr(model.config, field)
         if reads == "first" and value not in served:
             raise UnsupportedModelError(
                 f"{name} has {field} {value!r} in its config: only {', '.join(map(repr, served))} can be served."

@@ -66,7 +66,7 @@ def suspicions(examples: Examples, base: NDArray[Any]) -> list[str]:
         if len(counts) > 1 and right <= commonest:
             found.append(
                 f"the base model is right on {right:.1f} %, no more than the commonest label alone would be "
-                f"({commonest:.1f} %): is this data of its task?"
+                f"({commonest:.1f} %): see that this data is of its task"
             )
     if encoded.truncated:
         found.append(

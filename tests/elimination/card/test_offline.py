@@ -31,7 +31,7 @@ def run(folder, script, *arguments):
         *(
             pytest.param(capability, dtype, size, marks=pytest.mark.long)
             for capability in (80, 90)
-            for dtype, size in (("fp16", 64), ("bf16", 32), ("bf16", 128), ("fp32", 64))
+            for dtype, size in (("fp16", 64), ("bf16", 32), ("bf16", 128), ("fp32", 64), ("fp32", 128))
         ),
     ],
 )
