@@ -62,7 +62,8 @@ def family_of(model: PreTrainedModel) -> Family:
     if family is None:
         raise UnsupportedModelError(
             f"{type(model).__name__} (model type {model_type!r}) is not supported: the families are "
-            f"{', '.join(sorted(_FAMILIES))}; add one with wordelim.adapters.register, as help(wordelim.adapters.Family) says."
+            f"{', '.join(sorted(_FAMILIES))}; add one with wordelim.adapters.register, as "
+            "help(wordelim.adapters.Family) says."
         )
     return family
 

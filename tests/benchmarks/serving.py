@@ -8,7 +8,9 @@ Each side is served on loopback, one at a time, by one process of one thread, an
 request, at times that don't wait for answers (Poisson). The rate rises by --step until the 95th percentile of the
 latency passes --limit (or twice that of a lone request, where a lone one takes half of the limit or more), or the
 answers come slower than the questions. What is kept is the last rate that held, and beside it the ratio that `wordelim
-bench` measures for the same texts. A side takes at most --rates times --seconds, and 20,000 requests.
+bench` measures for the same texts. A side takes at most --rates times --seconds, and 20,000 requests. Before, --clients
+ask one text after the other without a break for --saturate seconds: how many are answered a second, whatever an answer
+takes; the first fifth isn't counted.
 
 --steady SECONDS asks the compressed side for so long at half the rate that held (--rate N: at that one), compares every
 answer with wordelim.load's, and notes the memory of the replica; then it kills the replica and waits for its return.
@@ -149,6 +151,22 @@ async def at_rate(ask: Ask, texts: Sequence[str], rate: float, seconds: float, s
     }
 
 
+async def saturated(ask: Ask, texts: Sequence[str], clients: int, seconds: float) -> dict[str, Any]:
+    """What is answered a second when so many ask without a break."""
+    begun, more, ended, failed = time.perf_counter(), itertools.cycle(texts), [], 0
+
+    async def client() -> None:
+        nonlocal failed
+        while time.perf_counter() - begun < seconds:
+            fine, _ = await ask(next(more))
+            failed += not fine
+            ended.append(time.perf_counter() - begun)
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    counted = sum(seconds / 5 <= at <= seconds for at in ended)
+    return {"clients": clients, "answered": round(counted / (0.8 * seconds), 3), "failed": failed}
+
+
 async def rising(url: str, body: Any, texts: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
     """Rates from low to high, until one doesn't hold."""
     connector = aiohttp.TCPConnector(limit=0)
@@ -166,6 +184,8 @@ async def rising(url: str, body: Any, texts: Sequence[str], options: argparse.Na
                 raise SystemExit(f"The engine refuses a text: {said}")
             lone.append(time.perf_counter() - begun)
         floor = float(np.quantile(lone[len(lone) // 5 :], 0.95)) * 1000
+        full = await saturated(ask, texts, options.clients, options.saturate)
+        print(json.dumps(full), file=sys.stderr)
         limit = options.limit if floor < options.limit / 2 else 2 * floor
         rate, runs = 0.4 / float(np.median(lone)), []
         for seed in range(options.rates):
@@ -176,7 +196,13 @@ async def rising(url: str, body: Any, texts: Sequence[str], options: argparse.Na
                 break
             rate *= options.step
         held = [run["answered"] for run in runs[:-1]] or [0.0]
-        return {"lone_ms_p95": round(floor, 1), "limit_ms": round(limit, 1), "held": max(held), "runs": runs}
+        return {
+            "lone_ms_p95": round(floor, 1),
+            "limit_ms": round(limit, 1),
+            "held": max(held),
+            "saturated": full,
+            "runs": runs,
+        }
 
 
 # --- steady load ------------------------------------------------------------------------------------------
@@ -263,9 +289,12 @@ def main() -> None:
     parser.add_argument("--step", type=float, default=1.2)
     parser.add_argument("--rates", type=int, default=14, help="rates at most")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each rate")
+    parser.add_argument("--clients", type=int, default=8, help="that ask without a break")
+    parser.add_argument("--saturate", type=float, default=30.0, help="seconds for which they do")
     parser.add_argument("--steady", type=float, default=0.0)
     parser.add_argument("--rate", type=float, help="of --steady")
     parser.add_argument("--no-bench", action="store_true")
+    parser.add_argument("--bench-texts", type=int, default=128)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -280,8 +309,17 @@ def main() -> None:
             with serves(directory, side == "dense") as (url, body):
                 found[side] = asyncio.run(rising(url, body, texts, options))
         found["ratio"] = round(found["compressed"]["held"] / max(found["dense"]["held"], 1e-9), 3)
+        full = {side: found[side]["saturated"]["answered"] for side in sides}
+        found["saturated"] = round(full["compressed"] / max(full["dense"], 1e-9), 3)
     if not options.no_bench:
-        report = wordelim.bench(options.dense, options.compressed, data=options.data, text=options.text)
+        report = wordelim.bench(
+            options.dense,
+            options.compressed,
+            data=options.data,
+            text=options.text,
+            texts=options.bench_texts,
+            latency_texts=0,
+        )
         against = report["measurements"][0]["throughput"]["against"]
         found["bench"] = {name: round(part["speedup"]["median"], 3) for name, part in against.items()}
     if options.steady and options.engine == "ray":
@@ -293,7 +331,7 @@ def main() -> None:
     options.results.mkdir(exist_ok=True)
     path = options.results / f"serving-{options.engine}-{options.task.lower()}.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({name: found.get(name) for name in ("ratio", "bench", "steady")}))
+    print(json.dumps({name: found.get(name) for name in ("ratio", "saturated", "bench", "steady")}))
 
 
 if __name__ == "__main__":

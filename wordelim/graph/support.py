@@ -58,7 +58,7 @@ def reads_of(model: PreTrainedModel, family: Family) -> Reads:
             raise UnsupportedModelError(
                 f"{name} has {field} {value!r} in its config: only {', '.join(map(repr, served))} can be served."
             )
-        reads = served[value] if reads == "first" else reads  # type: ignore[index]
+        reads = served[value] if reads == "first" else reads
     return reads
 
 

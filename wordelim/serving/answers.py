@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -66,6 +67,7 @@ class Answers:
             )
         self.model = move(model, open_device(device)).eval()
         self.tokenizer = tokenizer
+        self._alone = threading.Lock()  # where to cut is noted in the tokenizer, for all threads
         self.embedding = (embedding or Embedding()) if embeds(name) else None
         self._pipeline = None
         if self.embedding is None:
@@ -99,16 +101,17 @@ class Answers:
             text = self.embedding.prompt + text
             text = text.lower() if self.embedding.lower_case else text
         limit = self._limits[pair is not None]
-        encoded = self.tokenizer(text, pair, return_attention_mask=True, verbose=False)
-        tokens = len(encoded["input_ids"])
-        if limit is not None and tokens > limit:
-            if not truncate:
-                raise RequestError(
-                    f"A text has {tokens} tokens, but the model takes {limit}: shorten it, or have it cut with "
-                    '"truncate": true.',
-                    status=413,
-                )
-            encoded = self.tokenizer(text, pair, truncation=True, max_length=limit, return_attention_mask=True)
+        with self._alone:
+            encoded = self.tokenizer(text, pair, return_attention_mask=True, verbose=False)
+            tokens = len(encoded["input_ids"])
+            if limit is not None and tokens > limit:
+                if not truncate:
+                    raise RequestError(
+                        f"A text has {tokens} tokens, but the model takes {limit}: shorten it, or have it cut with "
+                        '"truncate": true.',
+                        status=413,
+                    )
+                encoded = self.tokenizer(text, pair, truncation=True, max_length=limit, return_attention_mask=True)
         return Row({name: encoded[name] for name in self._names if name in encoded}, top_k)
 
     @torch.inference_mode()

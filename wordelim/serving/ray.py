@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..checkpoint.directory import require_compressed
 from ..errors import UnsupportedModelError, WordelimError
 from .answers import Answers, Row
+from .batching import Batching
 from .requests import RequestError, parse_request
 
 try:
@@ -52,10 +53,6 @@ class Settings(BaseModel):
     threads: int = Field(default=1, ge=1)
 
 
-def _tokens(rows: list[Row]) -> int:
-    return sum(row.tokens for row in rows)
-
-
 class Replica:
     """One copy of the model. It answers ``POST {"inputs": ...}``, and ``handle.answer.remote({"inputs": ...})``."""
 
@@ -68,9 +65,8 @@ class Replica:
                 f"max_tokens is {budget}, but one text of {settings.directory} may have {longest} tokens: give at "
                 "least as many, or none."
             )
-        together: Any = self._together
-        together.set_max_batch_size(budget or max(_BUDGET, longest))
-        together.set_batch_wait_timeout_s(settings.wait)
+        # Not Ray's own `serve.batch`, which closes a batch before the one ahead of it is computed: of one text, mostly.
+        self._together = Batching(self._answers.answer, budget or max(_BUDGET, longest), settings.wait)
 
     def load(self, settings: Settings) -> Answers:
         """What answers."""
@@ -95,21 +91,12 @@ class Replica:
             AnswersError: the answer is NaN or infinity.
         """
         rows = await asyncio.to_thread(self._encode, asked)
-        answers = await asyncio.gather(*map(self._together, rows))
-        wrong = next((answer for answer in answers if isinstance(answer, Exception)), None)
-        if wrong is not None:
-            raise wrong
-        return answers
+        return await asyncio.gather(*map(self._together, rows))
 
     def _encode(self, asked: bytes | Mapping[str, Any]) -> list[Row]:
         request = parse_request(asked)
         options = {"truncate": request.truncate, "top_k": request.top_k}
         return [self._answers.encode(item, **options) for item in request.items]
-
-    # The numbers are set for each replica.
-    @serve.batch(max_batch_size=_BUDGET, batch_wait_timeout_s=0.0, batch_size_fn=_tokens)
-    async def _together(self, rows: list[Row]) -> list[Any]:
-        return await asyncio.to_thread(self._answers.answer, rows)
 
 
 def app(directory: str | os.PathLike[str] | Settings, **settings: Any) -> serve.Application:
