@@ -17,7 +17,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-VERSIONS = ("2.11/5.13", "2.13/5.18", "2.14/5.24")
+VERSIONS = ("2.11/5.13", "2.13/5.18", "2.15/5.24")
 # What must move along with torch and transformers.
 FREE = ("transformers", "huggingface_hub", "huggingface-hub", "tokenizers", "torch", "networkx", "setuptools", "sympy")
 LAWS = (

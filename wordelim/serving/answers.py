@@ -19,10 +19,14 @@ from ..errors import AnswersError, UnsupportedModelError
 from ..graph.laid import call_laid
 from ..graph.support import is_marked
 from ..system.machine import move, open_device
+from ..system.memory import give_back_memory
 from ..tasks.embedding import Embedding, embeds
 from .requests import Item, RequestError
 
 __all__ = ["Answers", "Row"]
+
+# Batches after which memory that is freed but held is given back: each has other shapes.
+_TRIMMED = 16
 
 
 class Row(NamedTuple):
@@ -68,6 +72,7 @@ class Answers:
         self.model = move(model, open_device(device)).eval()
         self.tokenizer = tokenizer
         self._alone = threading.Lock()  # where to cut is noted in the tokenizer, for all threads
+        self._batches = 0
         self.embedding = (embedding or Embedding()) if embeds(name) else None
         self._pipeline = None
         if self.embedding is None:
@@ -120,6 +125,9 @@ class Answers:
 
         An AnswersError stands for an answer of NaN or infinity.
         """
+        self._batches += 1
+        if self._batches % _TRIMMED == 0:
+            give_back_memory()
         said = self._said(rows).float().cpu()
         finite = said.flatten(1).isfinite().all(1).tolist()
         return [
