@@ -107,7 +107,6 @@ def test_tei_finds_a_classifier(compressed, make_tokenizer, tmp_path):
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 
 
-@pytest.mark.long
 def test_tei_finds_an_embedder(compressed, make_tokenizer, tmp_path):
     directory, model = compressed("bert", "none")
     wordelim.export(directory, tmp_path / "out", layout="tei")
@@ -152,6 +151,23 @@ def test_triton_finds_a_model_of_its_repository(compressed, make_tokenizer, tmp_
     # wordelim itself knows it as an exported directory, which may be replaced.
     assert torch.equal(ExportedModel(out)(**rows).logits, torch.from_numpy(found))
     wordelim.export(directory, out, layout="triton", force=True)
+
+
+def test_triton_itself_reads_the_config(compressed, tmp_path):
+    why = "pip install --no-deps tritonclient python-rapidjson: what it pins doesn't go with the rest"
+    read = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason=why)
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    directory, _ = compressed("bert", "sequence")
+    wordelim.export(directory, tmp_path / "my-bert", layout="triton")
+    config = text_format.Parse((tmp_path / "my-bert" / "config.pbtxt").read_text(), read.ModelConfig())
+    assert config.backend == "onnxruntime"
+    assert config.max_batch_size > 1
+    assert config.HasField("dynamic_batching")
+    assert [(each.name, list(each.dims)) for each in config.input] == [
+        (name, [-1]) for name in ("input_ids", "attention_mask", "token_type_ids")
+    ]
+    (logits,) = config.output
+    assert (logits.name, list(logits.dims), logits.label_filename) == ("logits", [2], "labels.txt")
 
 
 def test_what_a_server_cant_serve_is_refused(compressed, make_tokenizer, tmp_path):

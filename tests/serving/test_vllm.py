@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -39,13 +40,21 @@ def engine():
         yield lambda directory: LLM(str(directory), runner="pooling", dtype="float32")
 
 
-def test_classification_and_pairs(engine, served, asked, texts, expected):
+def test_classification(engine, served, asked, texts, expected):
     scores, _ = expected
     classifier = engine(served / "classifier")
     assert type(wordelim.load(served / "classifier")).__name__ == "BertForSequenceClassification"
     found = torch.tensor([output.outputs.probs for output in classifier.classify(texts, use_tqdm=False)])
     torch.testing.assert_close(found, scores[: len(texts)], atol=1e-5, rtol=0)
     assert classifier.llm_engine.vllm_config.model_config.architecture.startswith("Wordelim")
+
+
+def test_without_a_dtype_vllm_takes_half_precision_as_of_any_pooling_model(engine, served, texts, expected):
+    from vllm import LLM
+
+    found = LLM(str(served / "classifier"), runner="pooling").classify(texts, use_tqdm=False)
+    scores = torch.tensor([output.outputs.probs for output in found])
+    torch.testing.assert_close(scores, expected[0][: len(texts)], atol=1e-2, rtol=0)
 
 
 def test_embeddings(engine, served, texts, expected):
@@ -95,13 +104,13 @@ def command(directory, *options):
     ]
 
 
-@pytest.fixture(scope="module")
-def server(reranker, tmp_path_factory):
-    """``server(path, body)``: the status and the answer of ``vllm serve`` on the reranker."""
-    port, log = free_port(), tmp_path_factory.mktemp("server") / "log"
+@contextmanager
+def serving(directory, log):
+    """``ask(path, body)``: the status and the answer of ``vllm serve`` on a directory."""
+    port = free_port()
     with log.open("wb") as written:
         process = subprocess.Popen(
-            command(reranker, "--port", str(port)),
+            command(directory, "--port", str(port)),
             env={**os.environ, **SETTINGS},
             stdout=written,
             stderr=written,
@@ -135,6 +144,26 @@ def server(reranker, tmp_path_factory):
             process.wait(60)
 
 
+@pytest.fixture(scope="module")
+def server(reranker, tmp_path_factory):
+    with serving(reranker, tmp_path_factory.mktemp("server") / "log") as ask:
+        yield ask
+
+
+def test_the_server_embeds(served, texts, expected, tmp_path):
+    with serving(served / "embedder", tmp_path / "log") as ask:
+        for path, field in (("/v1/embeddings", "embedding"), ("/pooling", "data")):
+            status, said = ask(path, {"input": texts, "task": "embed"} if path == "/pooling" else {"input": texts})
+            assert status == 200, said
+            found = torch.tensor([one[field] for one in said["data"]])
+            torch.testing.assert_close(found, expected[1], atol=1e-5, rtol=0)
+        for body in (b"{", {}, {"input": "good " * 10_000}):
+            status, said = ask("/v1/embeddings", body)
+            assert 400 <= status < 500, (status, said)
+        assert ask("/v1/embeddings", {"input": ""})[0] < 500
+        assert ask("/v1/embeddings", {"input": texts})[0] == 200
+
+
 def test_the_server_answers_and_refuses(server, reranker, texts, make_tokenizer):
     model, tokenizer = wordelim.load(reranker), make_tokenizer("bert")
     with torch.inference_mode():
@@ -158,6 +187,8 @@ def test_the_server_answers_and_refuses(server, reranker, texts, make_tokenizer)
         ("/classify", b"{"),
         ("/classify", {"input": "good " * 10_000}),
         ("/classify", {}),
+        ("/rerank", b"{"),
+        ("/rerank", {"query": "good", "documents": ["good " * 10_000]}),
         ("/score", {"text_1": 7, "text_2": "good"}),
         ("/score", {"text_1": "good", "text_2": "good " * 10_000}),
     ]
@@ -165,8 +196,13 @@ def test_the_server_answers_and_refuses(server, reranker, texts, make_tokenizer)
         status, said = server(path, body)
         assert 400 <= status < 500, (path, str(body)[:60], status, said)
         assert said["error"]["message"]
-    status, _ = server("/classify", {"input": ""})
-    assert status < 500  # its special tokens alone are a text for vLLM
+    for path, body in (
+        ("/classify", {"input": ""}),
+        ("/score", {"text_1": "", "text_2": "good"}),
+        ("/rerank", {"query": "good", "documents": [""]}),
+    ):
+        status, said = server(path, body)
+        assert status < 500, (path, said)  # its special tokens alone are a text for vLLM
     check()
 
 

@@ -8,4 +8,4 @@ from typing import Final
 __all__ = ["MODEL_DIR"]
 
 MODEL_DIR: Final[Path] = Path(__file__).parent / "model"
-"""The shipped classifier: six layers, trained by `wordelim.demo.train` on `wordelim.demo.corpus`."""
+"""The shipped classifier: six layers, trained by `tests/demo/train.py` on `wordelim.demo.corpus`."""

@@ -86,7 +86,7 @@ def load_all() -> DatasetDict:
 
 
 def load_unbalanced() -> Dataset:
-    """Every text of the training split, of which `load("train")` is a part: `wordelim.demo.train` uses it."""
+    """Every text of the training split, of which `load("train")` is a part: tests/demo/train.py uses it."""
     return _dataset(row for row in _collect() if row.split == "train")
 
 

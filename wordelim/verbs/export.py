@@ -131,21 +131,11 @@ def export(
     expect(progress, stages | ({"measure the speed": 8.0} if measure else {}))
     progress("load", 0.0)
     opened = open_model(model_dir, "dense", "compressed", dtype=torch.float32, speed=speed)
-    model = opened.model
-    require_fields(model)
-    if chooses(model):
-        raise ExportError(f"{model_dir} holds a {opened.head}: programs for choices aren't served yet.")
-    check_tokenizer(opened.tokenizer)
+    model, retention, beside_model = opened.model, opened.retention, opened.companions
+    _require_exportable(model_dir, opened)
     if laid_out is not None:
         exported = Exported(opened.head, opened.config, opened.tokenizer, opened.embedding)
         laid_out.refuse(exported)
-    retention = opened.retention
-    if retention is not None and retention.protects_by_token:
-        raise ExportError(
-            f"{model_dir} protects tokens, so that the text decides how many are left, which no program can: compress "
-            "it without --protect, or with --protect first:N."
-        )
-    beside_model = opened.companions
     skipped = Skipped() if skip_bad_rows else None
     own = None if data is None else open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
     calibrated = _CALIBRATION if int8 and own is not None and form.name == "openvino" else 0
@@ -185,6 +175,18 @@ def export(
         (stage / EXPORT_FILE).write_text(json_text(report) + "\n", encoding="utf-8")
     progress("measure the speed" if "speed" in report else "compare with the model", 1.0)
     return report
+
+
+def _require_exportable(model_dir: str | os.PathLike[str], opened: Opened) -> None:
+    require_fields(opened.model)
+    if chooses(opened.model):
+        raise ExportError(f"{model_dir} holds a {opened.head}: programs for choices aren't served yet.")
+    check_tokenizer(opened.tokenizer)
+    if opened.retention is not None and opened.retention.protects_by_token:
+        raise ExportError(
+            f"{model_dir} protects tokens, so that the text decides how many are left, which no program can: compress "
+            "it without --protect, or with --protect first:N."
+        )
 
 
 def _sample(

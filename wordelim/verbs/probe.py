@@ -6,7 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -18,27 +18,22 @@ from ..data.encode import lengths_of
 from ..data.read import Data, open_data
 from ..data.usable import Skipped
 from ..errors import WordelimError
-from ..evaluation.examples import Examples, pose
-from ..evaluation.inference import logits_of
+from ..evaluation.examples import pose
 from ..evaluation.proven import require_proven
-from ..evaluation.statistics import paired_bootstrap
-from ..evaluation.timing import TIMED, Batch, Forward, forward_of, interleave
-from ..graph.cost import cost_of
+from ..evaluation.timing import Batch, Forward, forward_of, interleave
 from ..graph.splice import eliminate_, eliminating_encoder, restore_
 from ..graph.support import is_marked
 from ..retention import Retention
-from ..search.method import SPEEDS, Candidate, Context
-from ..search.methods.calibrated import Calibrated
-from ..search.significance import RANKING, linear_maps, may_rank, ranking_stages
 from ..system.machine import environment, open_device
 from ..system.printable import bare_name
-from ..system.progress import FAST, Progress, expect, tokens
+from ..system.progress import Progress
 from ..tasks import template_for
 from ..tasks.embedding import Embedding, Pooling
 from ..tasks.metrics import name_of
+from .headroom import measure, search
 from .opened import open_model
 from .settings import ProbeSettings
-from .worth import RECOVERABLE, WORTH, fastest, judge
+from .worth import RECOVERABLE, fastest, judge
 
 __all__ = ["ProbeSettings", "probe", "probe_model"]
 
@@ -134,7 +129,6 @@ def probe_model(
         1
     """
     started, chosen = time.perf_counter(), settings or ProbeSettings()
-    candidates: Sequence[Candidate] = ()
     if is_marked(model.config):
         raise WordelimError(f"{type(model).__name__} is compressed already: probe the dense model.")
     restore_(eliminate_(model, Retention.keep_all(max(1, getattr(model.config, "num_hidden_layers", 0)))))
@@ -154,39 +148,19 @@ def probe_model(
     require_proven(model, examples.task, examples.dataset)
     model.float().eval()
     fast = eliminate_(copy.deepcopy(model), template_for(model, examples.task))
-    keep_all = eliminating_encoder(fast).retention
-    keep_all = replace(keep_all, package=not keep_all.restore)
-    cost = cost_of(eliminate_(fast, keep_all))
     random = np.random.default_rng(chosen.seed)
     sample = examples.sample(chosen.examples, random)
-    lengths = lengths_of(sample)
-    searched = cost.ratio(lengths, Retention((0.0,) * cost.layers)) > WORTH
-    ranked = searched and may_rank(examples.task, cost)
-    expect(progress, probe_stages(examples.lengths, len(sample), cost.layers, searched=searched, ranked=ranked))
-    if ranked:
-        maps = linear_maps(
-            model, examples.task, sample, keep_all, seed=chosen.seed, progress=lambda share: progress(RANKING, share)
-        )
-        keep_all = replace(keep_all, significance=maps)
-        cost = cost_of(eliminate_(fast, keep_all))
-    if searched:
-        context = Context.of(
-            model,
-            examples.task,
-            sample,
-            template=keep_all,
-            flops=cost,
-            batch_size=chosen.batch_size,
-            progress=lambda stage, share: progress(f"search: {stage}", share),
-        )
-        candidates = Calibrated()(context).candidates
-    dense, headroom = _headroom(model, fast, candidates, examples, sample, chosen, progress)
+    found = search(model, fast, examples, sample, chosen, progress)
+    dense, headroom = measure(model, fast, found.candidates, examples, sample, chosen, progress)
     work = examples.workload(batch_size=chosen.batch_size, texts=chosen.texts, seed=chosen.seed, device=model.device)
-    retentions = [keep_all, *(candidate.retention for candidate in candidates)]
+    retentions = [found.keep_all, *(candidate.retention for candidate in found.candidates)]
     packed, *speeds = _speeds(
         model, fast, retentions, work.dynamic, chosen.rounds, partial(progress, "measuring speed")
     )
-    packing = {"flops_ratio": round(cost.ratio(lengths, keep_all), 3), "speedup": round(packed, 3)}
+    packing = {
+        "flops_ratio": round(found.cost.ratio(lengths_of(sample), found.keep_all), 3),
+        "speedup": round(packed, 3),
+    }
     for point, speed in zip(headroom, speeds, strict=True):
         point["speedup"] = round(speed, 3)
     verdict = judge(examples.encoded.spread["mean"], packing["speedup"], headroom, chosen.max_drop)
@@ -208,54 +182,6 @@ def probe_model(
         "seconds": round(time.perf_counter() - started, 1),
         **environment(model.device),
     }
-
-
-def probe_stages(
-    lengths: Sequence[int], examples: int, layers: int, *, searched: bool, ranked: bool
-) -> dict[str, float]:
-    """The stages of a probe, and what each takes, in tokens through the dense encoder.
-
-    Args:
-        lengths: tokens of every text.
-        examples: texts that are measured on.
-        searched: whether there is anything to search.
-        ranked: whether linear maps decide which word vectors stay.
-    """
-    speeds = len(SPEEDS) if searched else 0
-    stages = ranking_stages(lengths, examples) if ranked else {}
-    if searched:
-        search = Calibrated().stages(lengths, layers, speeds)
-        stages |= {f"search: {stage}": weight for stage, weight in search.items()}
-        stages["measuring what is lost"] = speeds * tokens(lengths, examples) * FAST
-    return {**stages, "measuring speed": 4 * tokens(lengths, TIMED) * (2 + speeds * FAST)}
-
-
-def _headroom(
-    dense: PreTrainedModel,
-    fast: PreTrainedModel,
-    candidates: Sequence[Candidate],
-    examples: Examples,
-    sample: datasets.Dataset,
-    settings: ProbeSettings,
-    progress: Progress,
-) -> tuple[float, list[dict[str, Any]]]:
-    """The points of the dense model, and what each candidate loses of them without retraining; ``fast`` is changed."""
-    task, metric = examples.task, examples.metric
-
-    def answers(model: PreTrainedModel, who: str) -> Any:
-        logits = logits_of(model, sample, task, batch_size=settings.batch_size, who=who)
-        return task.answers(metric, logits, sample)
-
-    truth, judged, before = task.truth(sample), metric.of_answers(), answers(dense, "The dense model")
-    headroom = []
-    for done, candidate in enumerate(candidates, start=1):
-        eliminate_(fast, candidate.retention)
-        after = answers(fast, "The model with word vectors dropped")
-        lost = paired_bootstrap(judged, before, after, truth, seed=settings.seed)
-        ratio, drop = round(candidate.flops_ratio, 3), round(lost.drop, 3)
-        headroom.append({**candidate.to_dict(), "flops_ratio": ratio, "drop": drop, "drop_interval_95": lost.ends})
-        progress("measuring what is lost", done / len(candidates))
-    return round(judged(before, truth), 3), headroom
 
 
 def _padding(lengths: Any, batch_size: int) -> dict[str, float]:

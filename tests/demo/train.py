@@ -1,4 +1,4 @@
-"""Train the classifier that the demonstration ships: `python -m wordelim.demo.train --output DIR`.
+"""Train the classifier that the demonstration ships: `python tests/demo/train.py --output DIR`.
 
 Everything is made from the training split of `wordelim.demo.corpus`: a WordPiece vocabulary, a small BERT as
 a masked language model, and on top of that the classifier. It takes about twenty minutes on one core.
@@ -32,9 +32,7 @@ from transformers import (
     set_seed,
 )
 
-from . import MODEL_DIR, corpus
-
-__all__ = ["main", "train"]
+from wordelim.demo import MODEL_DIR, corpus
 
 MAX_LENGTH: Final = 256
 PRETRAINING_LENGTH: Final = 128
@@ -167,7 +165,7 @@ def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
 
 def main() -> None:
     """Read the command line, train, and print the accuracy on each split."""
-    parser = argparse.ArgumentParser(prog="python -m wordelim.demo.train", description=train.__doc__)
+    parser = argparse.ArgumentParser(description=train.__doc__)
     parser.add_argument("--output", type=Path, default=MODEL_DIR, help="directory to write the classifier to")
     parser.add_argument("--pretraining-epochs", type=float, default=4, help="of masked language modelling")
     parser.add_argument("--epochs", type=float, default=3, help="of classification")
