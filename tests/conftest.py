@@ -41,8 +41,12 @@ from transformers import (
 
 from wordelim import Retention, eliminate_
 from wordelim.adapters import family_of
+from wordelim.elimination.card import plain
+from wordelim.elimination.card.graphs import GRAPHS
 from wordelim.elimination.significance import to_text
 from wordelim.evaluation.timing import interleave
+from wordelim.graph import card
+from wordelim.graph.graphed import Graphed
 from wordelim.graph.splice import eliminating_encoder
 from wordelim.graph.trace import ATTENTION, trace
 
@@ -418,6 +422,35 @@ def random_maps() -> Callable[..., tuple[str, ...]]:
         return tuple(map(to_text, drawn))
 
     return make
+
+
+def replayed(work, pool):
+    """In place of a graph: the same work again, on the same buffers."""
+    return work
+
+
+@pytest.fixture(scope="session")
+def by_engine():
+    """``with by_engine():`` models answer as on a card, compressed ones by the engine; it gives those that answered."""
+
+    @contextmanager
+    def use(ops=plain, capture=replayed):
+        used, engine_of = [], card.OnACard.engine
+
+        def noted(self, *given):
+            used.append(engine_of(self, *given))
+            return used[-1]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(card.OnACard, "is_card", staticmethod(lambda device: True))
+            patch.setattr(card.OnACard, "ops", staticmethod(lambda: ops))
+            patch.setattr(card.OnACard, "capture", staticmethod(capture))
+            patch.setattr(card.OnACard, "engine", noted)
+            patch.setattr(card, "triton_serves", lambda dtype, size: True)
+            patch.setattr(Graphed.__init__, "__defaults__", (capture, GRAPHS))
+            yield used
+
+    return use
 
 
 @pytest.fixture(scope="session")

@@ -148,6 +148,29 @@ def test_compiled_and_eager_stand_side_by_side(here, fast, monkeypatch):
     assert given == [True] * 3
 
 
+def test_on_a_card_both_run_from_graphs_that_are_made_before_they_are_timed(here, fast, by_engine):
+    made, counts = [], {}
+
+    def counted(work, pool):
+        made.append(work)
+        return work
+
+    def noted(stage, share):
+        if share:  # from the end of the untimed round on
+            counts.setdefault(stage, []).append(len(made))
+
+    settings = {"texts": 10, "batch_size": 4, "latency_texts": 2, "rounds": 2, "dtypes": ("float32",)}
+    with by_engine(capture=counted) as used:
+        report = package.bench("dense", "fast", data="dev.csv", progress=noted, **settings)
+    assert [part["mode"] for part in report["measurements"]] == ["eager", "graphed"]
+    assert used
+    assert None not in used
+    throughput, latency = (counts[f"{part}, float32, graphed"] for part in ("throughput", "latency"))
+    assert throughput == [throughput[0]] * 3
+    assert latency == [latency[0]] * 3
+    assert counts["latency, float32, eager"][-1] < throughput[0] <= latency[0]
+
+
 def test_a_compiler_that_fails_is_named(wordelim, fast, monkeypatch):
     def fail(model, dynamic):
         def run(**batch):

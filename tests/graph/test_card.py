@@ -3,7 +3,6 @@
 import copy
 import gc
 import weakref
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, pairwise
 
@@ -11,15 +10,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 import wordelim
 from wordelim import Retention
-from wordelim.elimination.card import engine, graphs, plain
+from wordelim.elimination.card import engine, graphs, layer, plain
 from wordelim.elimination.card.engine import Engine
 from wordelim.elimination.card.joined import joined
 from wordelim.errors import UnsupportedModelError
-from wordelim.graph import card
 from wordelim.graph.laid import call_laid
 from wordelim.graph.layers import stack_of
 from wordelim.graph.splice import eliminating_encoder
@@ -34,34 +33,6 @@ SERVED = {
 SOME = Retention.fractions([0.7, 0.4, 0.0])
 PACKAGED = Retention.fractions([0.7, 0.4, 0.0], package=True)
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=5)
-
-
-def replayed(work, pool):
-    """In place of a graph: the same work again, on the same buffers."""
-    return work
-
-
-@pytest.fixture(scope="session")
-def by_engine():
-    """``with by_engine():`` compressed models answer by the engine; it gives the engines that answered."""
-
-    @contextmanager
-    def use(ops=plain, capture=replayed):
-        used, engine_of = [], card.OnACard.engine
-
-        def noted(self, *given):
-            used.append(engine_of(self, *given))
-            return used[-1]
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(card.OnACard, "is_card", staticmethod(lambda device: True))
-            patch.setattr(card.OnACard, "ops", staticmethod(lambda: ops))
-            patch.setattr(card.OnACard, "capture", staticmethod(capture))
-            patch.setattr(card.OnACard, "engine", noted)
-            patch.setattr(card, "triton_serves", lambda dtype, size: True)
-            yield used
-
-    return use
 
 
 @pytest.fixture(params=["some", "all", "counts", "some mapped", "packages", "packages mapped"])
@@ -248,6 +219,38 @@ def test_weights_that_have_changed_are_noticed(small, make_batch, by_engine, per
     assert not check()
     hook.remove()
     assert check()
+
+
+def test_layers_that_drop_nothing_use_attention_for_texts_of_any_lengths(
+    small, make_batch, logits, by_engine, monkeypatch
+):
+    calls = []
+
+    def varlen(query, key, value, ends, own, longest, most, *, scale):
+        calls.append((longest, most))
+        context = torch.empty_like(query)
+        assert torch.equal(ends, own)
+        for start, end in pairwise(ends.tolist()):
+            parts = (part[start:end].transpose(0, 1) for part in (query, key, value))
+            context[start:end] = scaled_dot_product_attention(*parts, scale=scale).transpose(0, 1)
+        return context
+
+    def scale_is_unknown(query, key, value, ends, own, longest, most):
+        raise AssertionError
+
+    wordelim.eliminate_(small.double(), Retention.fractions([1.0, 0.4, 0.0]))  # PyTorch's own isn't for fp32
+    batch = make_batch(small, [30, 4, 11])
+    expected, chosen_once = logits(small, batch), layer._varlen.__wrapped__
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 0))
+    for available, chosen in ((varlen, True), (scale_is_unknown, False)):
+        monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", available)
+        found = chosen_once(torch.device("cuda"))
+        assert found is (available if chosen else None)
+        monkeypatch.setattr(layer, "_varlen", lambda device, found=found: found)
+        with by_engine() as used:
+            same(logits(small, batch), expected)
+        assert used[-1] is not None
+    assert calls == [(64, 64)]
 
 
 def test_it_leaves_alone_what_it_does_not_serve(small, make_batch, by_engine):

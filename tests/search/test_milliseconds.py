@@ -9,6 +9,7 @@ import torch
 
 from wordelim import Retention, eliminate_, restore_
 from wordelim.compression.run import compress_model
+from wordelim.elimination.card import plain
 from wordelim.graph.cost import Flops, cost_of
 from wordelim.search.milliseconds import Milliseconds, _drop, measure_latency
 
@@ -71,11 +72,13 @@ def test_plain_data_and_back(latency):
     assert Milliseconds.from_dict(latency.to_dict(), Flops((8, 8, 8, 8), 4, True)) == latency
 
 
-def test_the_machine_is_measured(make_model):
-    model = make_model("bert", layers=4)
+@pytest.mark.parametrize("packaged", [False, True])
+def test_the_machine_is_measured(make_model, random_maps, packaged):
+    model, template = make_model("bert", layers=4), Retention.keep_all(4)
+    template = replace(template, package=True, significance=random_maps(4)) if packaged else template
     state = model.state_dict()
     shares = []
-    latency = measure_latency(model, 24, batch_size=2, rounds=2, progress=shares.append)
+    latency = measure_latency(model, 24, template, batch_size=2, rounds=2, progress=shares.append)
     assert latency.lengths == (2, 4, 8, 16, 24)
     assert latency.base > 0
     for times in (latency.entering, latency.leaving, latency.last):
@@ -88,9 +91,45 @@ def test_the_machine_is_measured(make_model):
     restore_(model)
 
 
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("package", [False, True])
+def test_on_a_card_graphs_of_the_engine_are_measured_that_drop_as_the_template_says(
+    make_model, by_engine, random_maps, linear, package
+):
+    made, launched = [], {}
+
+    def counted(work, pool):
+        made.append(work)
+        return work
+
+    class Launches:
+        def __getattr__(self, name):
+            def launch(*given):
+                launched.setdefault(name, []).append(given)
+                return getattr(plain, name)(*given)
+
+            return launch
+
+    maps = {"significance": random_maps(3)} if linear else {}
+    template = replace(Retention.keep_all(3), package=package, **maps)
+    with by_engine(ops=Launches(), capture=counted) as used:
+        latency = measure_latency(make_model("bert"), 8, template, batch_size=2, rounds=2)
+    assert used
+    assert None not in used
+    assert len(made) == 4 * len(latency.lengths)  # one for each model and length, and kept
+    assert ("score" in launched, "attend_kept" in launched) == (not linear, linear)
+    assert {given[4] for given in launched["choose"]} == {package}
+
+
 @pytest.mark.parametrize("method", ["calibrated", "learned"])
 def test_both_searches_reach_a_ratio_of_time(make_model, make_tokenizer, make_texts, latency, method, monkeypatch):
-    monkeypatch.setattr("wordelim.compression.find.measure_latency", lambda *args, **kwargs: latency)
+    timed = []
+
+    def measured(model, longest, template, *, progress):
+        timed.append(template)
+        return latency
+
+    monkeypatch.setattr("wordelim.compression.find.measure_latency", measured)
     settings = {"search_examples": 16, "batch_size": 8, "max_drop": 100, "retrain": False, "measure_speed": False}
     result = compress_model(
         make_model("bert", labels=2),
@@ -103,6 +142,9 @@ def test_both_searches_reach_a_ratio_of_time(make_model, make_tokenizer, make_te
         **settings,
     )
     assert result.met
+    (template,) = timed
+    assert template.significance == result.retention.significance != "attention"
+    assert template.package is result.retention.package is True
     assert result.report["latency"]["ratio"] >= 1.75
     assert result.report["latency"]["milliseconds"] == latency.to_dict()
     assert result.report["validation"]["flops_ratio"] != result.report["latency"]["ratio"]

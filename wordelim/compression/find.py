@@ -67,7 +67,10 @@ def _cost(job: Job) -> Cost:
         longest = max(max(encoded.lengths) for encoded in job.ready.encoded.values())
         known = from_main(
             lambda: measure_latency(
-                job.model, longest, progress=lambda share: job.progress("search: timing layers", share)
+                job.model,
+                longest,
+                job.ready.template,
+                progress=lambda share: job.progress("search: timing layers", share),
             ).to_dict()
         )
         job.journal.keep("latency", known)

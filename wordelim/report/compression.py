@@ -39,7 +39,9 @@ def brief(report: Mapping[str, Any]) -> list[Section]:
         for name, part in parts.items()
     ]
     measured = speed.rows(report["speed"]) if report.get("speed") else []
-    later = speed.slower(report["speed"]["dynamic"], report["machine"]) if measured else []
+    later = []
+    if measured:
+        later = speed.slower(min(report["speed"][name] for name in ("dynamic", "unpadded")), report["machine"])
     sections = [
         Section(f"{report['metric']}, in points", [table, *changed]),
         Section("Speed, compressed against dense", [pairs([*fewer, *measured]), *later]),

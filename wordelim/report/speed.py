@@ -71,11 +71,11 @@ def sentence(speed: Mapping[str, Any]) -> str:
     )
 
 
-def slower(speed: float, machine: Mapping[str, Any]) -> list[str]:
+def slower(speed: float, machine: Mapping[str, Any], rival: str = "the dense one") -> list[str]:
     """What is said where a card's answers come later than the dense model's: a sentence, or none."""
     if speed >= 1 or "card" not in machine:
         return []
     return [
-        f"On this card the compressed model is slower than the dense one ({speed:.2f}x): a card isn't served well yet. "
-        "Use the dense model there, or larger batches."
+        f"On this card the compressed model is slower than {rival} ({speed:.2f}x): a card isn't served well yet. "
+        "Use that one there, or larger batches."
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,7 @@ def timing(longest: int) -> float:
 def measure_latency(
     model: PreTrainedModel,
     longest: int,
+    template: Retention,
     *,
     batch_size: int = 8,
     rounds: int = 3,
@@ -99,24 +101,27 @@ def measure_latency(
     """Time a dense model's layers on the device and with the threads that it has now.
 
     For each of some lengths four models are timed: one that drops nothing, one that drops all behind the first layer's
-    attention, one that does so in the last layer that may, and one that drops one word vector in each layer. What the
+    attention, one that does so in the last layer that may, and one that has a row less behind each layer. What the
     parts of a layer take is their difference.
 
     Args:
         model: dense, of two layers or more whose last one leaves the first token alone; the same after as before.
         longest: tokens of the longest text.
+        template: how word vectors are dropped, by its ``significance`` and with its ``package``.
         batch_size: texts of equal length a batch.
         rounds: how often each is timed; the fastest counts.
     """
     layers, training = model.config.num_hidden_layers, model.training
-    eliminate_(model.eval(), Retention.keep_all(layers))
+    dropping = partial(Retention, package=template.package, significance=template.significance)
+    everything = dropping((1.0,) * layers)
+    eliminate_(model.eval(), everything)
     try:
         cost = cost_of(model)
         lengths = tuple(dict.fromkeys(min(longest, 2**power) for power in range(1, 20)))
         whole_first_late = [
-            Retention.keep_all(layers),
-            Retention((0.0,) * layers),
-            Retention((1.0,) * (layers - 2) + (0.0, 0.0)),
+            everything,
+            dropping((0.0,) * layers),
+            dropping((1.0,) * (layers - 2) + (0.0, 0.0)),
         ]
         seconds = np.full((len(lengths), 4), np.inf)
         # On a card, of a size, the untimed call and the first one only make the graph, which is kept.
@@ -124,7 +129,8 @@ def measure_latency(
         for row, length in enumerate(lengths):
             ids = torch.full((batch_size, length), min(5, model.config.vocab_size - 1), device=model.device)
             for round_ in range(rounds + 1):
-                each = Retention.counts(max(1, length - 1 - layer) for layer in range(layers))
+                less = (length - 1 - layer - template.package for layer in range(layers))  # a package is a row too
+                each = dropping(tuple(max(1, left) for left in less), "count")
                 for column, retention in enumerate([*whole_first_late, each]):
                     eliminate_(model, retention)
                     taken = _time(run, ids)
@@ -145,9 +151,9 @@ def measure_latency(
 
 
 def _drop(whole: NDArray[np.float64], each: NDArray[np.float64], lengths: Sequence[int], layers: int) -> float:
-    """What dropping takes at a layer, from what it takes to drop one word vector in each that may.
+    """What dropping takes at a layer, from what it takes to leave a row less behind each that may.
 
-    That saves something too: a few word vectors of each layer, on the average half as many as there are layers.
+    That saves something too: a few rows of each layer, on the average half as many as there are layers.
     """
     long = np.array(lengths) >= 4 * layers
     if layers < 2 or not long.any():

@@ -20,6 +20,7 @@ from ..evaluation.examples import Examples
 from ..evaluation.speedups import speedups
 from ..evaluation.timing import Mode
 from ..exporting.runtime import is_exported
+from ..graph.card import OnACard
 from ..graph.cost import Cost
 from ..graph.splice import eliminate_
 from ..retention import Retention
@@ -178,8 +179,8 @@ def _forms(sides: Mapping[str, Opened], settings: BenchSettings, device: torch.d
     if any(side.kind == "exported" for side in both):
         return [(_against(side.precision for side in both), _against(side.runtime for side in both))]
     fast = ("float32", "bfloat16") if has_fast_bf16(device) else ("float32",)
-    card = device.type == "cuda"
-    modes = ("eager", *(("compiled",) if settings.compiled else ()), *(("graphed",) if card else ()))
+    graphed = ("graphed",) if OnACard.is_card(device) else ()
+    modes = ("eager", *(("compiled",) if settings.compiled else ()), *graphed)
     return [(dtype, mode) for dtype in settings.dtypes or fast for mode in modes]
 
 

@@ -6,6 +6,7 @@ For compute capability 9.0, bf16 and heads of 64: one line of JSON a kernel. Wit
 interpreter.
 """
 
+import itertools
 import json
 import re
 import subprocess
@@ -32,7 +33,7 @@ def described(capability, dtype, size):
         **dict.fromkeys(("asked", "ends", "index"), ints),
         "scaling": "fp32",
     }
-    for name in ("", "score", "gather, package"):
+    for name in ("", "score", "gather", "gather, package"):
         step, options = kernels.attention_shape(size, dtype == "fp32")
         constants = {"size": size, "width": max(16, size), "block": 64, "step": step}
         constants |= {kind: kind in name for kind in ("score", "gather", "package")}
@@ -42,10 +43,11 @@ def described(capability, dtype, size):
         **dict.fromkeys(("ends", "kept", "after_ends", "after_kept", "index"), ints),
         **dict.fromkeys(("flags", "after_flags"), "*i8"),
     }
-    for most, softmax in ((512, False), (1024, False), (1024, True)):
-        constants = {"heads": 16, "block": 64, "most": most, "tile": 32, "package": True, "guarded": True}
+    for most, softmax in itertools.product((256, 512, 1024), (False, True)):
+        tile, options = choice.choice_shape(most)
+        constants = {"heads": 16, "block": 64, "most": most, "tile": tile, "package": True, "guarded": True}
         constants["softmax"] = softmax
-        yield f"choose, {most}, softmax {softmax}", choice._choose, chosen, constants, {"num_warps": 8}
+        yield f"choose, {most}, softmax {softmax}", choice._choose, chosen, constants, options
     weighed = {"value": pointer, **dict.fromkeys(("numbers", "weights"), floats), "end": ints}
     yield "weigh", choice._weigh, weighed, {"some": 16, "width": 256}, {}
     taken = {

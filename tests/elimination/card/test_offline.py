@@ -26,8 +26,8 @@ def run(folder, script, *arguments):
 @pytest.mark.parametrize(
     ("capability", "dtype", "size"),
     [
+        (80, "bf16", 64),
         (90, "bf16", 64),
-        pytest.param(80, "bf16", 64, marks=pytest.mark.long),
         *(
             pytest.param(capability, dtype, size, marks=pytest.mark.long)
             for capability in (80, 90)
@@ -36,7 +36,11 @@ def run(folder, script, *arguments):
     ],
 )
 def test_nothing_spills_and_products_are_the_tensor_cores(capability, dtype, size, tmp_path):
-    for found in run(tmp_path, "offline.py", capability, dtype, size):
+    programs = run(tmp_path, "offline.py", capability, dtype, size)
+    names = {found["kernel"] for found in programs}
+    assert {"attend", "attend score", "attend gather", "attend gather, package"} <= names
+    assert {f"choose, {most}, softmax {by}" for most in (256, 512, 1024) for by in (False, True)} <= names
+    for found in programs:
         assert found["spilled"] == 0, found
         assert found["REG"] <= MOST, found
         if found["kernel"].startswith("attend") and dtype != "fp32":

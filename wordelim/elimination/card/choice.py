@@ -10,7 +10,7 @@ from torch import Tensor
 from .level import Level
 from .plan import BLOCK
 
-__all__ = ["choose", "weigh"]
+__all__ = ["choice_shape", "choose", "weigh"]
 
 _WEIGHED = 16
 
@@ -96,6 +96,11 @@ def weigh(value: Tensor, numbers: Tensor, level: Level) -> Tensor:
     return weights
 
 
+def choice_shape(most: int) -> tuple[int, dict[str, int]]:
+    """Rows that are compared at a time, and options of Triton, for texts of up to so many rows, a power of 2."""
+    return 16 if most > 512 else 32, {"num_warps": 8 if most > 256 else 4}
+
+
 def choose(
     received: Tensor, level: Level, after: Level, fixed: int, package: bool, flags: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -119,9 +124,9 @@ def choose(
     shares = torch.empty_like(spare) if package else None
     after_flags = None if flags is None else flags.new_empty(after.rows)
     most = triton.next_power_of_2(level.longest)
+    tile, options = choice_shape(most)
     _choose[(level.texts,)](
         received, spare, level.ends, level.kept, after.ends, after.kept, index, shares, flags, after_flags,
-        rows, lines, fixed, heads, BLOCK, most, 16 if most > 512 else 32, package, flags is not None, softmax,
-        num_warps=8 if most > 256 else 4,
+        rows, lines, fixed, heads, BLOCK, most, tile, package, flags is not None, softmax, **options,
     )  # fmt: skip
     return index, shares, after_flags

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -113,15 +114,12 @@ def _projected(layer: Layer, rows: Tensor, asking: Tensor | None = None) -> Sequ
 
 def _attend(layer: Layer, query: Tensor, key: Tensor, value: Tensor, level: Level, ops: Any) -> Tensor:
     """Attention that drops nothing: PyTorch's own for texts of any lengths, where it serves."""
-    size = query.shape[1] // layer.heads
-    if query.dtype == torch.float32 or size % 8 or not _has_varlen(query.device):
+    size, varlen = query.shape[1] // layer.heads, _varlen(query.device)
+    if query.dtype == torch.float32 or size % 8 or varlen is None:
         return ops.attend(query, key, value, layer.heads, layer.scaling, level, level)  # type: ignore[no-any-return]
-    from torch.nn.attention.varlen import varlen_attn
-
     query, key, value = (part.unflatten(1, (layer.heads, size)) for part in (query, key, value))
     ends, longest = level.ends, level.longest
-    context: Any = varlen_attn(query, key, value, ends, ends, longest, longest, scale=layer.scaling)
-    return context.flatten(1)  # type: ignore[no-any-return]
+    return varlen(query, key, value, ends, ends, longest, longest, scale=layer.scaling).flatten(1)  # type: ignore[no-any-return]
 
 
 def _rest(
@@ -148,6 +146,10 @@ def _norm(module: nn.LayerNorm) -> tuple[Tensor, Tensor, float]:
 
 
 @cache
-def _has_varlen(device: torch.device) -> bool:
-    """Whether PyTorch's attention for texts of any lengths runs there, in 16 bits."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+def _varlen(device: torch.device) -> Callable[..., Any] | None:
+    """PyTorch's attention for texts of any lengths; None where it doesn't run in 16 bits, or knows no scaling."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        return None
+    from torch.nn.attention.varlen import varlen_attn
+
+    return varlen_attn if "scale" in signature(varlen_attn).parameters else None  # older ones have none
