@@ -40,7 +40,7 @@ def engine():
         yield lambda directory: LLM(str(directory), runner="pooling", dtype="float32")
 
 
-def test_classification(engine, served, asked, texts, expected):
+def test_classification(engine, served, texts, expected):
     scores, _ = expected
     classifier = engine(served / "classifier")
     assert type(wordelim.load(served / "classifier")).__name__ == "BertForSequenceClassification"
@@ -52,7 +52,9 @@ def test_classification(engine, served, asked, texts, expected):
 def test_without_a_dtype_vllm_takes_half_precision_as_of_any_pooling_model(engine, served, texts, expected):
     from vllm import LLM
 
-    found = LLM(str(served / "classifier"), runner="pooling").classify(texts, use_tqdm=False)
+    classifier = LLM(str(served / "classifier"), runner="pooling")
+    assert classifier.llm_engine.vllm_config.model_config.dtype == torch.float16
+    found = classifier.classify(texts, use_tqdm=False)
     scores = torch.tensor([output.outputs.probs for output in found])
     torch.testing.assert_close(scores, expected[0][: len(texts)], atol=1e-2, rtol=0)
 

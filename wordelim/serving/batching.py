@@ -32,7 +32,7 @@ class Batching:
         """The answer to a row; what computing its batch raised."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((row, future))
-        if self._tokens() >= self._budget:
+        if self._wait and self._tokens() >= self._budget:
             self._enough.set()
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
