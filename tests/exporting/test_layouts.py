@@ -2,19 +2,23 @@
 
 import json
 import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig
+from typer.testing import CliRunner
 
 import wordelim
 from wordelim import Retention, eliminate_
 from wordelim.checkpoint.directory import save
+from wordelim.cli import app
 from wordelim.errors import ExportError
 from wordelim.exporting import program
 from wordelim.exporting.layouts import LAYOUTS, Exported, layout_named
-from wordelim.exporting.runtime import ExportedModel
+from wordelim.exporting.runtime import EXPORT_FILE, ExportedModel
 from wordelim.tasks.embedding import Embedding
 
 pytest.importorskip("onnxscript", reason="the extra onnx isn't installed")
@@ -151,6 +155,19 @@ def test_triton_finds_a_model_of_its_repository(compressed, make_tokenizer, tmp_
     # wordelim itself knows it as an exported directory, which may be replaced.
     assert torch.equal(ExportedModel(out)(**rows).logits, torch.from_numpy(found))
     wordelim.export(directory, out, layout="triton", force=True)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_command_of_the_docs_writes_it(name, compressed, tmp_path, monkeypatch):
+    said = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    _, *words = shlex.split(re.search(rf"`(wordelim export [^`]* --layout {name} -o [^`]*/?my-[^`]*)`", said)[1])
+    monkeypatch.chdir(tmp_path)
+    Path("my-bert-fast").symlink_to(compressed("bert", "sequence")[0])
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    out = Path(words[-1])
+    assert read(out / EXPORT_FILE)["layout"] == name
+    assert (out / {"tei": "model.onnx", "triton": "1/model.onnx"}[name]).is_file()
 
 
 def test_triton_itself_reads_the_config(compressed, tmp_path):

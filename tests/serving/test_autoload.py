@@ -1,5 +1,6 @@
 """Processes that never import wordelim load compressed models, if they are told to and only then."""
 
+import json
 import os
 import subprocess
 import sys
@@ -88,3 +89,39 @@ def test_the_pool_of_sentence_transformers(served):
     np.testing.assert_allclose(found, model.encode(texts), atol=1e-5)
     wordelim.restore_(model[0].model if hasattr(model[0], "model") else model[0].auto_model)
     assert np.abs(found - model.encode(texts)).max() > 1e-3
+
+
+POOL = """
+import json, sys
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+if __name__ == "__main__":
+    model, texts = SentenceTransformer(sys.argv[1], device="cpu"), json.loads(sys.argv[2])
+    pool = model.start_multi_process_pool(["cpu"])
+    try:
+        np.save(sys.argv[3], model.encode(texts, pool=pool, chunk_size=2))
+    finally:
+        model.stop_multi_process_pool(pool)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("sentence_transformers") is None, reason="sentence-transformers isn't installed")
+def test_the_pool_in_a_program_without_the_import(served, texts, expected, tmp_path):
+    """The variable alone: in the program, and in the Pythons that its pool starts."""
+    autoload.install(tmp_path)
+    (tmp_path / "sitecustomize.py").write_text(f"import site; site.addsitedir({str(tmp_path)!r})\n")
+    (tmp_path / "program.py").write_text(POOL)
+    found = tmp_path / "found.npy"
+    paths = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, tmp_path / "program.py", served / "embedder", json.dumps(texts), found],
+        env=os.environ | {"WORDELIM_AUTOLOAD": "1", "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    unit = np.load(found)
+    np.testing.assert_allclose(unit / np.linalg.norm(unit, axis=1, keepdims=True), expected[1], atol=1e-5)

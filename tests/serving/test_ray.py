@@ -3,8 +3,12 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +31,7 @@ pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray isn't installed"),
 ]
 DOCS = Path(__file__).parents[2] / "docs"
+SERVING = (DOCS / "serving.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", (DOCS / "distributed.md").read_text(encoding="utf-8"), re.S)
 NAMES = ("bad", "good", "neither")
 
@@ -111,9 +116,18 @@ def test_ray_serves_and_scores(served, asked, texts, expected, subtests, monkeyp
     with local_ray() as (serve, ask):
         from wordelim.serving.ray import Replica, Settings, app
 
-        said = serve._private.api.call_user_app_builder_with_args_if_necessary  # what `serve run` calls
-        serve.run(said(app, {"directory": "classifier", "max_tokens": "128"}), name="classifier", route_prefix="/")
-        serve.run(app("embedder", wait=0.01), name="embedder", route_prefix="/embedder")
+        os.symlink("classifier", "my-bert-fast")
+        serve_run("--name", "classifier")
+        serve.run(app("embedder", max_tokens=128, wait=0.01), name="embedder", route_prefix="/embedder")
+
+        with subtests.test("the commands of docs/serving.md"):
+            asking = shlex.split(re.search(r"^curl .*$", SERVING, re.MULTILINE)[0].replace("8000", str(ask.port)))
+            if shutil.which("curl"):
+                done = subprocess.run([*asking, "--silent", "--fail"], capture_output=True, timeout=60, check=True)
+                assert json.loads(done.stdout) == ask(asking[-1].encode())[1]
+            status, said = ask(asking[-1].encode())
+            assert status == 200
+            assert [{*one} for one in said] == [{"label", "score"}] * 2
 
         with subtests.test("classification and pairs, in one request and in many at once"):
             status, together = ask({"inputs": asked, "top_k": None})
@@ -160,7 +174,6 @@ def test_ray_serves_and_scores(served, asked, texts, expected, subtests, monkeyp
         serve.shutdown()
 
         with subtests.test("Ray Data, as docs/distributed.md has it"):
-            os.symlink("classifier", "my-bert-fast")
             datasets.Dataset.from_dict({"text": texts * 3}).to_parquet("texts.parquet")
             block = next(found for found in BLOCKS if "ray.data" in found)
             exec(block, {})
@@ -170,6 +183,17 @@ def test_ray_serves_and_scores(served, asked, texts, expected, subtests, monkeyp
             for text, answer in zip(texts, pipeline_says(texts), strict=True):
                 assert found[text]["label"] == answer["label"]
                 assert found[text]["score"] == pytest.approx(answer["score"], abs=1e-5)
+
+
+def serve_run(*options):
+    """The command of docs/serving.md, to the Ray that runs here."""
+    import ray
+
+    name, *words = shlex.split(re.search(r"^serve run .*$", SERVING, re.MULTILINE)[0])
+    command = [Path(sys.executable).with_name(name), *words, *options, "--non-blocking"]
+    address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    done = subprocess.run(command, env=os.environ | address, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
 
 
 def ask_or_none(ask):

@@ -7,9 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 
 import wordelim  # noqa: F401  (teaches transformers to load compressed models)
+from wordelim.errors import CheckpointError
 
 pytestmark = [
     pytest.mark.engine,
@@ -57,3 +59,24 @@ def test_spark_scores(texts, session):
     for text, answer in zip(texts, expected, strict=True):
         assert answers[text]["label"] == answer["label"]
         assert answers[text]["score"] == pytest.approx(answer["score"], abs=1e-5)
+    pairs_and_embeddings(session, texts)
+
+
+def pairs_and_embeddings(session, texts):
+    """In the same session, for Spark takes seconds to start."""
+    from wordelim.serving.bulk import Scorer
+    from wordelim.serving.spark import scorer
+
+    rows = session.createDataFrame([*zip(texts, reversed(texts), strict=True), (None, "good")], "a string, b string")
+    found = rows.select(scorer("classifier", pairs=True)("a", "b").alias("of"), scorer("embedder")("a").alias("at"))
+    found = found.collect()
+    columns = {"a": [*texts, None], "b": [*reversed(texts), "good"]}
+    paired = Scorer("classifier", "a", "b", device="cpu")(columns)
+    assert [row["of"]["label"] for row in found] == [*paired["label"]]
+    assert [row["of"]["score"] for row in found[:-1]] == pytest.approx(paired["score"][:-1], abs=1e-5)
+    assert found[-1]["of"]["score"] is None
+    embedded = Scorer("embedder", device="cpu")({"text": [*texts, None]})["embedding"]
+    assert np.allclose([row["at"]["embedding"] for row in found], embedded, atol=1e-5, equal_nan=True)
+    for name, match in (("dense", "holds no compressed model"), ("nowhere", "'nowhere'")):
+        with pytest.raises(CheckpointError, match=match):
+            scorer(name)

@@ -78,8 +78,8 @@ def load_dense(name: str | os.PathLike[str], *, dtype: torch.dtype | str = "auto
     return load_model(source, config, dtype)
 
 
-def require_compressed(directory: str | os.PathLike[str]) -> None:
-    """Refuse what :func:`load` refuses, as far as it shows without the weights.
+def require_compressed(directory: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """What the config of a directory says; refuse what :func:`load` refuses, as far as it shows without the weights.
 
     Raises:
         CheckpointError, RetentionError: as there.
@@ -87,6 +87,7 @@ def require_compressed(directory: str | os.PathLike[str]) -> None:
     _, config = _read(directory)
     _refuse_dense(directory, config)
     AutoQuantizationConfig.from_dict(config["quantization_config"])
+    return config
 
 
 def _refuse_dense(directory: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
