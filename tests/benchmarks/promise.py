@@ -8,6 +8,11 @@ texts, a rule chooses on them, and the rest tells what is lost in truth. Rules: 
 whose drop as measured is within bounds, as the figures alone would; a number is the confidence of the bound that
 :func:`wordelim.compression.choose.decide` holds speeds to, from slow to fast. Prints for each how often no more than
 --max-drop was lost in truth, and the FLOPs ratio chosen, a geometric mean.
+
+    python tests/benchmarks/promise.py sst2 ... --whole 5 --train 3000
+
+With --whole the model is compressed so many times instead, as `wordelim compress` does it with its defaults, each time
+with other texts to train on, to choose on and to judge by. Prints a line a run.
 """
 
 from __future__ import annotations
@@ -16,10 +21,11 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 from glue import TASKS, sets_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -49,6 +55,7 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=6000, help="texts that answer for the truth")
     parser.add_argument("--validation", type=int, action="append", help="texts to choose on; 300 and 1,000 by default")
     parser.add_argument("--times", type=int, default=400, help="how often a choice is made")
+    parser.add_argument("--whole", type=int, help="compress so many times for each number of texts to choose on")
     parser.add_argument("--max-drop", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -56,6 +63,9 @@ def main() -> None:
     unseen, seen = carve(sets["train"], given.fine_tuned, seed=0)
     pool = sets["test"] if given.task == "imdb" else unseen
     _, pool = carve(pool, min(given.pool, len(pool) - 1), seed=0)
+    if given.whole:
+        compress_whole(given, seen, pool)
+        return
     _, train = carve(seen, min(given.train, len(seen) - 1), seed=given.seed)
     model = AutoModelForSequenceClassification.from_pretrained(given.model)
     tokenizer = AutoTokenizer.from_pretrained(given.model)
@@ -100,6 +110,35 @@ def main() -> None:
                 "flops_ratio": round(float(np.exp(np.log(speeds).mean())), 3),
             }
             print(json.dumps(result), flush=True)
+
+
+def compress_whole(given: argparse.Namespace, seen: datasets.Dataset, pool: datasets.Dataset) -> None:
+    """Compress over and over, and print what each run lost on the texts of the pool that it did not choose on."""
+    benchmark, tokenizer = TASKS[given.task], AutoTokenizer.from_pretrained(given.model)
+    for seed, texts in product(range(given.seed, given.seed + given.whole), given.validation or (300, 1000)):
+        _, train = carve(seen, min(given.train, len(seen) - 1), seed=seed)
+        test, validation = carve(pool, texts, seed=seed)
+        report = wordelim.compress_model(
+            AutoModelForSequenceClassification.from_pretrained(given.model),
+            tokenizer,
+            train=train,
+            validation=validation,
+            test=test,
+            max_length=benchmark.max_length,
+            metric=benchmark.metric,
+            max_drop=given.max_drop,
+            seed=seed,
+            measure_speed=False,
+        ).report
+        run = {
+            "task": benchmark.name,
+            "validation": texts,
+            "seed": seed,
+            "met": report["met"],
+            "choice": report["choice"],
+        }
+        lost = {f"lost_on_{name}": report[name]["drop"] for name in ("validation", "test")}
+        print(json.dumps({**run, **lost, "flops_ratio": report["test"]["flops_ratio"]}), flush=True)
 
 
 def rungs(retentions: Sequence[wordelim.Retention]) -> list[wordelim.Retention]:

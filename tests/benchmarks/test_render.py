@@ -234,6 +234,18 @@ def test_the_readme_shows_the_fastest_run_that_held_with_every_seed(render, show
     ]
 
 
+def test_a_task_has_one_row_a_model_and_it_is_the_defaults_own_where_they_were_run(render, shown):
+    asked = report(asked=3.0, unpadded=2.9)
+    for rows, row in (
+        (shown(report(asked=None, unpadded=1.5), asked), "| Task, accuracy | MiniLM-L6 | - | 1 |"),
+        (shown(report(asked=None, unpadded=1.5, met=False), asked), "| Task, accuracy | MiniLM-L6 | 3x | 1 |"),
+        (shown(report(), asked), "| Task, accuracy | MiniLM-L6 | 3x | 1 |"),
+    ):
+        found = [line for line in render.page(rows).splitlines() if line.startswith("| Task, accuracy |")]
+        assert len(found) == 1
+        assert found[0].startswith(row)
+
+
 def test_the_headline_names_the_tasks_that_lost_more(render, shown):
     kind = render.headline(shown(report(asked=1.5, unpadded=1.4), report(unpadded=1.9)))
     assert "1.9 to 1.9 times" in kind

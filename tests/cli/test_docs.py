@@ -23,6 +23,8 @@ from wordelim.evaluation.inference import logits_of
 from wordelim.graph.speeds import offer_speeds_
 from wordelim.tasks import Task
 
+from ..hub import Hub
+
 KEEP = (0.9, 0.7, 0.5, 0.3, 0.2, 0.0)
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^(?:<!-- not run: (?P<why>[^\n]+) -->\n)?```(?P<language>[\w-]*)\n(?P<body>.*?)^```$", re.M | re.S)
@@ -137,8 +139,9 @@ def _run(command, wordelim, page):
 
 
 @pytest.mark.parametrize("name", sorted(set(package.__all__) - {"__version__"}))
-def test_the_example_of_every_public_name_runs(name, here, namespace, one_round, make_model, traced_once):
+def test_the_example_of_every_public_name_runs(name, here, namespace, one_round, make_model, traced_once, monkeypatch):
     public = getattr(package, name)
+    monkeypatch.setattr("wordelim.verbs.push.HfApi", lambda: Hub(here / "hub"))
     if name == "export":  # which takes its time for every layer, but for that of tests/verbs/test_opened.py
         small = package.eliminate_(make_model("bert", layers=1), Retention.fractions([0.0]))
         small.save_pretrained(here / "my-bert-fast")

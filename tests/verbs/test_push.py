@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
-from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -21,25 +19,7 @@ from wordelim.evaluation.inference import logits_of
 from wordelim.tasks import Task
 from wordelim.verbs.push import push
 
-
-class Hub:
-    """Stands for ``HfApi``: repositories are directories."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.made = folder, []
-
-    def create_repo(self, name, **options):
-        self.made.append((name, options))
-        (self.folder / name).mkdir(parents=True, exist_ok=True)
-
-    def create_commit(self, name, operations, **options):
-        for operation in operations:
-            content = operation.path_or_fileobj
-            data = content if isinstance(content, bytes) else Path(content).read_bytes()
-            place = self.folder / name / operation.path_in_repo
-            place.parent.mkdir(exist_ok=True)
-            place.write_bytes(data)
-        return SimpleNamespace(commit_url=f"https://hub/{name}/commit/1")
+from ..hub import Hub
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +43,7 @@ def fast(make_model, make_tokenizer, make_texts, tmp_path_factory):
 
 def test_what_is_pushed_loads_and_says_the_same(fast, make_batch, logits, tmp_path):
     hub = Hub(tmp_path)
-    assert push(fast, "me/fast", private=True, api=hub) == "https://hub/me/fast/commit/1"
+    assert push(fast, "me/fast", private=True, api=hub) == "https://huggingface.co/me/fast/commit/1"
     assert hub.made == [("me/fast", {"private": True, "exist_ok": True, "repo_type": "model"})]
     here, there = wordelim.load(fast), wordelim.load(tmp_path / "me" / "fast")
     batch = make_batch(here, [9, 4])
@@ -118,5 +98,5 @@ def test_compress_pushes_when_it_is_asked_to(fast, make_texts, tmp_path, monkeyp
     options = ["--keep", "1,1,0", "--no-retrain", "-o", str(tmp_path / "out"), "--push", "me/fast"]
     done = CliRunner().invoke(app, ["compress", str(fast.parent / "dense"), *data, *options])
     assert done.exit_code == 0, done.stderr
-    assert "https://hub/me/fast/commit/1" in done.stderr
+    assert "https://huggingface.co/me/fast/commit/1" in done.stderr
     assert wordelim.load(tmp_path / "hub" / "me" / "fast")

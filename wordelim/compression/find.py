@@ -64,7 +64,7 @@ def _cost(job: Job) -> Cost:
         return job.ready.cost
     known = job.journal.known("latency")
     if known is None:
-        longest = max(max(encoded.lengths) for encoded in job.ready.encoded.values())
+        longest = max(max(examples.lengths) for examples in job.ready.examples.values())
         known = from_main(
             lambda: measure_latency(
                 job.model,
@@ -80,7 +80,7 @@ def _cost(job: Job) -> Cost:
 def _search(job: Job, cost: Cost) -> Found:
     settings, template = job.settings, job.ready.template
     method = METHODS.make(settings.method, settings)
-    train = job.ready.encoded["train"].dataset
+    train = job.ready.examples["train"].dataset
     sample = job.sample
     texts = job.texts["train"] if method.counted == "train" else sizes_of(sample, template)
     speeds, served = _speeds(settings), settings.speeds

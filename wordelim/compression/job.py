@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 
 from ..evaluation.inference import logits_of
 from ..graph.cost import Text
-from ..graph.protect import sizes_of
 from ..system.memory import give_back_memory
 from ..system.progress import Progress
 from ..training.teacher import Teacher
@@ -54,12 +53,12 @@ class Job:
     @cached_property
     def texts(self) -> Mapping[str, Sequence[Text]]:
         """Lengths of the encoded texts, by set."""
-        return {name: sizes_of(part.dataset, self.ready.template) for name, part in self.ready.encoded.items()}
+        return {name: part.sizes(self.ready.template) for name, part in self.ready.examples.items()}
 
     @cached_property
     def screen(self) -> datasets.Dataset:
         """The validation texts on which candidates are compared."""
-        validation = self.ready.encoded["validation"].dataset
+        validation = self.ready.examples["validation"].dataset
         units = self.ready.task.units(validation)
         chosen = np.random.default_rng(self.settings.seed).permutation(int(units.max()) + 1)[:SCREENED]
         return validation.select(np.flatnonzero(np.isin(units, chosen)).tolist())
@@ -67,7 +66,7 @@ class Job:
     @cached_property
     def sample(self) -> datasets.Dataset:
         """The training texts that the search measures on."""
-        train = self.ready.encoded["train"].dataset
+        train = self.ready.examples["train"].dataset
         rows = np.random.default_rng(self.settings.seed).permutation(len(train))
         return train.select(rows[: self.settings.search_examples].tolist())
 

@@ -10,11 +10,9 @@ import datasets
 from transformers import PreTrainedModel
 
 from ..data.columns import Columns
-from ..data.encode import Encoded
-from ..data.split import fingerprint
 from ..data.usable import Skipped
 from ..errors import DataError, UnsupportedModelError, WordelimError
-from ..evaluation.examples import check_tokenizer, examples_of
+from ..evaluation.examples import Examples, check_tokenizer, examples_of
 from ..evaluation.proven import require_proven
 from ..graph.cost import Flops, cost_of
 from ..graph.protect import protect_rules
@@ -51,7 +49,7 @@ class Ready:
     """What is known once model, data and settings have been found to fit.
 
     Args:
-        sets, encoded: the rows that are used, and their encoding.
+        examples: of each set, the rows that are used.
         cost: FLOPs of the encoder.
         template: what is protected and restored, whatever is kept.
         fixed: the retention that was asked for; None searches one.
@@ -59,9 +57,8 @@ class Ready:
 
     task: Task
     columns: Columns
-    sets: Mapping[str, datasets.Dataset]
-    encoded: Mapping[str, Encoded]
     metric: Metric
+    examples: Mapping[str, Examples]
     cost: Flops
     template: Retention
     fixed: Retention | None
@@ -96,7 +93,7 @@ def prepare(
     restore = template.restore or tried.restore
     package = settings.package and not restore  # where all come back there is nothing to stand for
     template = replace(tried, protect=template.protect, restore=restore, package=package)
-    encoded, usable = {}, {}
+    examples: dict[str, Examples] = {}
     columns = None
     for name, data in given.sets.items():
         try:
@@ -108,31 +105,30 @@ def prepare(
                     f"there is no column {missing!r}, which the {first} data has; the columns are {listed}: give all "
                     "sets the same columns."
                 )
-            skipped = given.skipped.get(name)
-            found = examples_of(
-                task, data, columns, model=model, max_length=settings.max_length, part=name, skipped=skipped
+            examples[name] = examples_of(
+                task,
+                data,
+                columns,
+                model=model,
+                max_length=settings.max_length,
+                metric=settings.metric,
+                part=name,
+                skipped=given.skipped.get(name),
             )
-            usable[name], encoded[name] = found.rows, found.encoded
         except DataError as error:
             raise DataError(f"In the {name} data: {error}") from error
     assert columns is not None
-    require_proven(model, task, encoded["validation"].dataset)
+    require_proven(model, task, examples["validation"].dataset)
     fixed = None if settings.keep is None else template
-    return Ready(task, columns, usable, encoded, task.metric(settings.metric), cost, template, fixed)
+    return Ready(task, columns, task.metric(settings.metric), examples, cost, template, fixed)
 
 
-def sources(given: Given, ready: Ready) -> dict[str, dict[str, Any]]:
+def sources(ready: Ready) -> dict[str, dict[str, Any]]:
     """What a report tells of each set."""
-    return {
-        name: {
-            "examples": len(data),
-            "truncated": ready.encoded[name].truncated,
-            "longest": max(ready.encoded[name].lengths),
-            "fingerprint": fingerprint(data, ready.columns),
-            **(given.skipped[name].to_dict() if name in given.skipped else {}),
-        }
-        for name, data in ready.sets.items()
-    }
+    told = {name: {**of.describe(), "longest": max(of.lengths)} for name, of in ready.examples.items()}
+    for each in told.values():
+        del each["columns"]  # which are those of all sets, and stand by themselves
+    return told
 
 
 def _try_out(model: PreTrainedModel, retention: Retention) -> tuple[Retention, Flops]:

@@ -27,7 +27,7 @@ def rank_stages(settings: Settings, lengths: Mapping[str, Sequence[int]], ranked
 def rank(job: Job, log: Log) -> Job:
     """The same job, whose retentions have linear maps where they are asked for and the head reads the first token."""
     settings, ready = job.settings, job.ready
-    if not rank_stages(settings, {"train": ready.encoded["train"].lengths}, ready.ranked):
+    if not rank_stages(settings, {"train": ready.examples["train"].lengths}, ready.ranked):
         return job
     with log.timed("significance"):
         known = job.journal.known("search")  # what it found has the maps already

@@ -153,8 +153,8 @@ def run(
     unwrap_(model)
     stored, device = model.dtype, model.device
     ready = prepare(model, tokenizer, given, settings, embedding)
-    lengths = {name: part.lengths for name, part in ready.encoded.items()}
-    data = sources(given, ready)
+    lengths = {name: part.lengths for name, part in ready.examples.items()}
+    data = sources(ready)
     journal.bind(
         {
             **identity(model, tokenizer),
@@ -193,7 +193,7 @@ def run(
 
 def _seconds_a_token(model: PreTrainedModel, ready: Ready, bf16: bool) -> float:
     """What a token through the dense model takes, on a few of the training texts."""
-    train = ready.encoded["train"].dataset
+    train = ready.examples["train"].dataset
     few = train.select(range(min(_TIMED, len(train))))
     taken = []
     for _ in range(2):

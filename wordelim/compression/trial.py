@@ -198,7 +198,7 @@ class Trial:
                 job.model,
                 job.taught,
                 ready.task,
-                job.taught.note(ready.encoded["train"].dataset, lambda share: job.progress(ASKING, share)),
+                job.taught.note(ready.examples["train"].dataset, lambda share: job.progress(ASKING, share)),
                 retentions,
                 Fit(
                     epochs=epochs,

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.encode import sequences_of
 from ..evaluation.compare import compare
 from ..evaluation.timing import measure_speed, timing
 from ..graph.cost import Cost
@@ -58,7 +57,7 @@ def verify(job: Job, candidates: Sequence[Candidate], cost: Cost, log: Log) -> d
     """
     settings, ready, retention = job.settings, job.ready, retention_of(job.model)
     with log.timed("verify"):
-        measured = {name: _compare(job, name, retention) for name in _HELD_OUT if name in ready.encoded}
+        measured = {name: _compare(job, name, retention) for name in _HELD_OUT if name in ready.examples}
         won = cost.ratio(job.texts["validation"], retention)
         unmet = _unmet(job, measured["validation"]["drop"], won, cost.unit)
         report: dict[str, Any] = {
@@ -101,7 +100,7 @@ def _measure_speeds(job: Job, retention: Retention) -> dict[str, Any]:
     for speed, served in speeds_of(job.model).items():
         eliminate_(job.model, served)
         found[f"{speed:g}"] = {"keep": list(served.keep)} | {
-            name: _compare(job, name, served, speed) for name in _HELD_OUT if name in job.ready.encoded
+            name: _compare(job, name, served, speed) for name in _HELD_OUT if name in job.ready.examples
         }
     eliminate_(job.model, retention)
     return found
@@ -109,13 +108,13 @@ def _measure_speeds(job: Job, retention: Retention) -> dict[str, Any]:
 
 def _measure_speed(job: Job) -> dict[str, Any]:
     settings = job.settings
-    held_out = job.ready.encoded.get("test", job.ready.encoded["validation"])
+    held_out = job.ready.examples.get("test", job.ready.examples["validation"])
     return measure_speed(
         job.teacher,
         job.model,
-        sequences_of(held_out.dataset),
+        held_out.sequences,
         job.ready.task.tokenizer,
-        max_length=settings.max_length or max(held_out.lengths),
+        max_length=held_out.width,
         batch_size=settings.batch_size,
         progress=lambda share: job.progress(_SPEED, share),
     ).to_dict()
@@ -124,24 +123,19 @@ def _measure_speed(job: Job) -> dict[str, Any]:
 def _compare(job: Job, name: str, retention: Retention, speed: float | None = None) -> dict[str, Any]:
     """The teacher's answers on a set beside those of the model, which keeps what ``retention`` says."""
     ready, stage = job.ready, _stage(name, speed)
-    encoded, task, metric = ready.encoded[name], ready.task, ready.metric
+    examples = ready.examples[name]
     logits: list[NDArray[np.float32]] = []
-    count = len(encoded.dataset)
+    count = len(examples.dataset)
 
     def progress(done: int) -> None:
         job.progress(stage, (len(logits) * count + done) / (2 * count))
 
     for model in (job.teacher, job.model):
-        logits.append(job.logits(model, encoded.dataset, progress=progress))
-    answers = [task.answers(metric, each, encoded.dataset) for each in logits]
+        logits.append(job.logits(model, examples.dataset, progress=progress))
+    answers = [examples.answers(each) for each in logits]
     return {
-        **compare(task, metric, answers[0], answers[1], encoded.dataset, seed=job.settings.seed),
+        **compare(ready.task, ready.metric, answers[0], answers[1], examples.dataset, seed=job.settings.seed),
         "flops_ratio": round(job.ready.cost.ratio(job.texts[name], retention), 3),
-        "lengths": encoded.spread,
-        "worst_flips": task.worst(
-            metric,
-            (logits[0], logits[1]),
-            encoded.dataset,
-            lambda row: task.shown(ready.columns, ready.sets[name][row]),
-        ),
+        "lengths": examples.encoded.spread,
+        "worst_flips": examples.worst(logits[0], logits[1]),
     }

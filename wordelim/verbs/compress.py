@@ -220,13 +220,13 @@ def plan(
         "metric": ready.metric.name,
         "columns": ", ".join(ready.columns.used),
         **{
-            name: f"{len(part.lengths)} texts, {np.mean(part.lengths):.0f} tokens on average, {part.truncated} cut"
+            name: f"{len(of.lengths)} texts, {np.mean(of.lengths):.0f} tokens on average, {of.encoded.truncated} cut"
             + (f", rows left out: {left_out[name]}" if name in left_out else "")
-            for name, part in ready.encoded.items()
+            for name, of in ready.examples.items()
         },
         "search": "none: keep is given"
         if chosen.keep is not None
-        else f"{chosen.method}, on {min(chosen.search_examples, len(ready.sets['train']))} texts",
+        else f"{chosen.method}, on {min(chosen.search_examples, len(ready.examples['train'].rows))} texts",
         "retraining": f"{chosen.epochs:g} epochs" if chosen.retrain else "none",
         "device": str(place),
         "output": None if output is None else str(output),

@@ -46,7 +46,7 @@ def push(
         CheckpointError: the directory isn't a compressed model, or the hub refuses.
 
     Example:
-        >>> wordelim.push("my-bert-fast", "me/my-bert-fast")  # doctest: +SKIP
+        >>> wordelim.push("my-bert-fast", "me/my-bert-fast")
         'https://huggingface.co/me/my-bert-fast/commit/...'
     """
     if not is_compressed(directory):
