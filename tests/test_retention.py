@@ -166,6 +166,8 @@ def test_what_is_left_out_has_its_default():
         ('{"version": 1}', "'keep' is missing"),
         ('{"version": 3, "keep": [0.5]}', "version 3 is unknown"),
         ('{"version": "1", "keep": [0.5]}', "version '1' is unknown"),
+        ('{"version": 1, "keep": [0.5], "package": true}', "fields, which are of version 2"),
+        ('{"version": null, "keep": [0.5]}', "fields, which are of version 1"),
         ('{"version": 3, "keep": [0.5], "new": 1}', "version 3 is unknown"),
         ('{"version": 1, "keep": [0.5], "kepe": 1}', "'kepe' is unknown"),
         ('{"version": 1, "keep": 0.5}', r"keep is 0\.5"),

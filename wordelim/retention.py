@@ -240,7 +240,13 @@ class Retention:
         fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in data.items() if name in _FIELDS
         }
-        return cls(**fields)
+        found = cls(**fields)
+        if data["version"] is None or data["version"] < found.version:
+            raise RetentionError(
+                f"Retention version {short(data['version'])} doesn't have all of its fields, which are of version "
+                f"{found.version}: copy the directory again."
+            )
+        return found
 
     def to_json(self) -> str:
         """As one line of JSON."""

@@ -31,6 +31,7 @@ _MPNET, _MINILM = "MPNet-base", "MiniLM-L6"
 _LAYERS = {_MPNET: 12, _MINILM: 6}  # of the models that the headline is about, in the order in which all are shown
 _MODELS = {
     "mpnet-base": _MPNET,
+    "all-mpnet-base-v2": _MPNET,
     "minilm-l6": _MINILM,
     "albert-of-minilm-l6": "ALBERT",
     "albert-of-minilm-l6-sst2": "ALBERT",
