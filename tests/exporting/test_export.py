@@ -176,8 +176,8 @@ def test_openvino_takes_int8_activations_where_texts_show_their_ranges(make_expo
     tokenizer = AutoTokenizer.from_pretrained(directory)
     random = np.random.default_rng(0)
     words = [tokenizer.decode(random.integers(5, len(tokenizer), random.integers(3, 30))) for _ in range(136)]
-    texts = datasets.Dataset.from_dict({"text": words})
-    model, _, output = make_exported("bert", "openvino", int8=True, data=texts)
+    texts = datasets.Dataset.from_dict({"text": [*words[:9], " ", *words[9:]]})
+    model, _, output = make_exported("bert", "openvino", int8=True, data=texts, skip_bad_rows=True)
     report = json.loads((output / EXPORT_FILE).read_text())
     assert report["calibration"] == 128 > report["parity"]["examples"]
     assert "calibration" not in json.loads((weights / EXPORT_FILE).read_text())

@@ -202,14 +202,16 @@ def _sample(
     tokenizer = opened.tokenizer
     reading: dict[str, Any] = {"max_length": max_length, "skipped": skipped}
     given = datasets.Dataset.from_dict({"text": list(_TEXTS)}) if data is None else data
-    given = given.select(range(min(len(given), max(_SAMPLE, calibrated))))
+    needed = max(_SAMPLE, calibrated)
+    if skipped is None:  # else so many are left only once the others are out
+        given = given.select(range(min(len(given), needed)))
     if opened.head.endswith("ForTokenClassification") and has_words(given, text):
         encoded = opened.pose(given, {"text": text}, need_label=False, **reading).sequences
     else:
         columns = find_columns(given, text=text, text_pair=text_pair, need_label=False)
         columns = type(columns)(columns.text, columns.text_pair)  # labels have no part in this
         encoded = examples_of(Task(opened.config, tokenizer), given, columns, model=opened.model, **reading).dataset
-    order = list(range(len(encoded)))
+    order = list(range(min(len(encoded), needed)))
     alone: list[Mapping[str, Tensor]] = list(batches(encoded, tokenizer, order, 1))
     padded: list[Mapping[str, Tensor]] = list(batches(encoded, tokenizer, order[:_SAMPLE] * 2, 8))
     return alone[:_SAMPLE], padded, alone[:calibrated] if len(alone) >= calibrated else []
