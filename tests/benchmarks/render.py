@@ -118,7 +118,7 @@ def summarized(readme: str, rows: Sequence[Row]) -> str:
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """What a user gets, in a few sentences: of each task the fastest model that held on validation, by its size."""
+    """What a user gets, in a few sentences: of each task the runs that are shown, by the model's size."""
     best = {model: [runs for runs in _best(rows) if _model(runs[0]) == model] for model in _LAYERS}
     shown = {model: found for model, found in best.items() if found}
     runs = [run for found in shown.values() for runs in found for run in runs]
@@ -144,10 +144,10 @@ def _gain(model: str, best: Sequence[Runs], rows: Sequence[Row]) -> str:
 
 
 def _exception(runs: Runs, rows: Sequence[Row]) -> str:
-    """A task on which more than a point is lost, and the speed at which it isn't."""
+    """A task on which more than a point is lost, and the speed of other runs where it isn't."""
     same = [other for other in _calibrated(rows) if _of(other) == _of(runs) and _held(other) and _lost(other) <= 1]
-    slower = max(same, key=_speed, default=None)
-    within = f"; {_lost(slower):+.2f} at {_speed(slower):.1f}x" if slower else ""
+    other = max(same, key=_speed, default=None)
+    within = f"; {_lost(other):+.2f} at {_speed(other):.1f}x" if other else ""
     return f"{runs[0]['task']} ({_lost(runs):+.2f} at {_speed(runs):.1f}x{within})"
 
 
@@ -169,11 +169,11 @@ def _rank(row: Row) -> int:
 
 
 def _best(rows: Sequence[Row]) -> list[Runs]:
-    """Of each task and model the calibrated runs of the defaults, or, where none was made, those asked for a speed that
-    are fastest without padding, of those that all held."""
+    """Of each task and model the calibrated runs that are shown, of those that all held: of most seeds, for chance is
+    least there; then those of the defaults rather than for a speed asked for; then the fastest without padding."""
     best: dict[tuple[str, str], Runs] = {}
     for runs in filter(_held, _calibrated(rows)):
-        best[_of(runs)] = max(best.get(_of(runs), runs), runs, key=lambda of: (not of[0]["asked"], _speed(of)))
+        best[_of(runs)] = max(best.get(_of(runs), runs), runs, key=lambda of: (len(of), not of[0]["asked"], _speed(of)))
     return list(best.values())
 
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from wordelim.errors import WordelimError
 from wordelim.serving.answers import Row
 from wordelim.serving.batching import Batching
 
@@ -111,3 +112,14 @@ def test_what_comes_after_a_pause_is_answered_too():
         return await batching(row(1)), await batching(row(2))
 
     assert asyncio.run(twice()) == (1, 2)
+
+
+def test_nobody_waits_for_an_answer_that_never_comes():
+    async def ask():
+        batching = Batching(lambda rows: [1] * (len(rows) - 1), budget=100)
+        tasks = [asyncio.create_task(batching(row(1))) for _ in range(4)]
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+
+    *found, last = asyncio.run(ask())
+    assert found[-1] == 1
+    assert isinstance(last, WordelimError)

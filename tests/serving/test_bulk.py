@@ -2,10 +2,12 @@
 
 import datasets
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 import torch
 
-from wordelim.errors import AnswersError, DataError
+from wordelim.errors import AnswersError, DataError, WordelimError
 from wordelim.serving.bulk import Scorer
 
 NAMES = ("bad", "good", "neither")
@@ -49,18 +51,69 @@ def test_embeddings_and_rows_without_a_text(served, texts, expected):
 def test_labels_where_there_is_no_text_or_too_much_of_it(scorer):
     found = scorer({"text": [None, "good " * 10_000, ""]})
     cut = scorer({"text": ["good " * 62]})
-    assert found["label"].tolist() == [None, cut["label"][0], None]
+    assert found["label"].tolist() == ["", cut["label"][0], ""]
     assert found["score"].tolist() == pytest.approx([float("nan"), cut["score"][0], float("nan")], nan_ok=True)
 
 
-def test_what_is_refused(scorer, monkeypatch):
-    with pytest.raises(DataError, match="no column 'text'; the columns are review, id"):
-        scorer({"review": ["good"], "id": [1]})
+@pytest.mark.parametrize(
+    ("batch", "match"),
+    [
+        ({"review": ["good"], 1: [1]}, "no column 'text'; the columns are review, 1"),
+        ({"text": ["good"], "label": [0]}, "a column 'label' already: give a prefix"),
+        ({"text": ["good", 7]}, "Row 2 has 7 in column 'text', a int: give texts"),
+        ({"text": [b"good"]}, "Row 1 has b'good' in column 'text', a bytes"),
+        ({"text": [np.array([1, 2])]}, "Row 1 has .* a ndarray"),
+        ({"text": ["good \ud800"]}, "Row 1 has half a character"),
+        ({"text": "good"}, "column 'text' is 'good': give a list"),
+        (pyarrow.table({"text": ["good"]}), "The batch is a Table: give columns by name"),
+    ],
+)
+def test_batches_that_are_refused(scorer, batch, match):
+    with pytest.raises(DataError, match=match):
+        scorer(batch)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"max_tokens": True}, "max_tokens is True"),
+        ({"text": ""}, "name is ''"),
+        ({"text": None, "text_pair": "a"}, "name is None"),
+        ({"directory": "embedder", "text_pair": "b"}, "takes single texts"),
+        ({"directory": "dense"}, "holds no compressed model"),
+        ({"directory": "newer"}, "version 99"),
+        ({"speed": 9}, "has no speed 9"),
+    ],
+)
+def test_arguments_that_are_refused(served, given, match):
+    options = {"directory": "classifier", **given}
+    with pytest.raises(WordelimError, match=match):
+        Scorer(served / options.pop("directory"), device="cpu", **options)
+
+
+@pytest.mark.parametrize(
+    "column", [list, np.array, pyarrow.array, pandas.Series, lambda of: pyarrow.chunked_array([of])]
+)
+def test_columns_of_every_library(scorer, column):
+    found = scorer({"text": column(["good film", "a bad film"])})
+    assert found["label"].tolist() == scorer({"text": ["good film", "a bad film"]})["label"].tolist()
+    gaps = scorer({"text": pandas.array(["good film", None], dtype="string")})
+    assert gaps["label"].tolist() == [found["label"][0], ""]
+
+
+def test_an_answer_that_is_no_number_ends_it(scorer, monkeypatch):
     monkeypatch.setattr(scorer._answers, "answer", lambda rows: [AnswersError("The model", "answers with NaN")])
     with pytest.raises(AnswersError, match="NaN"):
         scorer({"text": ["good"]})
 
 
+def test_new_columns_stand_beside_gold_labels(scorer, monkeypatch):
+    monkeypatch.setattr(scorer, "_prefix", "said_")
+    assert list(scorer({"text": ["good film"], "label": [1]})) == ["text", "label", "said_label", "said_score"]
+
+
 def test_datasets_map_it(texts, expected, scorer):
-    scored = datasets.Dataset.from_dict({"text": [*texts, ""]}).map(scorer, batched=True, batch_size=5)
-    assert scored["label"] == [*(NAMES[place] for place in expected[0][: len(texts)].argmax(1)), None]
+    rows = datasets.Dataset.from_dict({"text": ["", None, *texts]})
+    scored = rows.map(scorer, batched=True, batch_size=2)  # of which the first has no text at all
+    assert scored["label"] == ["", "", *(NAMES[place] for place in expected[0][: len(texts)].argmax(1))]

@@ -155,7 +155,8 @@ def test_ray_serves_and_scores(served, asked, texts, expected, subtests, monkeyp
             assert cut == pipeline_says(["good " * 10_000])
 
         with subtests.test("directories that can't be served"):
-            for name, match in (("dense", "holds no compressed model"), ("newer", "version 99")):
+            refused = {"dense": "holds no compressed model", "newer": "version 99", "./nowhere": "doesn't exist"}
+            for name, match in refused.items():
                 with pytest.raises(WordelimError, match=match):
                     app(name)
             with pytest.raises(WordelimError, match="max_tokens is 8, but one text of classifier may have 64"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import wordelim  # noqa: F401  (teaches transformers to load compressed models)
-from wordelim.errors import CheckpointError
+from wordelim.errors import WordelimError
 
 pytestmark = [
     pytest.mark.engine,
@@ -77,6 +77,12 @@ def pairs_and_embeddings(session, texts):
     assert found[-1]["of"]["score"] is None
     embedded = Scorer("embedder", device="cpu")({"text": [*texts, None]})["embedding"]
     assert np.allclose([row["at"]["embedding"] for row in found], embedded, atol=1e-5, equal_nan=True)
-    for name, match in (("dense", "holds no compressed model"), ("nowhere", "'nowhere'")):
-        with pytest.raises(CheckpointError, match=match):
-            scorer(name)
+    for name, options, match in (
+        ("dense", {}, "holds no compressed model"),
+        ("nowhere", {}, "'nowhere'"),
+        ("classifier", {"speed": 9}, "no speed 9"),
+        ("classifier", {"batch_size": 0}, "batch_size is 0"),
+        ("embedder", {"pairs": True}, "takes single texts"),
+    ):
+        with pytest.raises(WordelimError, match=match):
+            scorer(name, **options)

@@ -20,7 +20,7 @@ from ..system.printable import first_line, short
 from .layout import refuse_adapter, refuse_irregular, refuse_other_layout
 from .vetting import field_at_fault, refuse_config, refuse_shapes, shapes_in
 
-__all__ = ["existing", "hub_config", "load_config", "load_model", "load_tokenizer", "read_config"]
+__all__ = ["class_of", "existing", "hub_config", "load_config", "load_model", "load_tokenizer", "read_config"]
 
 _TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json")
 # How transformers' strict configs put what is wrong with a field.
@@ -146,7 +146,7 @@ def load_model(source: str, config: Mapping[str, Any], dtype: torch.dtype | str)
         RetentionError: its retention is damaged, or doesn't fit the model.
         UnsupportedModelError: transformers has no such class, or the model is of a kind that isn't served.
     """
-    model_class = _class_of(source, config)
+    model_class = class_of(source, config)
     aliases = dict(getattr(model_class.config_class, "attribute_map", {}))
     refuse_config(config, str(Path(source) / "config.json") if Path(source).is_dir() else source, aliases)
     shapes = shapes_in(Path(source)) if Path(source).is_dir() else None
@@ -182,7 +182,13 @@ def load_model(source: str, config: Mapping[str, Any], dtype: torch.dtype | str)
     return model
 
 
-def _class_of(source: str, config: Mapping[str, Any]) -> type[PreTrainedModel]:
+def class_of(source: str, config: Mapping[str, Any]) -> type[PreTrainedModel]:
+    """The class that the config of a directory or hub name says its model is of.
+
+    Raises:
+        CheckpointError: the config names a class of another type of model.
+        UnsupportedModelError: it names none, or one that transformers hasn't.
+    """
     architectures = config.get("architectures")
     if not (isinstance(architectures, list) and architectures and isinstance(architectures[0], str)):
         raise UnsupportedModelError(

@@ -58,10 +58,7 @@ class Job:
     @cached_property
     def screen(self) -> datasets.Dataset:
         """The validation texts on which candidates are compared."""
-        validation = self.ready.examples["validation"].dataset
-        units = self.ready.task.units(validation)
-        chosen = np.random.default_rng(self.settings.seed).permutation(int(units.max()) + 1)[:SCREENED]
-        return validation.select(np.flatnonzero(np.isin(units, chosen)).tolist())
+        return self.ready.examples["validation"].sample(SCREENED, np.random.default_rng(self.settings.seed))
 
     @cached_property
     def sample(self) -> datasets.Dataset:

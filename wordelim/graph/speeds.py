@@ -13,7 +13,7 @@ from .splice import eliminate_, eliminating_encoder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["offer_speeds_", "set_speed_", "speeds_of"]
+__all__ = ["offer_speeds_", "parse", "retention_at", "set_speed_", "speeds_of"]
 
 Model = TypeVar("Model", bound="PreTrainedModel")
 
@@ -39,16 +39,20 @@ def set_speed_(model: Model, speed: float) -> Model:
         >>> wordelim.retention_of(model).keep
         (0.5, 0.3, 0.2, 0.1, 0.1, 0.0)
     """
-    known = speeds_of(model)
+    return eliminate_(model, retention_at(speed, speeds_of(model), type(model).__name__))
+
+
+def retention_at(speed: float, known: Mapping[float, Retention], name: str) -> Retention:
+    """The retention of one of a model's speeds; RetentionError, which names the model so, where there is none."""
     if isinstance(speed, bool) or not isinstance(speed, (int, float)) or abs(speed) > _FASTEST:
         raise RetentionError(f"Speed {short(speed)} is no number: give one such as 2.")
     if float(speed) not in known:
         offered = ", ".join(f"{name:g}" for name in known)
         raise RetentionError(
-            f"{type(model).__name__} has no speed {speed:g}: "
+            f"{name} has no speed {speed:g}: "
             + (f"choose one of {offered}." if known else "it was compressed for one alone; compress it with --speeds.")
         )
-    return eliminate_(model, known[float(speed)])
+    return known[float(speed)]
 
 
 def speeds_of(model: PreTrainedModel) -> dict[float, Retention]:

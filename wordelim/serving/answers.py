@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, TextClassificationPipeline
 
-from ..checkpoint.directory import load
-from ..checkpoint.loading import load_tokenizer
+from ..checkpoint.directory import load, require_compressed
+from ..checkpoint.loading import class_of, load_tokenizer
 from ..checkpoint.sentence_transformers import companions, embedding_of
 from ..data.encode import INPUTS, length_limit
 from ..errors import AnswersError, UnsupportedModelError
 from ..graph.laid import call_laid
+from ..graph.speeds import parse, retention_at
+from ..graph.splice import retention_of
 from ..graph.support import is_marked
 from ..system.machine import move, open_device
 from ..system.memory import give_back_memory
 from ..tasks.embedding import Embedding, embeds
 from .requests import Item, RequestError
 
-__all__ = ["Answers", "Row"]
+__all__ = ["Answers", "Row", "require_served", "together"]
 
-# Batches after which memory that is freed but held is given back: each has other shapes.
 _TRIMMED = 16
+"""Batches after which memory that is freed but held is given back: each has other shapes."""
+_PADDED = 8192
+"""Positions that are computed together where texts are padded, padding included."""
+_CHARACTERS = 500_000
+"""The longest text that is read at all: far more than any model has positions for."""
+_NO_NUMBER = ("The model", "answers with NaN or infinity to a text")
 
 
 class Row(NamedTuple):
@@ -49,7 +56,8 @@ class Row(NamedTuple):
 class Answers:
     """A classifier, reranker or embedding model, called with texts.
 
-    Texts of any length share a batch: of a compressed model nothing is padded.
+    Texts of any length share a batch. In a compressed classifier or reranker nothing is padded; where something is, as
+    in embedding models, texts of like length are computed together.
 
     Args:
         model: compressed, or dense for comparison.
@@ -64,16 +72,13 @@ class Answers:
         self, model: PreTrainedModel, tokenizer: Any, embedding: Embedding | None = None, *, device: str | None = None
     ) -> None:
         name = type(model).__name__
-        if not name.endswith("ForSequenceClassification") and not embeds(name):
-            raise UnsupportedModelError(
-                f"{name} isn't served here, which serves classifiers, rerankers and embedding models: call "
-                "transformers.pipeline on the directory after import wordelim."
-            )
+        _require_head(name)
         self.model = move(model, open_device(device)).eval()
         self.tokenizer = tokenizer
         self._alone = threading.Lock()  # where to cut is noted in the tokenizer, for all threads
         self._batches = 0
         self.embedding = (embedding or Embedding()) if embeds(name) else None
+        self._laid = is_marked(model.config) and self.embedding is None and not retention_of(model).restore
         self._pipeline = None
         if self.embedding is None:
             self._pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
@@ -106,17 +111,25 @@ class Answers:
             text = self.embedding.prompt + text
             text = text.lower() if self.embedding.lower_case else text
         limit = self._limits[pair is not None]
+        if truncate:
+            text, pair = text[:_CHARACTERS], None if pair is None else pair[:_CHARACTERS]
+        characters = max(len(part) for part in (text, pair or ""))
+        if characters > _CHARACTERS:
+            raise RequestError(
+                f"A text has {characters:,} characters, and {_CHARACTERS:,} are read at most: shorten it, or have it "
+                'cut with "truncate": true.',
+                status=413,
+            )
+        cut = {"truncation": True, "max_length": limit} if truncate and limit is not None else {}
         with self._alone:
-            encoded = self.tokenizer(text, pair, return_attention_mask=True, verbose=False)
-            tokens = len(encoded["input_ids"])
-            if limit is not None and tokens > limit:
-                if not truncate:
-                    raise RequestError(
-                        f"A text has {tokens} tokens, but the model takes {limit}: shorten it, or have it cut with "
-                        '"truncate": true.',
-                        status=413,
-                    )
-                encoded = self.tokenizer(text, pair, truncation=True, max_length=limit, return_attention_mask=True)
+            encoded = self.tokenizer(text, pair, return_attention_mask=True, verbose=False, **cut)
+        tokens = len(encoded["input_ids"])
+        if limit is not None and tokens > limit:
+            raise RequestError(
+                f"A text has {tokens} tokens, but the model takes {limit}: shorten it, or have it cut with "
+                '"truncate": true.',
+                status=413,
+            )
         return Row({name: encoded[name] for name in self._names if name in encoded}, top_k)
 
     @torch.inference_mode()
@@ -128,16 +141,19 @@ class Answers:
         self._batches += 1
         if self._batches % _TRIMMED == 0:
             give_back_memory()
-        said = self._said(rows).float().cpu()
-        finite = said.flatten(1).isfinite().all(1).tolist()
-        return [
-            self._shown(one, row) if sound else AnswersError("The model", "answers with NaN or infinity to a text")
-            for one, row, sound in zip(said, rows, finite, strict=True)
-        ]
+        everything = [list(range(len(rows)))] if rows else []
+        answers: dict[int, Any] = {}
+        for places in everything if self._laid else together([row.tokens for row in rows], _PADDED):
+            chosen = [rows[place] for place in places]
+            said = self._said(chosen).float().cpu()
+            finite = said.flatten(1).isfinite().all(1).tolist()
+            for place, row, one, sound in zip(places, chosen, said, finite, strict=True):
+                answers[place] = self._shown(one, row) if sound else AnswersError(*_NO_NUMBER)
+        return [answers[place] for place in range(len(rows))]
 
     def _said(self, rows: Sequence[Row]) -> Tensor:
         """Logits [rows, outputs], or embeddings [rows, size]."""
-        if self.embedding is None and is_marked(self.model.config):
+        if self._laid:
             flat = {
                 name: torch.tensor([number for row in rows for number in row.inputs[name]], device=self.model.device)
                 for name in rows[0].inputs
@@ -156,3 +172,53 @@ class Answers:
             return said.tolist()
         asked = {} if row.top_k is ... else {"top_k": row.top_k, "_legacy": False}
         return self._pipeline.postprocess({"logits": said[None]}, **asked)
+
+
+def together(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Places of texts to compute together, the longest first: padded to the longest, no more tokens than the budget.
+
+    A text that is longer than the budget stands alone.
+
+    Args:
+        lengths: tokens of each text.
+        budget: tokens, padding included.
+    """
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def require_served(directory: str | os.PathLike[str], *, pairs: bool = False, speed: float | None = None) -> bool:
+    """Whether a compressed directory holds an embedding model; refuse, without its weights, what can't be served.
+
+    Args:
+        directory: where it is, or its hub name.
+        pairs: whether it is to be asked about pairs of texts.
+        speed: the one that is to be served; None for the one that its config names.
+
+    Raises:
+        CheckpointError, RetentionError: it can't be loaded, isn't compressed, or has no such speed.
+        UnsupportedModelError: its head isn't served.
+    """
+    config = require_compressed(directory)
+    name = class_of(str(directory), config).__name__
+    _require_head(name)
+    if pairs and embeds(name):
+        raise UnsupportedModelError(f"{directory} holds an embedding model, which takes single texts: leave pairs out.")
+    if speed is not None:
+        entry = config["quantization_config"]
+        retention_at(speed, parse(entry.get("speeds", {}), entry), str(directory))
+    return embeds(name)
+
+
+def _require_head(name: str) -> None:
+    if not name.endswith("ForSequenceClassification") and not embeds(name):
+        raise UnsupportedModelError(
+            f"{name} isn't served here, which serves classifiers, rerankers and embedding models: call "
+            "transformers.pipeline on the directory after import wordelim."
+        )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from ..errors import WordelimError
 from .answers import Row
 
 __all__ = ["Batching"]
@@ -50,13 +51,16 @@ class Batching:
             rows, futures = self._next()
             if not rows:
                 continue
+            answers: list[Any] = []
             try:
-                answers = await asyncio.to_thread(self._answer, rows)
+                answers = [*await asyncio.to_thread(self._answer, rows)]
             except Exception as error:
                 answers = [error] * len(rows)
-            for future, answer in zip(futures, answers, strict=True):
-                if not future.done():
-                    future.set_exception(answer) if isinstance(answer, Exception) else future.set_result(answer)
+            finally:  # whatever happens, nobody waits for ever
+                answers += [WordelimError("A text got no answer: ask again.")] * (len(rows) - len(answers))
+                for future, answer in zip(futures, answers, strict=True):
+                    if not future.done():
+                        future.set_exception(answer) if isinstance(answer, Exception) else future.set_result(answer)
 
     def _next(self) -> tuple[list[Row], list[asyncio.Future[Any]]]:
         """The next rows that go into one batch, but for those that nobody waits for any more."""

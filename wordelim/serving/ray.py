@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..checkpoint.directory import require_compressed
 from ..errors import UnsupportedModelError, WordelimError
-from .answers import Answers, Row
+from .answers import Answers, Row, require_served
 from .batching import Batching
 from .requests import RequestError, parse_request
 
@@ -107,11 +106,12 @@ def app(directory: str | os.PathLike[str] | Settings, **settings: Any) -> serve.
         settings: the other fields of :class:`Settings`, as ``max_tokens=4096``.
 
     Raises:
-        WordelimError: the directory is here, and isn't one that can be loaded.
+        WordelimError: the directory can't be loaded, isn't compressed, or holds a head that isn't served.
     """
     chosen = directory if isinstance(directory, Settings) else Settings(directory=os.fspath(directory), **settings)
-    if os.path.isdir(chosen.directory):
-        require_compressed(chosen.directory)
+    require_served(chosen.directory, speed=chosen.speed)
+    if os.path.isdir(chosen.directory):  # which is looked for from elsewhere
+        chosen = chosen.model_copy(update={"directory": os.path.abspath(chosen.directory)})
     return deploy(chosen, Replica)
 
 

@@ -74,7 +74,7 @@ def parse_request(body: bytes | str | Mapping[str, Any]) -> Request:
             raise RequestError(f'The body {error}: send {{"inputs": "a text"}}.') from error
     if not isinstance(data, Mapping) or "inputs" not in data:
         raise RequestError(f'The body is {short(data)}: send {{"inputs": "a text"}}, or a list of texts.')
-    strange = sorted(set(data) - set(_FIELDS))
+    strange = sorted(set(data) - set(_FIELDS), key=str)
     if strange:
         raise RequestError(f"The field {short(strange[0])} is unknown: use {', '.join(_FIELDS)}.")
     truncate, top_k = data.get("truncate", False), data.get("top_k", ...)
@@ -94,7 +94,7 @@ def _item(value: Any, number: int) -> Item:
     if isinstance(value, Mapping):
         if not {"text"} <= set(value) <= {"text", "text_pair"}:
             raise RequestError(
-                f"Input {number} has the fields {short(sorted(value))}: give text, or text and text_pair."
+                f"Input {number} has the fields {short(sorted(value, key=str))}: give text, or text and text_pair."
             )
         text, pair = value["text"], value.get("text_pair")
     for part in (text, pair):

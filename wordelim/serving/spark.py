@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint.directory import require_compressed
 from ..errors import WordelimError
-from ..tasks.embedding import embeds
+from ..system.printable import short
+from .answers import require_served
 from .bulk import Scorer
 
 try:
@@ -36,12 +36,21 @@ def scorer(
     Raises:
         WordelimError: the directory can't be loaded, or isn't compressed.
     """
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise WordelimError(f"batch_size is {short(batch_size)}: give a whole number of at least 1.")
     answer = [StructField("label", StringType()), StructField("score", FloatType())]
-    if embeds(require_compressed(directory)["architectures"][0]):
+    if require_served(directory, pairs=pairs, speed=speed):
         answer = [StructField("embedding", ArrayType(FloatType()))]
 
     def make() -> Callable[..., dict[str, np.ndarray]]:
-        loaded = Scorer(directory, speed=speed, device="cpu")
-        return (lambda texts, others: loaded.score(texts, others)) if pairs else (lambda texts: loaded.score(texts))
+        loaded = Scorer(directory, "the first", "the second" if pairs else None, speed=speed, device="cpu")
+
+        def say(*columns: np.ndarray) -> dict[str, np.ndarray]:
+            said = loaded.score(*columns)
+            if "label" in said:
+                said["label"] = np.array([label or None for label in said["label"]], dtype=object)
+            return said
+
+        return (lambda first, second: say(first, second)) if pairs else (lambda texts: say(texts))  # Spark counts them
 
     return predict_batch_udf(make, return_type=StructType(answer), batch_size=batch_size)
