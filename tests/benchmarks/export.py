@@ -158,11 +158,11 @@ def _real(place: Path, dense_dir: str, data: str, threads: int, examples: int) -
     from wordelim.checkpoint.loading import load_tokenizer
     from wordelim.data.columns import find_columns
     from wordelim.data.encode import encode
-    from wordelim.data.read import open_data
+    from wordelim.data.read import read
     from wordelim.evaluation.inference import batches
 
     config, tokenizer = AutoConfig.from_pretrained(dense_dir), load_tokenizer(dense_dir)
-    texts = open_data(data)
+    texts = read(data)
     texts = texts.select(range(min(len(texts), examples)))
     encoded = encode(texts, tokenizer, find_columns(texts), config, max_length=min(256, tokenizer.model_max_length))
     labels = np.array(encoded.dataset["labels"])

@@ -37,4 +37,4 @@ def time_again(dense: PreTrainedModel, result: dict[str, Any], texts: datasets.D
         tokenizer,
         max_length=examples.width,
         batch_size=settings["batch_size"],
-    ).to_dict()
+    )

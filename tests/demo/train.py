@@ -77,8 +77,7 @@ def train(output: Path, *, pretraining_epochs: float, epochs: float, seed: int) 
         shipped = AutoModelForSequenceClassification.from_pretrained(output, dtype=torch.float32)
         judge = _classifier_trainer(shipped, tokenizer, scratch, bf16=False)
         return {
-            split: judge.evaluate(_encode(data, tokenizer))["eval_accuracy"]
-            for split, data in corpus.load_all().items()
+            split: judge.evaluate(_encode(corpus.load(split), tokenizer))["eval_accuracy"] for split in corpus.SIZES
         }
 
 

@@ -27,23 +27,23 @@ LADDER = [point(1.6, 0.2), point(2.2, 0.9), point(3.0, 1.0 + RECOVERABLE), point
 
 
 def test_worth_it_is_judged_by_what_is_in_reach():
-    found = judge(200, 1.3, LADDER, 1.0)
-    assert found.answer == "worth it"
-    assert found.because.startswith("about 3.00x is in reach with retraining, 2.20x without retraining")
-    assert "none of it without" in judge(200, 1.3, [point(2.0, 2.0)], 1.0).because
+    found, because = judge(200, 1.3, LADDER, 1.0)
+    assert found == "worth it"
+    assert because.startswith("about 3.00x is in reach with retraining, 2.20x without retraining")
+    assert "none of it without" in judge(200, 1.3, [point(2.0, 2.0)], 1.0)[1]
 
 
 def test_no_on_very_short_texts():
-    found = judge(14.2, 1.05, LADDER, 1.0)
-    assert found.answer == "no"
-    assert found.because.startswith("your inputs average 14 tokens")
+    found, because = judge(14.2, 1.05, LADDER, 1.0)
+    assert found == "no"
+    assert because.startswith("your inputs average 14 tokens")
 
 
 @pytest.mark.parametrize(("packing", "answer"), [(1.9, "pack only"), (1.0, "no")])
 def test_where_dropping_costs_too_much_or_wins_too_little(packing, answer):
-    assert judge(40, packing, [point(3 * packing, 30.0)], 1.0).answer == answer
-    assert judge(40, packing, [point(1.1 * packing, 0.0)], 1.0).answer == answer
-    assert judge(40, packing, [], 1.0).answer == answer
+    assert judge(40, packing, [point(3 * packing, 30.0)], 1.0)[0] == answer
+    assert judge(40, packing, [point(1.1 * packing, 0.0)], 1.0)[0] == answer
+    assert judge(40, packing, [], 1.0)[0] == answer
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,9 @@ def staged(
     target = Path(output).expanduser()
     refuse_existing(target, force=force, inputs=inputs)
     try:
-        with parents(target), _scratch(scratch or target.parent) as made:
-            stage, old = made / "new", made / "old"
+        hidden = partial(tempfile.TemporaryDirectory, prefix=".wordelim-", ignore_cleanup_errors=True)
+        with parents(target), hidden(dir=scratch or target.parent) as made:
+            stage, old = Path(made, "new"), Path(made, "old")
             stage.mkdir()
             yield stage
             # safetensors writes files that only their owner may read; who may list the directory may read these too.
@@ -164,13 +166,6 @@ def staged(
         raise
     except (OSError, SafetensorError) as error:
         raise unwritable(target, error, left=" and nothing was left there") from error
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A hidden directory on the disk that the output will be on."""
-    with tempfile.TemporaryDirectory(prefix=".wordelim-", dir=folder, ignore_cleanup_errors=True) as directory:
-        yield Path(directory)
 
 
 def save(

@@ -251,16 +251,13 @@ def _pipeline(
     layers: list[nn.Module] = []
     whole: list[bytes] = []
     for kind, path in modules[2:]:
-        inside = {name.removeprefix(f"{path}/"): content for name, content in files.items() if _in(name, path)}
+        place = f"{path}/"
+        inside = {n.removeprefix(place): content for n, content in files.items() if path and n.startswith(place)}
         layer = layer_of(kind, path, _json(files, f"{path}/config.json", dict), inside)
         if layer is not None:
             layers.append(layer)
             whole += [kind.encode(), inside.get("config.json", b""), inside.get("model.safetensors", b"")]
     return pooling, tuple(layers), whole
-
-
-def _in(name: str, path: str) -> bool:
-    return bool(path) and name.startswith(f"{path}/")
 
 
 def _refuse_pooling_alone(files: Mapping[str, bytes]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from ..errors import NotMetError
 from ..graph.cost import Cost
 from ..graph.protect import sizes_of
-from ..search.costs import COSTS
 from ..search.method import SPEEDS, Candidate, Context, Found
 from ..search.milliseconds import Milliseconds, measure_latency, timing
 from ..search.registry import METHODS
@@ -25,7 +24,7 @@ def find_stages(settings: Settings, lengths: Mapping[str, Sequence[int]], layers
     if settings.keep is not None:
         return {}
     stages = {}
-    if COSTS[settings.cost] is Milliseconds:
+    if settings.cost == "latency":
         stages["timing layers"] = timing(max(map(max, lengths.values())))
     stages |= METHODS.make(settings.method, settings).stages(lengths["train"], layers, len(_speeds(settings)))
     return {f"search: {stage}": weight for stage, weight in stages.items()}
@@ -60,7 +59,7 @@ def _speeds(settings: Settings) -> Sequence[float]:
 
 def _cost(job: Job) -> Cost:
     """What the search saves: FLOPs, or milliseconds on this machine, the same in every process and when resumed."""
-    if COSTS[job.settings.cost] is not Milliseconds:
+    if job.settings.cost == "flops":
         return job.ready.cost
     known = job.journal.known("latency")
     if known is None:

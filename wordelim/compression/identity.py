@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, uint8
 from transformers import PreTrainedModel
 
-__all__ = ["differences", "digest", "digest_of_code", "digest_of_data", "digest_of_weights", "identity"]
+__all__ = ["differences", "digest_of_code", "digest_of_data", "digest_of_weights", "identity"]
 
 # Of a config, what says where a model was and who wrote it, not what it computes.
 _ELSEWHERE = ("_name_or_path", "transformers_version")
@@ -24,13 +24,8 @@ _DEEPEST = 6  # objects within objects that are looked into
 _TOLD, _LONGEST = 5, 60  # differences that are told, and characters of a value
 
 
-def digest(model: PreTrainedModel) -> str:
-    """SHA-256 (hex) of a model's weights: names, types, shapes and values."""
-    return digest_of_weights(model.state_dict())
-
-
 def digest_of_weights(weights: Mapping[str, Tensor]) -> str:
-    """The same of weights by name, in their order."""
+    """SHA-256 (hex) of weights by name, in their order: names, types, shapes and values."""
     found = hashlib.sha256()
     for name, tensor in weights.items():
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -41,7 +36,7 @@ def digest_of_weights(weights: Mapping[str, Tensor]) -> str:
 def identity(model: PreTrainedModel, tokenizer: Any) -> dict[str, Any]:
     """What a run's result depends on of its model and tokenizer, as plain data: weights, config, and words."""
     config = {name: value for name, value in model.config.to_dict().items() if name not in _ELSEWHERE}
-    return {"model": digest(model), "config": config, "tokenizer": _words(tokenizer)}
+    return {"model": digest_of_weights(model.state_dict()), "config": config, "tokenizer": _words(tokenizer)}
 
 
 def _words(tokenizer: Any) -> dict[str, Any]:

@@ -36,12 +36,6 @@ def _poolings() -> Sequence[str]:
     return get_args(Pooling)
 
 
-def _costs() -> Sequence[str]:
-    from ..search.costs import COSTS
-
-    return tuple(COSTS)
-
-
 def _several(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, Iterable):
         raise WordelimError(f"{name} is {value!r}: give a list.")
@@ -163,7 +157,9 @@ class Settings(Checked):
         "ramp", "Learned search: what is learned, ramp, table or count.", one_of(_forms), panel="Search"
     )
     cost: str = _goal(
-        "flops", "What speeds are ratios of: flops, or latency measured here.", one_of(_costs, quoted=True)
+        "flops",
+        "What speeds are ratios of: flops, or latency measured here.",
+        one_of(lambda: ("flops", "latency"), quoted=True),
     )
     protect: Sequence[str] = setting(
         (), "Never drop these: first:N, separators, query, words:FILE; may be repeated.", _several

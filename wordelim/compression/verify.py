@@ -117,7 +117,7 @@ def _measure_speed(job: Job) -> dict[str, Any]:
         max_length=held_out.width,
         batch_size=settings.batch_size,
         progress=lambda share: job.progress(_SPEED, share),
-    ).to_dict()
+    )
 
 
 def _compare(job: Job, name: str, retention: Retention, speed: float | None = None) -> dict[str, Any]:

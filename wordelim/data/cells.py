@@ -80,12 +80,14 @@ def is_unicode(text: str) -> bool:
     return _HALF.search(text) is None
 
 
-def require_unicode(text: str) -> str:
-    """The text itself; Unusable where half of a surrogate pair stands in it, which no file can hold."""
-    half = _HALF.search(text)
-    if half is not None:
+def require_unicode(value: Any) -> Any:
+    """The value itself; Unusable where half of a surrogate pair stands in a text of it, which no file can hold."""
+    if isinstance(value, str) and (half := _HALF.search(value)) is not None:
         raise Unusable(f"has half a character, {half[0]!a}, in a text: write the text anew, as UTF-8.")
-    return text
+    if isinstance(value, (list, dict)):
+        for inner in [*value, *value.values()] if isinstance(value, dict) else value:
+            require_unicode(inner)
+    return value
 
 
 def items_of(value: Any) -> list[Any] | None:
@@ -194,16 +196,7 @@ def _literal(value: Any) -> Any:
             found = _Literal(text).value()
         except ValueError:
             return value
-    for name in _texts(found):
-        require_unicode(name)
-    return found
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    inner = value if isinstance(value, list) else [*value, *value.values()] if isinstance(value, dict) else ()
-    return [text for item in inner for text in _texts(item)]
+    return require_unicode(found)
 
 
 class _Literal:

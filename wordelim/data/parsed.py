@@ -69,7 +69,7 @@ def _half_characters(values: Mapping[int, Any]) -> dict[int, str]:
     found = {}
     for number, value in values.items():
         try:
-            _require_texts(value)
+            require_unicode(value)
         except Unusable as error:
             found[number] = str(error)
     return found
@@ -98,11 +98,3 @@ def _odd_values(name: str, values: Mapping[int, Any]) -> dict[int, str]:
                 f"has a value of another type than most rows in column {name!r}: {shown(values[number])}; correct it."
             )
     return odd
-
-
-def _require_texts(value: Any) -> None:
-    if isinstance(value, str):
-        require_unicode(value)
-    elif isinstance(value, (list, dict)):
-        for inner in [*value, *value.values()] if isinstance(value, dict) else value:
-            _require_texts(inner)

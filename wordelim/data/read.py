@@ -28,7 +28,10 @@ from ..system.printable import first_line
 from .textfiles import DELIMITERS, Form, read_rows
 from .usable import Skipped
 
-__all__ = ["Data", "open_data", "read"]
+__all__ = ["Data", "read"]
+
+Data: TypeAlias = datasets.Dataset | str | os.PathLike[str]
+"""A data set, or what :func:`read` reads one from."""
 
 _HUB_BARS: Any = hub_utils  # its progress bar switches are public, but not marked as exported
 _SUFFIXES = (*DELIMITERS, ".jsonl", ".json", ".parquet")
@@ -36,7 +39,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def read(
-    source: str | os.PathLike[str],
+    source: Data,
     *,
     split: str | None = None,
     delimiter: str | None = None,
@@ -49,7 +52,7 @@ def read(
         source: a file (.csv, .tsv, .jsonl, .json, .parquet; text formats also with .gz), a data set directory, or a
             hub name. Hub names may carry a configuration and a split, `NAME[:CONFIG[:SPLIT]]`: "user/set",
             "nyu-mll/glue:sst2:validation" or, without a configuration, "user/set::train[:500]"; so may directories.
-            "glue/sst2" is short for "nyu-mll/glue:sst2".
+            "glue/sst2" is short for "nyu-mll/glue:sst2". A data set is returned as it is.
         split: the split to read from a directory or a hub name, instead of one in `source`.
         delimiter: what stands between the fields of a CSV or TSV file, one character or "tab"; None for what its suffix
             says or, where its header has none of these, for a comma, semicolon, tab or bar.
@@ -64,6 +67,8 @@ def read(
         DataError: the source is missing, empty, broken (with the line or row), of an unknown kind, no regular file, or
             has several splits and none was chosen; or `delimiter` or `encoding` is none.
     """
+    if isinstance(source, datasets.Dataset):
+        return source
     name = os.fspath(source)
     path = Path(name).expanduser()
     form = Form(_delimiter(delimiter), _encoding(encoding), skipped)
@@ -211,16 +216,3 @@ def _quiet() -> Iterator[None]:
         datasets.logging.set_verbosity(level)
         for bars in shown:
             bars.enable_progress_bars()
-
-
-Data: TypeAlias = datasets.Dataset | str | os.PathLike[str]
-"""A data set, or what `wordelim.data.read.read` reads one from."""
-
-
-def open_data(
-    source: Data, *, delimiter: str | None = None, encoding: str | None = None, skipped: Skipped | None = None
-) -> datasets.Dataset:
-    """The data set itself, or what is read from a path or a hub name; see :func:`wordelim.data.read.read`."""
-    if isinstance(source, datasets.Dataset):
-        return source
-    return read(source, delimiter=delimiter, encoding=encoding, skipped=skipped)

@@ -16,12 +16,12 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, get_args
 
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 
 from ..errors import DataError
 from .docstrings import collector_paused, docstrings_in, source_files
 
-__all__ = ["LABELS", "MASK", "SIZES", "Split", "clean", "load", "load_all", "load_unbalanced", "split_of"]
+__all__ = ["LABELS", "MASK", "SIZES", "Split", "clean", "load", "load_unbalanced", "split_of"]
 
 Split = Literal["train", "validation", "test"]
 
@@ -78,11 +78,6 @@ def load(split: Split) -> Dataset:
     if split not in SIZES:
         raise DataError(f"The demo has no split {split!r}: choose one of {', '.join(get_args(Split))}.")
     return _dataset(_balanced(split))
-
-
-def load_all() -> DatasetDict:
-    """All three splits: see `load`."""
-    return DatasetDict({split: load(split) for split in get_args(Split)})
 
 
 def load_unbalanced() -> Dataset:

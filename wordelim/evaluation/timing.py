@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import datasets
@@ -27,7 +27,6 @@ __all__ = [
     "Batch",
     "Forward",
     "Mode",
-    "Speed",
     "Workload",
     "forward_of",
     "interleave",
@@ -170,34 +169,6 @@ def interleave(
     return seconds
 
 
-@dataclass(frozen=True)
-class Speed:
-    """How much faster the compressed model is than the dense one, and how that was measured.
-
-    Args:
-        fixed: dense model given every text padded to ``max_length`` (the paper's protocol), the compressed one the same
-            batches padded to their longest text.
-        dynamic: both given random batches padded to their longest text, as pipelines do.
-        unpadded: both given batches of texts of equal length, so that neither computes padding.
-        batch_size, max_length, texts, threads, dtype, rounds: of the measurement; each figure is the median over
-            rounds of the ratio of the two times in that round.
-    """
-
-    fixed: float
-    dynamic: float
-    unpadded: float
-    batch_size: int
-    max_length: int
-    texts: int
-    threads: int
-    dtype: str
-    rounds: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data, for a report."""
-        return asdict(self)
-
-
 def measure_speed(
     dense: PreTrainedModel,
     compressed: PreTrainedModel,
@@ -210,13 +181,20 @@ def measure_speed(
     rounds: int = 5,
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
-) -> Speed:
+) -> dict[str, Any]:
     """Time both models on the same texts, interleaved, in eager mode, each in its own dtype.
 
     Args:
         encoded: encoded texts, of which ``texts`` random ones are taken.
         max_length: tokens to which the fixed protocol pads.
         rounds: how often each is timed, after one untimed pass.
+
+    Returns:
+        As plain data, for a report: how many times faster the compressed model is, the median over rounds of the ratio
+        of the two times in that round, and how that was measured. ``fixed``: the dense model given every text padded to
+        ``max_length`` (the paper's protocol), the compressed one the same batches padded to their longest text;
+        ``dynamic``: both given random batches padded to their longest text, as pipelines do; ``unpadded``: both given
+        batches of texts of equal length, so that neither computes padding.
     """
     work = workload(
         encoded, tokenizer, max_length=max_length, batch_size=batch_size, texts=texts, seed=seed, device=dense.device
@@ -237,17 +215,17 @@ def measure_speed(
     def ratio(slow: str, fast: str) -> float:
         return float(np.median(seconds[slow].sum(1) / seconds[fast].sum(1)))
 
-    return Speed(
-        fixed=ratio("dense fixed", "compressed dynamic"),
-        dynamic=ratio("dense dynamic", "compressed dynamic"),
-        unpadded=ratio("dense unpadded", "compressed unpadded"),
-        batch_size=batch_size,
-        max_length=max_length,
-        texts=len(work.lengths),
-        threads=torch.get_num_threads(),
-        dtype=str(compressed.dtype).removeprefix("torch."),
-        rounds=rounds,
-    )
+    return {
+        "fixed": ratio("dense fixed", "compressed dynamic"),
+        "dynamic": ratio("dense dynamic", "compressed dynamic"),
+        "unpadded": ratio("dense unpadded", "compressed unpadded"),
+        "batch_size": batch_size,
+        "max_length": max_length,
+        "texts": len(work.lengths),
+        "threads": torch.get_num_threads(),
+        "dtype": str(compressed.dtype).removeprefix("torch."),
+        "rounds": rounds,
+    }
 
 
 def timing(lengths: Sequence[int], padded: int | None = None) -> float:

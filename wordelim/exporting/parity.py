@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,10 +56,6 @@ class Parity:
     largest_logit: float
     kept: int
     kept_otherwise: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data, for a report."""
-        return asdict(self)
 
     def require(self, *, int8: bool) -> None:
         """Raise ExportError where the program is further from its model than rounding (or int8) explains."""

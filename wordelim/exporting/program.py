@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import re
 import warnings
@@ -40,7 +39,7 @@ def write_program(
     int8: bool = False,
     calibration: Sequence[Mapping[str, Tensor]] = (),
     opset: int = OPSET,
-    metadata: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Export a model, dense or compressed, with dynamic batch and length.
 
@@ -66,7 +65,7 @@ def write_program(
         from onnxscript.rewriter.ort_fusions import optimize_for_ort
 
         program, _ = optimize_for_ort(program)
-    program.metadata_props.update({name: _text(value) for name, value in (metadata or {}).items()})
+    program.metadata_props.update(metadata or {})
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     onnx_ir.save(program, onnx_path, external_data=f"{onnx_path.name}.data" if size > _ONE_FILE else None)
     if form.name == "onnx":
@@ -151,7 +150,7 @@ def _write_openvino(
     path: Path,
     int8: bool,
     calibration: Sequence[Mapping[str, Tensor]],
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, str],
 ) -> None:
     import openvino
 
@@ -168,12 +167,8 @@ def _write_openvino(
             else:
                 program = nncf.compress_weights(program)
     for name, value in metadata.items():
-        program.set_rt_info(_text(value), [name])
+        program.set_rt_info(value, [name])
     openvino.save_model(program, path, compress_to_fp16=False)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 @contextmanager

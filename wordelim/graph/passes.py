@@ -27,11 +27,6 @@ __all__ = ["CutToFirstToken", "Pass", "RestoreAtExit", "SpliceElimination", "att
 class Pass(ABC):
     """A rewriting of an encoder's graph, in place."""
 
-    @property
-    @abstractmethod
-    def preserves_computation(self) -> bool:
-        """Whether the rows that are left come out as they did before."""
-
     def requires(self, module: fx.GraphModule) -> None:
         """Raise UnsupportedModelError when the graph can't be served."""
         if not attention_nodes(module.graph):
@@ -68,10 +63,6 @@ class SpliceElimination(Pass):
     def __init__(self, retention: Retention) -> None:
         self.retention = retention
 
-    @property
-    def preserves_computation(self) -> bool:
-        return set(self.retention.keep) == {1.0} and self.retention.kind == "fraction"
-
     def apply(self, module: fx.GraphModule) -> None:
         for layer, node in enumerate(attention_nodes(module.graph)):
             extract = HardExtract(layer, _attention_of(node))
@@ -81,10 +72,6 @@ class SpliceElimination(Pass):
 
 class CutToFirstToken(Pass):
     """Leave only the first token in the last layer, for a head that reads nothing else. Exact: its row is unchanged."""
-
-    @property
-    def preserves_computation(self) -> bool:
-        return True
 
     def apply(self, module: fx.GraphModule) -> None:
         node = attention_nodes(module.graph)[-1]
@@ -116,10 +103,6 @@ class RestoreAtExit(Pass):
 
     def __init__(self, *, mean: bool = False) -> None:
         self.mean = mean
-
-    @property
-    def preserves_computation(self) -> bool:
-        return True
 
     def requires(self, module: fx.GraphModule) -> None:
         nodes = extraction_nodes(module.graph)

@@ -57,7 +57,7 @@ class Exits:
         self.model, self.task, self.sample, self.options = model, task, sample, options
         self.half = np.arange(len(sample)) % 2
         whole = self._run()
-        self.outputs = whole.shape[-1] - _width(model)
+        self.outputs = whole.shape[-1] - int(model.config.hidden_size)
         self.dense, self.real = whole[..., : self.outputs], ~np.isnan(whole[..., 0])
         self.states = self.said = self.dense
 
@@ -91,7 +91,3 @@ class Exits:
         with np.errstate(invalid="ignore"):
             dropped = np.abs(states - self.states).max(-1) < _SAME * size
         return np.where(dropped[..., None], self.said, found[..., : self.outputs])
-
-
-def _width(model: PreTrainedModel) -> int:
-    return int(model.config.hidden_size)

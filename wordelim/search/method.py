@@ -6,19 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import datasets
+from transformers import PreTrainedModel
+
+from ..graph.cost import Cost, Flops, Text, cost_of
+from ..graph.protect import sizes_of
+from ..graph.splice import eliminate_, restore_
+from ..graph.support import is_marked
 from ..retention import Retention
 from ..system.progress import FAST, Progress, tokens
+from ..tasks import Task
+from ..training.teacher import Teacher
 from .registry import METHODS, register
-
-if TYPE_CHECKING:
-    import datasets
-    from transformers import PreTrainedModel
-
-    from ..graph.cost import Cost, Flops, Text
-    from ..tasks import Task
-    from ..training.teacher import Teacher
 
 __all__ = ["CONFIRMED", "METHODS", "SPEEDS", "Candidate", "Context", "Found", "Search", "frontier", "register"]
 
@@ -108,11 +109,6 @@ class Context:
             template: None protects the first token alone.
             flops: None counts them.
         """
-        from ..graph.cost import cost_of
-        from ..graph.protect import sizes_of
-        from ..graph.splice import eliminate_, restore_
-        from ..training.teacher import Teacher
-
         template = template or Retention.keep_all(model.config.num_hidden_layers)
         if flops is None:
             flops = cost_of(eliminate_(model, template))
@@ -155,9 +151,6 @@ class Search(ABC):
 
     def __call__(self, context: Context) -> Found:
         """Search, and leave the model dense."""
-        from ..graph.splice import restore_
-        from ..graph.support import is_marked
-
         try:
             return self.find(context)
         finally:

@@ -27,19 +27,12 @@ class RequestError(DataError):
         status: of the answer in HTTP.
     """
 
-    def __init__(self, message: str, *, status: int = 400) -> None:
-        super().__init__(message, status)
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message, status)  # both, for what is pickled is made again of them
         self.status = status
 
     def __str__(self) -> str:
         return str(self.args[0])
-
-    def __reduce__(self) -> tuple[Any, ...]:  # from process to process, where the message alone would be passed
-        return _again, self.args
-
-
-def _again(message: str, status: int) -> RequestError:
-    return RequestError(message, status=status)
 
 
 class Request(NamedTuple):

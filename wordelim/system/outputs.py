@@ -136,7 +136,7 @@ def _paths(inputs: Inputs) -> Iterator[tuple[str, Path]]:
                 continue
             name = os.path.expanduser(os.fspath(one))
             # Directories of data may have a configuration and a split behind them.
-            found = next((part for part in (name, name.partition(":")[0]) if part and _exists(part)), None)
+            found = next((part for part in (name, name.partition(":")[0]) if part and os.path.lexists(part)), None)
             if found is not None:
                 ways = [os.path.abspath(found), os.path.realpath(found), *_led_to(found)]
                 for path in dict.fromkeys(ways):
@@ -150,13 +150,6 @@ def _led_to(folder: str) -> Iterator[str]:
             path = os.path.join(above, name)
             if os.path.islink(path):
                 yield os.path.realpath(path)
-
-
-def _exists(path: str) -> bool:
-    try:
-        return os.path.lexists(path)
-    except ValueError:
-        return False
 
 
 def _refuse_within(target: Path, name: str, inputs: Inputs) -> None:

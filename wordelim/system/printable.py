@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import reprlib
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 __all__ = ["bare_name", "first_line", "is_hub_name", "json_text", "one_line", "printable", "short"]
@@ -66,8 +66,3 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message as it is quoted in a sentence, or the error's name where it has none."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
-
-
-def short(value: Any) -> str:
-    """A value as it stands in a sentence."""
-    return reprlib.repr(value)

@@ -19,7 +19,7 @@ from ..data.columns import Columns, find_columns
 from ..data.encode import INPUTS, Encoded, column_values, length_limit, texts_in
 from ..data.usable import Unusable, each_row
 from ..errors import DataError
-from .metrics import Metric
+from .metrics import Metric, mean
 from .task import Array, Logits, Task, TextsOf, Worst
 from .worst import worst_units
 
@@ -38,15 +38,9 @@ class Answering(Task):
     title = "question answering"
     pipeline_tag = "question-answering"
     takes_metrics = False
+    kind = "spans"
+    names = ()
     targets = ("start_positions", "end_positions")
-
-    @property
-    def kind(self) -> str:
-        return "spans"
-
-    @property
-    def names(self) -> Sequence[str]:
-        return ()
 
     def find_columns(self, data: datasets.Dataset, **names: Any) -> Columns:
         existing = {name.casefold(): name for name in reversed(data.column_names)}
@@ -114,7 +108,7 @@ class Answering(Task):
     def metrics(self) -> Mapping[str, Metric]:
         columns = {"f1": 1, "exact_match": 0}
         return {
-            name: Metric(name, parts=_matches, finish=partial(_mean, column), right=_is_exact)
+            name: Metric(name, parts=_matches, finish=partial(mean, column=column), right=_is_exact)
             for name, column in columns.items()
         }
 
@@ -233,10 +227,6 @@ def _matches(truth: Array, answers: Array) -> Array:
         pairs = [_match(gold, answer) for gold in golds]
         parts[row, :2] = max(exact for exact, _ in pairs), max(f1 for _, f1 in pairs)
     return parts
-
-
-def _mean(column: int, sums: Array) -> Array:
-    return np.asarray(sums[..., column] / sums[..., 2])
 
 
 def _is_exact(truth: Array, answers: Array) -> Array:

@@ -47,14 +47,8 @@ class Choice(Task):
 
     title = "multiple choice"
     pipeline_tag = "multiple-choice"
-
-    @property
-    def kind(self) -> str:
-        return "single_label_classification"
-
-    @property
-    def names(self) -> Sequence[str]:
-        return ()
+    kind = "single_label_classification"
+    names = ()
 
     def find_columns(self, data: datasets.Dataset, **names: Any) -> Columns:
         existing = {name.casefold(): name for name in reversed(data.column_names)}

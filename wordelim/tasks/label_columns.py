@@ -10,6 +10,7 @@ import datasets
 from ..data.cells import whole
 from ..data.columns import Columns, find_columns
 from ..data.encode import column_values
+from ..data.label_names import folded
 from ..errors import DataError
 
 __all__ = ["find_label_columns"]
@@ -51,21 +52,17 @@ def find_label_columns(data: datasets.Dataset, config: Any, kind: str, names: Ma
     return found
 
 
-def _folded(names: Sequence[str]) -> list[str]:
-    return [name.strip().casefold() for name in names]
-
-
 def _by_themselves(data: datasets.Dataset, labels: Sequence[str]) -> tuple[str, ...] | None:
-    existing = {name.strip().casefold(): name for name in reversed(data.column_names)}
-    if any(name in existing for name in _ALL) or not all(name in existing for name in _folded(labels)):
+    existing = {folded(name): name for name in reversed(data.column_names)}
+    if any(name in existing for name in _ALL) or not all(folded(label) in existing for label in labels):
         return None
-    return tuple(existing[name] for name in _folded(labels))
+    return tuple(existing[folded(label)] for label in labels)
 
 
 def _in_order(columns: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
     """Label columns in the order of the model's labels: by their names, else as they are given."""
-    by_name = {name.strip().casefold(): name for name in columns}
-    known = [by_name.get(label) for label in _folded(labels)]
+    by_name = {folded(name): name for name in columns}
+    known = [by_name.get(folded(label)) for label in labels]
     if len(columns) == len(labels) and not any(known):
         return tuple(columns)
     missing = next((label for label, column in zip(labels, known, strict=True) if column is None), None)
@@ -74,7 +71,7 @@ def _in_order(columns: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
             f"None of the label columns {', '.join(columns)} is of the model's label {missing!r}: name a column for "
             f"each of its {len(labels)} labels with --label."
         )
-    other = next((name for name in columns if name.strip().casefold() not in _folded(labels)), None)
+    other = next((name for name in columns if folded(name) not in map(folded, labels)), None)
     if other is not None:
         raise DataError(
             f"The label column {other!r} is none of the model's labels ({', '.join(labels)}): leave it out."

@@ -23,10 +23,10 @@ __all__ = [
     "ComputeMetrics",
     "Metric",
     "agreeing",
-    "metrics_for",
+    "f1_micro",
+    "mean",
     "metrics_of",
     "name_of",
-    "named",
     "predictions",
 ]
 
@@ -144,26 +144,18 @@ def predictions(logits: npt.ArrayLike, config: PreTrainedConfig) -> Array:
     return np.asarray(outputs.argmax(axis=-1))
 
 
-def metrics_for(config: PreTrainedConfig) -> dict[str, Metric]:
-    """Every metric for the model's problem by its name, the usual one first."""
-    return metrics_of(problem_type(config), outputs_of(config), partial(predictions, config=config))
-
-
 def metrics_of(kind: str, outputs: int, decide: Callable[[Array], Array]) -> dict[str, Metric]:
-    """The same for a kind of problem, a number of outputs, and what makes predictions of logits."""
+    """Every metric by its name, the usual one first, of a kind of problem.
+
+    Args:
+        outputs: of the model, for each text.
+        decide: makes predictions of logits.
+    """
     counts = partial(_counts, outputs=outputs)
     return {
         name: Metric(name, decide, parts=counts if "finish" in row else None, **row)
         for name, row in _METRICS[kind].items()
     }
-
-
-def named(known: Mapping[str, Metric], name: str | None, task: str) -> Metric:
-    """The metric of this name, or the first one; WordelimError where a task has none of this name."""
-    name = next(iter(known)) if name is None else name
-    if name not in known:
-        raise WordelimError(f"There is no metric {name!r} for {task}; choose one of {', '.join(known)}.")
-    return known[name]
 
 
 def agreeing(predicted: Array, truth: Array) -> npt.NDArray[np.bool_]:
@@ -212,7 +204,13 @@ def _share(part: Array, whole: Array) -> Array:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
-def _f1_micro(sums: Array) -> Array:
+def mean(sums: Array, column: int = 0) -> Array:
+    """Of sums [..., k] one, over how many there are, which is the last; 0 where there are none."""
+    return np.asarray(sums[..., column] / np.maximum(sums[..., -1], 1))
+
+
+def f1_micro(sums: Array) -> Array:
+    """Over all classes together, of sums of :func:`_counts`; of what else is counted so, all in one."""
     right, said, true = (each.sum(-1) for each in _by_class(sums))
     return _share(2 * right, said + true)
 
@@ -248,12 +246,12 @@ _METRICS: Mapping[str, Mapping[str, dict[str, Any]]] = {
         "accuracy": _MEAN,
         "f1": {"finish": _f1},
         "f1_macro": {"finish": _f1_of_classes},
-        "f1_micro": {"finish": _f1_micro},
+        "f1_micro": {"finish": f1_micro},
         "mcc": {"finish": _mcc},
     },
     "multi_label_classification": {
-        "f1": {"finish": _f1_micro},
-        "f1_micro": {"finish": _f1_micro},
+        "f1": {"finish": f1_micro},
+        "f1_micro": {"finish": f1_micro},
         "f1_macro": {"finish": _f1_of_labels},
         "accuracy": _MEAN,
     },

@@ -16,7 +16,7 @@ from ..data.columns import Columns
 from ..data.encode import Encoded, column_values
 from ..data.usable import Unusable, each_row
 from ..errors import DataError
-from .metrics import Metric
+from .metrics import Metric, mean
 from .task import Array, Logits, Task, TextsOf, Worst, spread_over
 from .worst import worst_units
 
@@ -33,6 +33,7 @@ class Ranking(Task):
     pipeline_tag = "text-ranking"
     takes_metrics = False
     own_loss = True
+    names = ()
 
     @staticmethod
     def looks_like(data: datasets.Dataset) -> bool:
@@ -45,10 +46,6 @@ class Ranking(Task):
     def kind(self) -> str:
         stated = getattr(self.config, "problem_type", None)
         return "regression" if stated == "regression" else "multi_label_classification"
-
-    @property
-    def names(self) -> Sequence[str]:
-        return ()
 
     def encode(self, data: datasets.Dataset, columns: Columns, *, max_length: int | None = None) -> Encoded:
         if columns.text_pair is None:
@@ -69,7 +66,7 @@ class Ranking(Task):
         each_row(_require_relevant, encoded["query"], best)
 
     def metrics(self) -> Mapping[str, Metric]:
-        return {name: Metric(name, parts=partial(_by_query, score), finish=_mean) for name, score in BY_QUERY.items()}
+        return {name: Metric(name, parts=partial(_by_query, score), finish=mean) for name, score in BY_QUERY.items()}
 
     def units(self, encoded: datasets.Dataset) -> Array:
         numbers: dict[str, int] = {}
@@ -124,10 +121,6 @@ def _by_query(of_query: Callable[[Array, Array], float], truth: Array, answers: 
         there = relevance != _NO_DOCUMENT
         parts[row, 0] = of_query(relevance[there], scores[there])
     return parts
-
-
-def _mean(sums: Array) -> Array:
-    return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 def _rank(relevance: Array, scores: Array) -> int:

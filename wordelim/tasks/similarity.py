@@ -37,6 +37,8 @@ class Similarity(Task):
     pipeline_tag = "sentence-similarity"
     takes_metrics = False
     own_loss = True
+    kind = "regression"
+    names = ()
 
     def __init__(self, config: Any, tokenizer: Any, embedding: Embedding | None = None) -> None:
         super().__init__(config, tokenizer)
@@ -45,14 +47,6 @@ class Similarity(Task):
     @property
     def reads_mean(self) -> bool:  # type: ignore[override]
         return self.embedding.pooling == "mean"
-
-    @property
-    def kind(self) -> str:
-        return "regression"
-
-    @property
-    def names(self) -> Sequence[str]:
-        return ()
 
     def encode(self, data: datasets.Dataset, columns: Columns, *, max_length: int | None = None) -> Encoded:
         if max_length is None and self.embedding.max_length is not None:
@@ -89,16 +83,12 @@ class Similarity(Task):
         nested = isinstance(rows[0]["input_ids"][0], Sequence)
         return self.pad(flatten_rows(rows) if nested else rows)
 
-    def embeddings(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
-        """Of hidden states [sequences, tokens, width]: [sequences, size]."""
-        return self.embedding.of(hidden_states, mask)
-
     def logits(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-        found = self.embeddings(output[0], inputs["attention_mask"])
+        found = self.embedding.of(output[0], inputs["attention_mask"])
         return self.embedding.compare(found[0::2], found[1::2])[:, None]
 
     def state(self, hidden_states: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        return self.embeddings(hidden_states, inputs["attention_mask"])
+        return self.embedding.of(hidden_states, inputs["attention_mask"])
 
     def loss(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         return torch.zeros((), device=output[0].device)

@@ -17,7 +17,7 @@ from ..data.label_names import names_of
 from ..data.labels import encode_names
 from ..data.usable import Unusable, each_row
 from ..errors import DataError, WordelimError
-from .metrics import Metric
+from .metrics import Metric, f1_micro, mean
 from .task import Array, Logits, Task, TextsOf, Worst
 from .worst import worst_units
 
@@ -40,10 +40,7 @@ class Tagging(Task):
 
     title = "token classification"
     pipeline_tag = "token-classification"
-
-    @property
-    def kind(self) -> str:
-        return "tokens"
+    kind = "tokens"
 
     @property
     def names(self) -> Sequence[str]:
@@ -126,8 +123,8 @@ class Tagging(Task):
 
     def metrics(self) -> Mapping[str, Metric]:
         return {
-            "f1": Metric("f1", parts=self._entities, finish=_f1),
-            "accuracy": Metric("accuracy", parts=_same, finish=_mean),
+            "f1": Metric("f1", parts=self._entities, finish=f1_micro),
+            "accuracy": Metric("accuracy", parts=_same, finish=mean),
         }
 
     def _entities(self, truth: Array, answers: Array) -> Array:
@@ -162,7 +159,7 @@ class Tagging(Task):
         truth = self.truth(encoded)
         own = self.named_metric("accuracy")
         answers = [self.answers(own, each, encoded) for each in logits]
-        shares = [_mean(_same(truth, each)) for each in answers]
+        shares = [mean(_same(truth, each)) for each in answers]
         said = [[self._said(*pair) for pair in zip(each, truth, strict=True)] for each in (truth, *answers)]
         return worst_units(shares, texts_of, said=said)
 
@@ -196,16 +193,7 @@ def _tags(value: Any, words: Sequence[str]) -> list[Any]:
     return tags
 
 
-def _f1(sums: Array) -> Array:
-    right, found, there = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
-    return np.asarray(np.divide(2 * right, found + there, out=np.zeros_like(right), where=found + there > 0))
-
-
 def _same(truth: Array, answers: Array) -> Array:
     """Words tagged rightly, and words, of each sentence."""
     tagged = truth != _NONE
     return np.stack([((truth == answers) & tagged).sum(1), tagged.sum(1)], axis=1)
-
-
-def _mean(sums: Array) -> Array:
-    return np.asarray(sums[..., 0] / np.maximum(sums[..., 1], 1))

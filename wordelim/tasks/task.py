@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import datasets
@@ -16,7 +17,7 @@ from ..data.encode import INPUTS, Encoded, encode
 from ..data.problem import outputs_of, problem_type
 from ..errors import DataError, WordelimError
 from .label_columns import find_label_columns
-from .metrics import ComputeMetrics, Metric, metrics_for, named
+from .metrics import ComputeMetrics, Metric, metrics_of, predictions
 from .worst import worst_flips
 
 __all__ = ["Array", "Logits", "Task", "TextsOf", "Worst", "batches", "flatten_rows", "spread_over"]
@@ -118,11 +119,15 @@ class Task:
 
     def named_metric(self, name: str | None) -> Metric:
         """The metric of this name, or the usual one; WordelimError where there is none of this name."""
-        return named(self.metrics(), name, self.title or self.kind.replace("_", " "))
+        known, title = self.metrics(), self.title or self.kind.replace("_", " ")
+        name = next(iter(known)) if name is None else name
+        if name not in known:
+            raise WordelimError(f"There is no metric {name!r} for {title}; choose one of {', '.join(known)}.")
+        return known[name]
 
     def metrics(self) -> Mapping[str, Metric]:
         """Every metric by its name, the usual one first."""
-        return metrics_for(self.config)
+        return metrics_of(self.kind, outputs_of(self.config), partial(predictions, config=self.config))
 
     def decided(self, metric: Metric, answers: Array) -> Array:
         """Answers as labels, also where a metric takes logits."""

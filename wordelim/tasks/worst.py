@@ -28,8 +28,6 @@ def worst_flips(
     compressed: Array,
     labels: Array,
     texts_of: Callable[[int], Sequence[str]],
-    *,
-    limit: int = _SHOWN,
 ) -> list[dict[str, Any]]:
     """Examples that were right and are wrong, the ones that lost most first; of scores, those that moved away most.
 
@@ -38,7 +36,6 @@ def worst_flips(
         dense, compressed: logits, [n, num_labels] or [n].
         labels: [n], or [n, num_labels].
         texts_of: from an example's index to its text, or both of a pair.
-        limit: how many at most.
 
     Returns:
         For each its ``row``, counted from 1, ``texts`` (long ones cut), ``label``, what ``dense`` and ``compressed``
@@ -50,18 +47,18 @@ def worst_flips(
     if kind == "regression":
         shaped = [each.reshape(labels.shape) for each in logits]
         distance = [np.abs(each - labels).reshape(len(labels), -1).mean(1) for each in shaped]
-        order = np.argsort(distance[0] - distance[1], kind="stable")
-        chosen = [int(i) for i in order[:limit] if distance[1][i] > distance[0][i]]
+        chosen = _most(distance[1] - distance[0], distance[1] > distance[0])
         said, measure = [[_score(row) for row in each] for each in (labels, *shaped)], distance
     elif kind == "multi_label_classification":
         chances = [np.where(labels == 1, expit(each), expit(-each)).prod(1) for each in logits]
         decided = [(each > 0).astype(int) for each in logits]
-        chosen = _broken([(each == labels).all(1) for each in decided], chances, limit)
+        right = [(each == labels).all(1) for each in decided]
+        chosen = _most(chances[0] - chances[1], right[0] & ~right[1])
         said, measure = [[_names(config, row) for row in each] for each in (labels, *decided)], chances
     else:
         chances = [softmax(each, axis=1)[np.arange(len(labels)), labels] for each in logits]
         decided = [each.argmax(1) for each in logits]
-        chosen = _broken([each == labels for each in decided], chances, limit)
+        chosen = _most(chances[0] - chances[1], (decided[0] == labels) & (decided[1] != labels))
         said, measure = [[_name(config, int(i)) for i in each] for each in (labels, *decided)], chances
     return _shown(chosen, range(len(labels)), texts_of, said, measure)
 
@@ -73,7 +70,6 @@ def worst_units(
     said: Sequence[Sequence[str]],
     among: Array | None = None,
     rows: Sequence[int] | Array | None = None,
-    limit: int = _SHOWN,
 ) -> list[dict[str, Any]]:
     """The same of units whose answers are good or bad to a degree: those that lost most of it first.
 
@@ -85,9 +81,8 @@ def worst_units(
         rows: the row of the data that each unit is shown with; None where units are rows.
     """
     lost = quality[0] - quality[1]
-    chosen = np.flatnonzero((lost > 0) & (True if among is None else among))
-    order = [int(i) for i in chosen[np.argsort(-lost[chosen], kind="stable")][:limit]]
-    return _shown(order, range(len(lost)) if rows is None else rows, texts_of, said, quality)
+    chosen = _most(lost, (lost > 0) & (True if among is None else among))
+    return _shown(chosen, range(len(lost)) if rows is None else rows, texts_of, said, quality)
 
 
 def _shown(
@@ -109,10 +104,10 @@ def _shown(
     ]
 
 
-def _broken(right: Sequence[Array], chances: Sequence[Array], limit: int) -> list[int]:
-    rows = np.flatnonzero(right[0] & ~right[1])
-    lost = chances[0][rows] - chances[1][rows]
-    return [int(i) for i in rows[np.argsort(-lost, kind="stable")][:limit]]
+def _most(lost: Array, among: Array) -> list[int]:
+    """Those ``among`` all, [n] bool, that lost most, first the one that lost most of all."""
+    rows = np.flatnonzero(among)
+    return [int(i) for i in rows[np.argsort(-lost[rows], kind="stable")][:_SHOWN]]
 
 
 def _name(config: PreTrainedConfig, index: int) -> str:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from ..data.columns import Columns, find_columns
 from ..data.encode import texts_in
-from ..data.read import Data, open_data
+from ..data.read import Data, read
 from ..data.usable import Skipped, usable
 from ..errors import DataError
 from ..graph.splice import retention_of
@@ -76,7 +76,7 @@ def audit(
     """
     protected_first = retention_of(model).protected_first
     skipped = Skipped() if skip_bad_rows else None
-    data = open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
+    data = read(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
     columns = find_columns(data, text=text, text_pair=text_pair, need_label=False)
     if not len(data):
         raise DataError("The data set has no rows; it needs at least one.")

@@ -13,12 +13,12 @@ from typing import Any, cast
 
 import torch
 
-from ..data.read import Data, open_data
+from ..data.read import Data, read
 from ..data.usable import Skipped
 from ..errors import WordelimError
 from ..evaluation.examples import Examples
 from ..evaluation.speedups import speedups
-from ..evaluation.timing import Mode
+from ..evaluation.timing import Mode, forward_of
 from ..exporting.runtime import is_exported
 from ..graph.card import OnACard
 from ..graph.cost import Cost
@@ -100,7 +100,7 @@ def bench(
         sides["compressed"] = fast
     skipped = Skipped() if skip_bad_rows else None
     examples = dense.pose(
-        open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped),
+        read(data, delimiter=delimiter, encoding=encoding, skipped=skipped),
         {"text": text, "text_pair": text_pair, "label": label},
         need_label=False,
         max_length=chosen.max_length,
@@ -159,7 +159,8 @@ def _measured(
         if not programs:
             for side in sides.values():
                 move(side.model, getattr(torch, dtype))
-        forwards = {name: side.forward("eager" if programs else cast(Mode, mode)) for name, side in sides.items()}
+        way = "eager" if programs else cast(Mode, mode)
+        forwards = {name: forward_of(side.model, mode=way) for name, side in sides.items()}
         if mode == "graphed":  # the first batch of a size runs as it is, and the untimed round makes the graph
             for run, given in product(forwards.values(), work.values()):
                 for batch in (*given.fixed, *given.dynamic, *given.unpadded):

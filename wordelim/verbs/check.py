@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data.read import Data, open_data
+from ..data.read import Data, read
 from ..data.split import fingerprint
 from ..data.usable import Skipped
 from ..errors import AnswersError, WordelimError
@@ -100,7 +100,7 @@ def check(
     fast = open_model(compressed, device=place, dtype=torch.float32)
     skipped = Skipped() if skip_bad_rows else None
     examples = fast.pose(
-        open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped),
+        read(data, delimiter=delimiter, encoding=encoding, skipped=skipped),
         {"text": text, "text_pair": text_pair, "label": label},
         max_length=chosen.max_length,
         metric=chosen.metric,
@@ -218,7 +218,7 @@ def _speed(
         batch_size=settings.batch_size,
         seed=settings.seed,
         progress=partial(progress, "speed"),
-    ).to_dict()
+    )
     if speed["dynamic"] >= settings.min_speedup:
         return {"speed": speed}, None
     return {"speed": speed}, f"the speed-up is {speed['dynamic']:.2f}x, less than {settings.min_speedup:g}x"

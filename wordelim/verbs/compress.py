@@ -19,7 +19,7 @@ from ..compression.journal import has_written, journal, refuse_foreign
 from ..compression.prepare import Given, prepare
 from ..compression.run import CompressionResult, run, told
 from ..compression.settings import Settings
-from ..data.read import Data, open_data
+from ..data.read import Data, read
 from ..data.usable import Skipped
 from ..errors import CheckpointError, DataError, NotMetError
 from ..report.card import model_card
@@ -170,7 +170,7 @@ def _read(
     for name, source in sources.items():
         if source is None:
             raise DataError(f"There is no {name} data: give a file, a hub name or a data set.")
-        sets[name] = open_data(source, delimiter=delimiter, encoding=encoding, skipped=skipped.get(name))
+        sets[name] = read(source, delimiter=delimiter, encoding=encoding, skipped=skipped.get(name))
     return Given(sets, names, skipped)
 
 

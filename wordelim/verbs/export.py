@@ -6,6 +6,7 @@ import copy
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from wordelim.adapters.family import chooses
 
 from ..checkpoint.directory import staged, write_files
 from ..data.columns import find_columns
-from ..data.read import Data, open_data
+from ..data.read import Data, read
 from ..data.usable import Skipped
 from ..errors import ExportError
 from ..evaluation.examples import check_tokenizer, examples_of
@@ -137,7 +138,7 @@ def export(
         exported = Exported(opened.head, opened.config, opened.tokenizer, opened.embedding)
         laid_out.refuse(exported)
     skipped = Skipped() if skip_bad_rows else None
-    own = None if data is None else open_data(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
+    own = None if data is None else read(data, delimiter=delimiter, encoding=encoding, skipped=skipped)
     calibrated = _CALIBRATION if int8 and own is not None and form.name == "openvino" else 0
     texts, padded, calibration = _sample(opened, own, text, text_pair, max_length, skipped, calibrated)
     require_numbers(model, padded)
@@ -163,7 +164,7 @@ def export(
             "opset": opset,
             "retention": None if retention is None else retention.told(),
             "megabytes": round(sum(path.stat().st_size for path in stage.glob("*model*.*")) / 1e6, 1),
-            "parity": parity.to_dict(),
+            "parity": asdict(parity),
             **({} if skipped is None else skipped.to_dict()),
             **_environment(form),
         }

@@ -21,7 +21,6 @@ from ..checkpoint.sentence_transformers import companions, embedding_of
 from ..errors import ExportError, WordelimError
 from ..evaluation.examples import Examples, pose
 from ..evaluation.inference import logits_of
-from ..evaluation.timing import Forward, Mode, forward_of
 from ..exporting.runtime import ExportedModel, is_exported
 from ..graph.cost import Cost, cost_of
 from ..graph.splice import eliminate_, retention_of
@@ -130,10 +129,6 @@ class Opened:
         texts = examples.dataset
         told = lambda done: progress(done / len(texts))  # noqa: E731
         return logits_of(self.model, texts, examples.task, batch_size=batch_size, progress=told, who=self.name)
-
-    def forward(self, mode: Mode = "eager") -> Forward:
-        """What is timed of it; see :func:`wordelim.evaluation.timing.forward_of`."""
-        return forward_of(self.model, mode=mode)
 
     def cost(self) -> Cost:
         """FLOPs of its encoder, rewritten; UnsupportedModelError where it can't be."""

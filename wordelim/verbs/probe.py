@@ -15,7 +15,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from ..data.encode import lengths_of
-from ..data.read import Data, open_data
+from ..data.read import Data, read
 from ..data.usable import Skipped
 from ..errors import WordelimError
 from ..evaluation.examples import pose
@@ -78,7 +78,7 @@ def probe(
     report = probe_model(
         opened.model,
         tokenizer,
-        open_data(validation, delimiter=delimiter, encoding=encoding, skipped=skipped),
+        read(validation, delimiter=delimiter, encoding=encoding, skipped=skipped),
         chosen,
         columns={"text": text, "text_pair": text_pair, "label": label},
         embedding=embedding,
@@ -163,12 +163,12 @@ def probe_model(
     }
     for point, speed in zip(headroom, speeds, strict=True):
         point["speedup"] = round(speed, 3)
-    verdict = judge(examples.encoded.spread["mean"], packing["speedup"], headroom, chosen.max_drop)
+    verdict, because = judge(examples.encoded.spread["mean"], packing["speedup"], headroom, chosen.max_drop)
     return {
         "wordelim_probe": 1,
         "class": type(model).__name__,
-        "verdict": verdict.answer,
-        "because": verdict.because,
+        "verdict": verdict,
+        "because": because,
         "metric": examples.metric.name,
         "dense": dense,
         "lengths": examples.encoded.spread,

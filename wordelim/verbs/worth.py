@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["RECOVERABLE", "WORTH", "Verdict", "fastest", "judge"]
+__all__ = ["RECOVERABLE", "WORTH", "fastest", "judge"]
 
 # Points above the bound that retraining may win back: a rule of thumb, put to the test by tests/benchmarks/probe.py.
 RECOVERABLE = 3.0
@@ -16,16 +15,10 @@ _SHORT = 16
 WORTH, _WORTH_PACKING = 1.2, 1.15
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether compressing is worth it: ``worth it``, ``pack only`` or ``no``, and why in a sentence."""
-
-    answer: str
-    because: str
-
-
-def judge(mean_length: float, packing: float, headroom: Sequence[Mapping[str, Any]], max_drop: float) -> Verdict:
-    """Whether it is worth it.
+def judge(
+    mean_length: float, packing: float, headroom: Sequence[Mapping[str, Any]], max_drop: float
+) -> tuple[str, str]:
+    """Whether compressing is worth it: ``worth it``, ``pack only`` or ``no``; and why in a sentence.
 
     Args:
         mean_length: tokens of a text, on average.
@@ -36,17 +29,13 @@ def judge(mean_length: float, packing: float, headroom: Sequence[Mapping[str, An
     packed = f"packing alone gives {packing:.2f}x on batches of mixed length here"
     reach = fastest(headroom, max_drop + RECOVERABLE)
     if mean_length < _SHORT:
-        return Verdict("no", f"your inputs average {mean_length:.0f} tokens, too few to drop from; {packed}")
+        return "no", f"your inputs average {mean_length:.0f} tokens, too few to drop from; {packed}"
     if reach is not None and reach["speedup"] >= WORTH * packing:
         now = fastest(headroom, max_drop)
         held = "none of it without retraining" if now is None else f"{now['speedup']:.2f}x without retraining"
-        return Verdict(
-            "worth it",
-            f"about {reach['speedup']:.2f}x is in reach with retraining, {held}; {packed}",
-        )
-    if packing >= _WORTH_PACKING:
-        return Verdict("pack only", f"{packed}, and dropping word vectors adds little within {max_drop:g} points")
-    return Verdict("no", f"{packed}, and dropping word vectors adds little within {max_drop:g} points")
+        return "worth it", f"about {reach['speedup']:.2f}x is in reach with retraining, {held}; {packed}"
+    answer = "pack only" if packing >= _WORTH_PACKING else "no"
+    return answer, f"{packed}, and dropping word vectors adds little within {max_drop:g} points"
 
 
 def fastest(headroom: Sequence[Mapping[str, Any]], bound: float) -> Mapping[str, Any] | None:

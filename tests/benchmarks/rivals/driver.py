@@ -209,7 +209,7 @@ def _timed(posed: _Posed, made: PreTrainedModel, rival: Rival, rounds: int) -> d
         width = posed.benchmark.max_length
         return measure_speed(
             posed.dense, model, texts, posed.task.tokenizer, max_length=width, batch_size=_BATCH, rounds=rounds
-        ).to_dict()
+        )
 
     found: dict[str, Any] = {"speed": speed(made)}
     if rival.plain:

@@ -56,9 +56,7 @@ class Mapped(NamedTuple):
         attention: Attention,
         *extras: Tensor,
     ) -> Tensor:
-        """Context of whatever rows the query has; with positions each text's first row alone."""
-        if attention.position is not None:
-            return positional.first(query, key, value, tokens, attention, *extras)
+        """Context of whatever rows the query has, without positions."""
         if isinstance(tokens, Traced):
             return traced.first(query, key, value, tokens, attention)
         return padded.first(query, key, value, tokens, attention)
