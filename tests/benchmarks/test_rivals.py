@@ -37,6 +37,9 @@ def rivals(script):
     return SimpleNamespace(**found, all=script("rivals").RIVALS)
 
 
+FAMILIES = ["bert", pytest.param("mpnet", marks=pytest.mark.long)]  # where it takes its time
+
+
 @pytest.fixture(params=["bert", "mpnet"])
 def dense(request, make_model):
     """A dense model of each of the two families."""
@@ -167,6 +170,7 @@ def test_a_student_begins_with_the_weights_of_its_layers(rivals, dense, batch, l
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dense", FAMILIES, indirect=True)
 @pytest.mark.parametrize("name", STRENGTHS)
 def test_a_rival_trains_is_as_fast_as_asked_and_can_be_built_again(rivals, given, name, monkeypatch, logits, batch):
     monkeypatch.setattr(rivals.lat, "_TRIES", 6)
@@ -219,6 +223,7 @@ def task_files(tmp_path, given, make_tokenizer):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dense", FAMILIES, indirect=True)
 def test_the_driver_leaves_a_result_goes_on_and_times_anew(rivals, task_files, capsys):
     folders = [f"--{name}={task_files / place}" for name, place in (("cache", "cache"), ("results", "out"))]
     call = ["sst2", f"--model={task_files / 'tiny'}", f"--data={task_files}", *folders, "--epochs=1", "--rounds=1"]

@@ -124,7 +124,7 @@ def test_a_tagger_answers_for_every_token(make_exported, make_batch):
 
 
 @needs_openvino
-@pytest.mark.parametrize("form", ["onnx", "openvino"])
+@pytest.mark.parametrize("form", [pytest.param("onnx", marks=pytest.mark.long), "openvino"])
 def test_a_question_gets_the_start_and_the_end_of_its_answer(make_exported, make_batch, form):
     # Of a model that gives tuples: a program has names all the same.
     model, _, output = make_exported("distilbert", form, head="answer", config={"return_dict": False})
@@ -136,6 +136,7 @@ def test_a_question_gets_the_start_and_the_end_of_its_answer(make_exported, make
     _agree(model, exported, make_batch)
 
 
+@pytest.mark.long
 def test_a_reranker_answers_with_one_logit(make_exported, make_batch):
     model, _, output = make_exported("albert", labels=1)
     exported = ExportedModel(output)

@@ -73,7 +73,7 @@ def test_what_cant_be_written_is_said(tmp_path):
         autoload.remove(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long  # for the test below has a pool too
 @pytest.mark.skipif(find_spec("sentence_transformers") is None, reason="sentence-transformers isn't installed")
 def test_the_pool_of_sentence_transformers(served):
     """It starts a process for each device, and each is a new Python, which is given the model."""
