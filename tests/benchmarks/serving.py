@@ -336,9 +336,9 @@ def main() -> None:
         for side, directory in sides.items():
             with serves(directory, side == "dense") as (url, body):
                 found[side] = asyncio.run(rising(url, body, texts, options))
-        found["ratio"] = round(found["compressed"]["held"] / max(found["dense"]["held"], 1e-9), 3)
         full = {side: found[side]["saturated"]["answered"] for side in sides}
-        found["saturated"] = round(full["compressed"] / max(full["dense"], 1e-9), 3)
+        for name, of in (("ratio", {side: found[side]["held"] for side in sides}), ("saturated", full)):
+            found[name] = round(of["compressed"] / of["dense"], 3) if of["dense"] else None  # not even the first rate
     if not options.no_bench:
         report = wordelim.bench(
             options.dense,
