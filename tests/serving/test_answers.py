@@ -1,6 +1,7 @@
 """Texts that many ask at once are each taken as they were asked."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 import wordelim
 from wordelim import Retention
 from wordelim.checkpoint.directory import save
-from wordelim.errors import WordelimError
+from wordelim.errors import DataError, WordelimError
 from wordelim.serving.answers import Answers, require_served, together
 from wordelim.serving.requests import RequestError
 
@@ -94,3 +95,17 @@ def test_threads_that_cut_and_threads_that_do_not_leave_each_other_alone(answers
     assert alone[0] < alone[1] == limit
     with ThreadPoolExecutor(8) as pool:
         assert [*pool.map(encoded, range(1500))] == alone * 500
+
+
+def test_an_embedding_of_more_tokens_than_the_model_has_positions_for_is_refused(served, tmp_path):
+    directory = shutil.copytree(served / "embedder", tmp_path / "embedder")
+    parts = [("", "sentence_transformers.models.Transformer"), ("1_Pooling", "sentence_transformers.models.Pooling")]
+    modules = [{"idx": n, "name": str(n), "path": path, "type": kind} for n, (path, kind) in enumerate(parts)]
+    (directory / "modules.json").write_text(json.dumps(modules))
+    (directory / "1_Pooling").mkdir(exist_ok=True)
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
+    (directory / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    for tokens, match in ((500, "more than the 64 positions"), (2, "no room for text")):
+        (directory / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": tokens}))
+        with pytest.raises(DataError, match=match):
+            Answers.of(directory, device="cpu")

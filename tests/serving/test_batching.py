@@ -114,12 +114,31 @@ def test_what_comes_after_a_pause_is_answered_too():
     assert asyncio.run(twice()) == (1, 2)
 
 
-def test_nobody_waits_for_an_answer_that_never_comes():
-    async def ask():
-        batching = Batching(lambda rows: [1] * (len(rows) - 1), budget=100)
-        tasks = [asyncio.create_task(batching(row(1))) for _ in range(4)]
-        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+def _stops(rows):
+    raise StopIteration
 
-    *found, last = asyncio.run(ask())
-    assert found[-1] == 1
-    assert isinstance(last, WordelimError)
+
+def _is_cancelled(rows):
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("answer", "errors"),
+    [
+        (lambda rows: [1] * (len(rows) - 1), (WordelimError,)),
+        (lambda rows: [1] * (len(rows) + 1), (WordelimError,)),
+        (_stops, (RuntimeError,)),
+        (_is_cancelled, (WordelimError, asyncio.CancelledError)),
+    ],
+)
+def test_nobody_waits_for_an_answer_that_never_comes(answer, errors):
+    async def ask():
+        batching = Batching(answer, budget=2)
+        tasks = [asyncio.create_task(batching(row(1))) for _ in range(4)]
+        found = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+        batching._answer = lambda rows: [2] * len(rows)
+        return found, await asyncio.wait_for(batching(row(1)), 60)
+
+    found, after = asyncio.run(ask())
+    assert all(isinstance(each, errors) for each in found), found
+    assert after == 2

@@ -64,7 +64,10 @@ def test_labels_where_there_is_no_text_or_too_much_of_it(scorer):
         ({"text": [b"good"]}, "Row 1 has b'good' in column 'text', a bytes"),
         ({"text": [np.array([1, 2])]}, "Row 1 has .* a ndarray"),
         ({"text": ["good \ud800"]}, "Row 1 has half a character"),
-        ({"text": "good"}, "column 'text' is 'good': give a list"),
+        ({"text": "good"}, "column 'text' is 'good': give one list"),
+        ({"text": None}, "column 'text' is None: give one list"),
+        ({"text": {"good": 1}}, "column 'text' is {'good': 1}: give one list"),
+        ({"text": np.array("good")}, "column 'text' is array"),
         (pyarrow.table({"text": ["good"]}), "The batch is a Table: give columns by name"),
     ],
 )
@@ -78,6 +81,7 @@ def test_batches_that_are_refused(scorer, batch, match):
     [
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"max_tokens": True}, "max_tokens is True"),
+        ({"prefix": None}, "prefix is None"),
         ({"text": ""}, "name is ''"),
         ({"text": None, "text_pair": "a"}, "name is None"),
         ({"directory": "embedder", "text_pair": "b"}, "takes single texts"),
@@ -98,8 +102,19 @@ def test_arguments_that_are_refused(served, given, match):
 def test_columns_of_every_library(scorer, column):
     found = scorer({"text": column(["good film", "a bad film"])})
     assert found["label"].tolist() == scorer({"text": ["good film", "a bad film"]})["label"].tolist()
-    gaps = scorer({"text": pandas.array(["good film", None], dtype="string")})
-    assert gaps["label"].tolist() == [found["label"][0], ""]
+    gaps = scorer({"text": pandas.Series(["good film", pandas.NA, pandas.NaT, np.float32("nan")], dtype=object)})
+    assert gaps["label"].tolist() == [found["label"][0], "", "", ""]
+
+
+def test_as_many_columns_as_it_takes(served, scorer):
+    paired = Scorer(served / "classifier", "a", "b", device="cpu")
+    for given, columns, match in (
+        (scorer, (["good"], ["bad"]), "2 columns of texts are given: give 1"),
+        (paired, (["good"],), "1 columns of texts are given: give 2"),
+        (paired, (["good", "bad"], ["bad"]), "have 2 and 1 rows"),
+    ):
+        with pytest.raises(DataError, match=match):
+            given.score(*columns)
 
 
 def test_an_answer_that_is_no_number_ends_it(scorer, monkeypatch):

@@ -84,8 +84,8 @@ class Answers:
             self._pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
         asked = None if self.embedding is None else self.embedding.max_length
         self._limits = {
-            pair: length_limit(tokenizer, model.config, None, pair=pair) if asked is None else asked
-            for pair in (False, True)
+            pair: length_limit(tokenizer, model.config, asked, pair=pair)
+            for pair in ((False, True) if self.embedding is None else (False,))
         }
         types = getattr(model.config, "type_vocab_size", 0) > 1
         self._names = [name for name in INPUTS if types or name != "token_type_ids"]

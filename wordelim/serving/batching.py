@@ -43,24 +43,40 @@ class Batching:
         return sum(row.tokens for row, _ in self._waiting)
 
     async def _run(self) -> None:
-        while self._waiting:
-            if self._wait and self._tokens() < self._budget:
-                self._enough.clear()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._enough.wait(), self._wait)
-            rows, futures = self._next()
-            if not rows:
-                continue
-            answers: list[Any] = []
-            try:
-                answers = [*await asyncio.to_thread(self._answer, rows)]
-            except Exception as error:
-                answers = [error] * len(rows)
-            finally:  # whatever happens, nobody waits for ever
-                answers += [WordelimError("A text got no answer: ask again.")] * (len(rows) - len(answers))
-                for future, answer in zip(futures, answers, strict=True):
+        futures: list[asyncio.Future[Any]] = []
+        try:
+            while self._waiting:
+                if self._wait and self._tokens() < self._budget:
+                    self._enough.clear()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._enough.wait(), self._wait)
+                rows, futures = self._next()
+                for future, answer in zip(futures, await self._answered(rows), strict=True):
                     if not future.done():
                         future.set_exception(answer) if isinstance(answer, Exception) else future.set_result(answer)
+        finally:  # whatever ended it, nobody waits for ever
+            for future in (*futures, *(future for _, future in self._waiting)):
+                if not future.done():
+                    future.set_exception(WordelimError("A text got no answer: ask again."))
+            self._waiting.clear()
+
+    async def _answered(self, rows: Sequence[Row]) -> Sequence[Any]:
+        """An answer for each row, or what stands for it: what computing all of them raised."""
+        if not rows:
+            return []
+        try:
+            return await asyncio.to_thread(self._computed, rows)
+        except Exception as error:
+            return [error] * len(rows)
+
+    def _computed(self, rows: Sequence[Row]) -> Sequence[Any]:
+        try:
+            answers = self._answer(rows)
+        except StopIteration as error:  # which no future can hold
+            raise RuntimeError("the model stopped iterating") from error
+        if len(answers) != len(rows):
+            raise WordelimError(f"{len(rows)} texts got {len(answers)} answers: ask again.")
+        return answers
 
     def _next(self) -> tuple[list[Row], list[asyncio.Future[Any]]]:
         """The next rows that go into one batch, but for those that nobody waits for any more."""

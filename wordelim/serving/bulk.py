@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,6 +51,8 @@ class Scorer:
         for name in self._names:
             if not isinstance(name, str) or not name:
                 raise DataError(f"A column's name is {short(name)}: name the column of the texts.")
+        if not isinstance(prefix, str):
+            raise DataError(f"prefix is {short(prefix)}: give what the new columns' names are to begin with, or ''.")
         if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
             raise WordelimError(f"max_tokens is {short(max_tokens)}: give a whole number of at least 1.")
         require_served(directory, pairs=text_pair is not None, speed=speed)
@@ -74,16 +75,26 @@ class Scorer:
         for name in self._names:
             if name not in batch:
                 raise DataError(f"There is no column {name!r}; the columns are {', '.join(map(str, batch))}.")
-        said = self.score(*(batch[name] for name in self._names))
-        found = {f"{self._prefix}{name}": column for name, column in said.items()}
-        taken = next((name for name in found if name in batch), None)
+        answers = ("label", "score") if self._size is None else ("embedding",)
+        names = {answer: f"{self._prefix}{answer}" for answer in answers}
+        taken = next((name for name in names.values() if name in batch), None)
         if taken is not None:
             raise DataError(f"There is a column {taken!r} already: give a prefix for the new ones, such as 'said_'.")
-        return {**batch, **found}
+        said = self.score(*(batch[name] for name in self._names))
+        return {**batch, **{names[answer]: column for answer, column in said.items()}}
 
     def score(self, *columns: Any) -> dict[str, np.ndarray]:
-        """The columns of the answers, [texts] or [texts, size], to a column of texts or to two, of pairs."""
-        parts = list(zip(*map(_texts, columns, self._names), strict=True))
+        """The columns of the answers, [texts] or [texts, size], to a column of texts, or to two where it takes pairs.
+
+        Raises:
+            AnswersError, DataError: as when it is called.
+        """
+        if len(columns) != len(self._names):
+            raise DataError(f"{len(columns)} columns of texts are given: give {len(self._names)}.")
+        read = [_texts(column, name) for column, name in zip(columns, self._names, strict=True)]
+        if len({len(texts) for texts in read}) > 1:
+            raise DataError(f"The columns have {' and '.join(str(len(texts)) for texts in read)} rows: give as many.")
+        parts = list(zip(*read, strict=True))
         places = [place for place, texts in enumerate(parts) if all(text and text.strip() for text in texts)]
         rows = [
             self._answers.encode((texts[0], texts[1] if len(texts) > 1 else None), truncate=True)
@@ -109,9 +120,16 @@ class Scorer:
 
 def _texts(column: Any, name: str) -> list[str | None]:
     """The texts of a column of any library, None where there is none."""
-    if isinstance(column, (str, bytes)):
-        raise DataError(f"The column {name!r} is {short(column)}: give a list of texts.")
-    values = next((getattr(column, way)() for way in ("to_pylist", "tolist") if hasattr(column, way)), list(column))
+    way = next((getattr(column, way) for way in ("to_pylist", "tolist") if hasattr(column, way)), None)
+    values = None if way is None else way()
+    if (
+        way is None
+        and isinstance(column, Iterable)
+        and not (isinstance(column, (str, bytes)) or hasattr(column, "keys"))
+    ):
+        values = list(column)
+    if not isinstance(values, list):
+        raise DataError(f"The column {name!r} is {short(column)}: give one list of texts.")
     return [_text(value, name, number) for number, value in enumerate(values, 1)]
 
 
@@ -120,6 +138,7 @@ def _text(value: Any, name: str, number: int) -> str | None:
         if not is_unicode(value):
             raise DataError(f"Row {number} has half a character in column {name!r}: write the text anew, as UTF-8.")
         return str(value)
-    if value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType":
+    missing = isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+    if value is None or missing or type(value).__name__ in ("NAType", "NaTType"):
         return None
     raise DataError(f"Row {number} has {short(value)} in column {name!r}, a {type(value).__name__}: give texts.")

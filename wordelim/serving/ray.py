@@ -110,8 +110,9 @@ def app(directory: str | os.PathLike[str] | Settings, **settings: Any) -> serve.
     """
     chosen = directory if isinstance(directory, Settings) else Settings(directory=os.fspath(directory), **settings)
     require_served(chosen.directory, speed=chosen.speed)
-    if os.path.isdir(chosen.directory):  # which is looked for from elsewhere
-        chosen = chosen.model_copy(update={"directory": os.path.abspath(chosen.directory)})
+    path = os.path.expanduser(chosen.directory)
+    if os.path.isdir(path):  # which is looked for from elsewhere
+        chosen = chosen.model_copy(update={"directory": os.path.abspath(path)})
     return deploy(chosen, Replica)
 
 

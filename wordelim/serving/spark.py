@@ -34,7 +34,7 @@ def scorer(
         speed: one of those that the model was compressed for; None for the one that its config names.
 
     Raises:
-        WordelimError: the directory can't be loaded, or isn't compressed.
+        WordelimError: the directory can't be loaded, isn't compressed, or isn't served so; or `batch_size` is none.
     """
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
         raise WordelimError(f"batch_size is {short(batch_size)}: give a whole number of at least 1.")
