@@ -15,7 +15,7 @@ from ..checkpoint.directory import load, require_compressed
 from ..checkpoint.loading import class_of, load_tokenizer
 from ..checkpoint.sentence_transformers import companions, embedding_of
 from ..data.encode import INPUTS, length_limit
-from ..errors import AnswersError, UnsupportedModelError
+from ..errors import AnswersError, DataError, UnsupportedModelError
 from ..graph.laid import call_laid
 from ..graph.speeds import parse, retention_at
 from ..graph.splice import retention_of
@@ -83,10 +83,14 @@ class Answers:
         if self.embedding is None:
             self._pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
         asked = None if self.embedding is None else self.embedding.max_length
-        self._limits = {
-            pair: length_limit(tokenizer, model.config, asked, pair=pair)
-            for pair in ((False, True) if self.embedding is None else (False,))
-        }
+        kinds = (False, True) if self.embedding is None else (False,)
+        try:
+            self._limits = {pair: length_limit(tokenizer, model.config, asked, pair=pair) for pair in kinds}
+        except DataError as error:
+            if asked is None:
+                raise
+            reason = str(error).partition(";")[0]
+            raise DataError(f"{reason}: correct max_seq_length in sentence_bert_config.json.") from error
         types = getattr(model.config, "type_vocab_size", 0) > 1
         self._names = [name for name in INPUTS if types or name != "token_type_ids"]
 
