@@ -72,7 +72,7 @@ def pairs_and_embeddings(session, texts):
     found = found.collect()
     columns = {"a": [*texts, None], "b": [*reversed(texts), "good"]}
     paired = Scorer("classifier", "a", "b", device="cpu")(columns)
-    assert [row["of"]["label"] for row in found] == [*paired["label"]]
+    assert [row["of"]["label"] for row in found] == [*paired["label"][:-1], None]
     assert [row["of"]["score"] for row in found[:-1]] == pytest.approx(paired["score"][:-1], abs=1e-5)
     assert found[-1]["of"]["score"] is None
     embedded = Scorer("embedder", device="cpu")({"text": [*texts, None]})["embedding"]
