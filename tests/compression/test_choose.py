@@ -4,6 +4,7 @@ import pytest
 
 from wordelim import Retention, Settings
 from wordelim.compression.choose import decide, worth_retraining
+from wordelim.compression.job import Log
 from wordelim.compression.trial import Lost, Weights
 from wordelim.search.method import Candidate
 
@@ -19,6 +20,7 @@ class Walk:
     def __init__(self, ahead, own, doubt=0.0):
         self.ahead, self.own, self.doubt = ahead, own, doubt
         self.stage, self.alone, self.trained = "found", [], False
+        self.log = Log()
 
     def drop(self, candidate):
         if not self.trained:
@@ -45,6 +47,9 @@ class Walk:
 
     def take_back(self, weights):
         self.stage = weights.stage
+
+    def dense_weights(self):
+        return Weights("found", {})
 
 
 class Between(Walk):
@@ -111,6 +116,23 @@ def test_what_a_speed_too_fast_has_changed_is_taken_back():
     chosen = decide(trial, CANDIDATES, Settings(max_drop=1.0, epochs=2))
     assert trial.alone == [MIDDLE, FAST]
     assert (chosen, trial.stage) == (MIDDLE, "retrain: chosen speed")
+
+
+@pytest.mark.parametrize(("found", "left"), [(0.2, SLOW), (1.5, MIDDLE)])
+def test_where_retraining_makes_it_worse_it_is_taken_back(found, left):
+    """The slowest holds as it was found; retrained none does, and the middle one loses least."""
+
+    class Spoilt(Walk):
+        def drop(self, candidate):
+            return (
+                {SLOW: found, MIDDLE: 2.5, FAST: 9.0}[candidate] if self.stage == "found" else 1.2 + (candidate is SLOW)
+            )
+
+    trial = Spoilt(0.0, 0.0)
+    chosen = decide(trial, CANDIDATES, Settings(max_drop=1.0))
+    assert chosen is left
+    assert (trial.stage == "found") == (found <= 1.0)
+    assert len(trial.log.warnings) == (found <= 1.0)
 
 
 def test_one_that_is_asked_for_is_retrained_alone_and_none_where_weights_stay():

@@ -192,6 +192,19 @@ def test_learnt_model_gets_faster_and_stays_good(learnt, bert_tokenizer, make_te
     assert report["validation"]["flips"]["total"] == 96
 
 
+def test_retraining_that_ruins_the_model_is_taken_back(learnt, bert_tokenizer, make_texts):
+    model = copy.deepcopy(learnt)
+    sets = {"train": make_texts(64), "validation": make_texts(96, 1)}
+    settings = {**SEARCH, "epochs": 2, "learning_rate": 0.1, "max_drop": 2, "search_examples": 64, "confidence": 0.5}
+    report = compress_model(model, bert_tokenizer, **sets, **settings).report
+    assert report["met"]
+    assert max(row["drop"] for row in report["tried"] if row["stage"] != "found") > 2
+    assert any("Retraining won nothing back" in warning for warning in report["warnings"])
+    wordelim.restore_(model)
+    for name, weights in learnt.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weights), name
+
+
 # --- tasks --------------------------------------------------------------------------------------------------------
 
 

@@ -98,11 +98,31 @@ def decide(
             progress(len(drops) / len(candidates))
             if drops[-1] > settings.max_drop + _HOPELESS:
                 break
-        candidates = worth_retraining(candidates[: len(drops)], drops, settings.max_drop)
+        within = [each for each, drop in zip(candidates, drops, strict=False) if drop <= settings.max_drop]
+        chosen = _retrained(trial, worth_retraining(candidates[: len(drops)], drops, settings.max_drop), settings)
+        if within and _lost_too_much(trial, chosen, settings):
+            return _untrained(trial, within, settings) or chosen
+        return chosen
+    return _retrained(trial, candidates, settings)
+
+
+def _retrained(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> Candidate:
     if len(candidates) == 1 or settings.speeds:
         trial.retrain(candidates, settings.epochs, _by_seed(_ONE, settings))
         return _held(trial, candidates, settings) or _least(trial, candidates, settings)
     return _climb(trial, candidates, settings)
+
+
+def _untrained(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> Candidate | None:
+    """What holds with the weights from before retraining; None, and no weights are changed, where nothing does."""
+    after = trial.weights()
+    trial.take_back(trial.dense_weights())
+    found = _held(trial, candidates, settings) or _least(trial, candidates, settings)
+    if not _lost_too_much(trial, found, settings):
+        trial.log.warnings.append("Retraining won nothing back, so the weights are left as they were before it.")
+        return found
+    trial.take_back(after)
+    return None
 
 
 def _climb(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> Candidate:
@@ -127,6 +147,10 @@ def _climb(trial: Trial, candidates: Sequence[Candidate], settings: Settings) ->
     slow, *faster = candidates[held : held + 2]
     between = trial.between(slow, faster[0]) if faster else ()
     return _held(trial, between, settings) or slow
+
+
+def _lost_too_much(trial: Trial, candidate: Candidate, settings: Settings) -> bool:
+    return trial.lost(candidate).drop > settings.max_drop + _ROUNDING
 
 
 def _holds(trial: Trial, candidate: Candidate, settings: Settings) -> bool:

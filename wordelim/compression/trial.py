@@ -157,6 +157,10 @@ class Trial:
         """The weights as they are, to come back to."""
         return Weights(self.stage, {name: tensor.clone() for name, tensor in self.job.model.state_dict().items()})
 
+    def dense_weights(self) -> Weights:
+        """The weights before any retraining."""
+        return Weights("found", self.job.teacher.state_dict())
+
     def take_back(self, weights: Weights) -> None:
         """Give the model these weights again."""
         self.job.model.load_state_dict(weights.tensors)
