@@ -1,4 +1,4 @@
-"""What docs/benchmarks.md says of the engine and of exported programs: tables and a plot of the runs that are shown."""
+"""Tables and plot of docs/benchmarks-engine.md: the engine and exported programs, of the runs that are shown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def wrapped(text: str) -> str:
 
 
 def engine_tables(rows: Sequence[Row]) -> dict[str, str]:
-    """The engine's tables, by their places in page.md."""
+    """The engine's tables, by their places in engine_page.md."""
     runs = {row["part"]: row for row in rows if row["kind"] == "engine"}
     cells = {part: runs[part]["rows"] if part in runs else [] for part in ENGINE}
     return {
@@ -124,7 +124,7 @@ def _paper(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def export_tables(rows: Sequence[Row]) -> dict[str, str]:
-    """The table of exported programs and what is said around it, by their places in page.md."""
+    """The table of exported programs and what is said around it, by their places in engine_page.md."""
     runs = [row for row in rows if row["kind"] == "export"]
     cells: list[tuple[str, ...]] = []
     for row in runs:

@@ -1,11 +1,11 @@
-"""Write docs/benchmarks.md and the README's table from docs/benchmarks/results.jsonl, the runs that are shown.
+"""Write the benchmarks' two pages and the README's table from docs/benchmarks/results.jsonl, the runs that are shown.
 
     python tests/benchmarks/render.py                   the pages anew
     python tests/benchmarks/render.py --results DIR     show what scripts left in DIR too, or in place of the same run
     python tests/benchmarks/render.py --commands        how each run that is shown was made
 
 The same run is one of the same task, model, method, rule that decides, speed asked for and seed. What is said around
-the tables is in page.md. The plot needs matplotlib: pip install -e '.[benchmarks]'.
+the tables is in page.md and engine_page.md. The plots need matplotlib: pip install -e '.[benchmarks]'.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from results import ROOT, SHOWN, Row, lines, merged, read_rows
 from rivals_render import plot_rivals, rivals_section
 from stack_render import stack_section
 
-PAGE = ROOT / "docs" / "benchmarks.md"
+PAGE, ENGINE_PAGE = (ROOT / "docs" / name for name in ("benchmarks.md", "benchmarks-engine.md"))
 README = ROOT / "README.md"
 
 _RULES = ("attention", "random", "first")
@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = merged(rows, options.results)
         SHOWN.write_text(lines(rows), encoding="utf-8")
     PAGE.write_text(page(rows), encoding="utf-8")
+    ENGINE_PAGE.write_text(engine_page(rows), encoding="utf-8")
     README.write_text(summarized(README.read_text(encoding="utf-8"), rows), encoding="utf-8")
     if not (plot(rows, SHOWN.with_name("engine-growth.svg")) and plot_rivals(rows, SHOWN.parent)):
         print("No plot: pip install -e '.[benchmarks]' for matplotlib.", file=sys.stderr)
@@ -67,26 +68,29 @@ def page(rows: Sequence[Row]) -> str:
     glue = [row for row in rows if row["kind"] == "glue"]
     tasks, heads = _best(rows), _grouped(row for row in rows if row["kind"] == "head")
     ablation, signs = _ablation(glue)
-    return (
-        Path(__file__)
-        .with_name("page.md")
-        .read_text(encoding="utf-8")
-        .format(
-            headline=headline(rows),
-            tasks=_tasks(tasks),
-            task_notes=_notes(tasks),
-            searches=_searches(glue),
-            ablation=ablation,
-            signs=signs,
-            rivals=rivals_section(rows),
-            stack=stack_section(rows),
-            heads=_tasks(heads),
-            head_notes=_notes(heads),
-            measured=_measured(rows),
-            **engine_tables(rows),
-            **export_tables(rows),
-        )
+    return _filled(
+        "page.md",
+        headline=headline(rows),
+        tasks=_tasks(tasks),
+        task_notes=_notes(tasks),
+        searches=_searches(glue),
+        ablation=ablation,
+        signs=signs,
+        rivals=rivals_section(rows),
+        stack=stack_section(rows),
+        heads=_tasks(heads),
+        head_notes=_notes(heads),
+        measured=_measured(rows),
     )
+
+
+def engine_page(rows: Sequence[Row]) -> str:
+    """docs/benchmarks-engine.md."""
+    return _filled("engine_page.md", measured=_measured_engine(rows), **engine_tables(rows), **export_tables(rows))
+
+
+def _filled(template: str, **places: str) -> str:
+    return Path(__file__).with_name(template).read_text(encoding="utf-8").format(**places)
 
 
 def summarized(readme: str, rows: Sequence[Row]) -> str:
@@ -332,18 +336,26 @@ def _sign(found: Sequence[dict[str, Row]], judged: str) -> str:
 
 
 def _measured(rows: Sequence[Row]) -> str:
-    """Versions, threads and rounds of everything that is shown."""
+    """Versions, threads and rounds of the tasks and heads that are shown."""
     runs = [row for row in rows if row["kind"] in ("glue", "head")]
-    engine = [row for row in rows if row["kind"] == "engine"]
-    versions = {" with ".join(f"{name} {of}" for name, of in row.get("versions", {}).items()) for row in rows} - {""}
     timed = {f"{run['speed']['texts']} texts, the median of {run['speed']['rounds']} rounds" for run in runs}
+    return wrapped(f"{_versions(runs)}. Tasks and heads: {_how(runs)}; {'; '.join(sorted(timed))}.")
+
+
+def _measured_engine(rows: Sequence[Row]) -> str:
+    """The same of the engine's parts."""
+    engine = [row for row in rows if row["kind"] == "engine"]
     threads = {f"{row['machine']['threads']} threads" for row in engine}
     speeds = [row["gflops"]["float32"] for row in engine if "float32" in row["gflops"]] or [0]
     return wrapped(
-        f"{'; '.join(sorted(versions, reverse=True))}. Tasks and heads: {_how(runs)}; {'; '.join(sorted(timed))}. "
-        f"The engine: {'; '.join(sorted(threads))}; matrix products in fp32 ran at {min(speeds):.0f} to "
+        f"{_versions(engine)}. {'; '.join(sorted(threads))}; matrix products in fp32 ran at {min(speeds):.0f} to "
         f"{max(speeds):.0f} GFLOP/s from part to part, which is why only ratios within one run are shown."
     )
+
+
+def _versions(rows: Iterable[Row]) -> str:
+    told = {" with ".join(f"{name} {of}" for name, of in row.get("versions", {}).items()) for row in rows} - {""}
+    return "; ".join(sorted(told, reverse=True))
 
 
 if __name__ == "__main__":

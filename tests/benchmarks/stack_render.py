@@ -50,7 +50,7 @@ def stack_section(rows: Sequence[Row]) -> str:
         about += f" In int8 {least} to {most} % of the word vectors that are kept in fp32 give way to others."
     made = wrapped(f"`{runs[0]['command']}` makes it.")
     shown = table(("task", "model", *columns), cells)
-    return f"\n### On top of fewer layers and int8\n\n{wrapped(about)}\n\n{shown}\n\n{made}\n"
+    return f"\n## On top of fewer layers and int8\n\n{wrapped(about)}\n\n{shown}\n\n{made}\n"
 
 
 def _name(run: Row, name: str) -> str:
