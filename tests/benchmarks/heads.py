@@ -30,6 +30,7 @@ _RELATIONS = (
     "INDIRECT-DOWNREGULATOR ACTIVATOR AGONIST-ACTIVATOR AGONIST-INHIBITOR SUBSTRATE_PRODUCT-OF"
 )
 _TAGS = ("O", "B-Disease", "I-Disease")
+_TWO_KINDS = ("O", "B-Chemical", "I-Chemical", "B-Disease", "I-Disease")
 TASKS = {
     "chemprot": Benchmark("ChemProt, relations", 256, None, "f1_micro", 5, tuple(_RELATIONS.split())),
     "ncbi_disease": Benchmark(
@@ -38,8 +39,11 @@ TASKS = {
         None,
         "f1",
         5,
-        ("O", "B-Disease", "I-Disease"),
+        _TAGS,
         head=AutoModelForTokenClassification,
+    ),
+    "bc5cdr": Benchmark(
+        "BC5CDR, entities of two kinds", 256, None, "f1", 5, _TWO_KINDS, head=AutoModelForTokenClassification
     ),
     "trecqa": Benchmark("TREC-QA, reranking", 128, None, "mrr", 3, outputs=1, also=("map",)),
     "dream": Benchmark("DREAM, multiple choice", 256, None, "accuracy", 3, head=AutoModelForMultipleChoice),
