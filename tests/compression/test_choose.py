@@ -142,19 +142,33 @@ def test_one_that_is_asked_for_is_retrained_alone_and_none_where_weights_stay():
     assert trial.stage == "found"
 
 
+def test_luck_before_retraining_rules_no_slower_speed_out():
+    """All hold as they are measured before retraining, on texts too few for any to be sure to."""
+
+    class Lucky(Walk):
+        def drop(self, candidate):
+            return 0.0
+
+    trial = Lucky(0.0, 0.0, doubt=3.0)
+    assert decide(trial, CANDIDATES, Settings(max_drop=1.0)) is SLOW
+    sure = Lucky(0.0, 0.0, doubt=0.5)
+    assert decide(sure, CANDIDATES, Settings(max_drop=1.0)) is FAST
+
+
 @pytest.mark.parametrize(
-    ("drops", "left"),
+    ("held", "drops", "left"),
     [
-        ((0.0, 0.5, 20.0), (MIDDLE,)),
-        ((0.0, 5.0, 13.0), CANDIDATES),
-        ((5.0, 13.5, 20.0), (SLOW,)),
-        ((0.5, 3.0, 0.9), (FAST,)),
+        (MIDDLE, (0.0, 0.5, 20.0), (MIDDLE,)),
+        (SLOW, (0.0, 0.5, 13.0), CANDIDATES),
+        (None, (0.0, 0.5, 13.0), CANDIDATES),
+        (None, (5.0, 13.5, 20.0), (SLOW,)),
+        (SLOW, (0.5, 3.0, 0.9), CANDIDATES),
     ],
 )
-def test_those_are_retrained_that_may_be_won_back(drops, left):
-    assert tuple(worth_retraining(CANDIDATES, drops, max_drop=1.0)) == left
+def test_those_are_retrained_that_may_be_won_back(held, drops, left):
+    assert tuple(worth_retraining(CANDIDATES, drops, 1.0, held)) == left
 
 
 def test_heads_that_have_never_read_early_layers_are_given_a_chance():
     restored = [Candidate(Retention((0.5, 0.5), restore=True), ratio, 0.1) for ratio in (1.5, 2.0, 3.0)]
-    assert worth_retraining(restored, (50.0, 60.0, 70.0), max_drop=1.0) == restored[:2]
+    assert worth_retraining(restored, (50.0, 60.0, 70.0), 1.0, None) == restored[:2]

@@ -25,7 +25,7 @@ _WON_BACK = 1.0
 # What may be behind before retraining so far that faster ones needn't be looked at.
 _HOPELESS = 2 * _RECOVERABLE
 _ROUNDING = 1e-9
-# Speeds that are tested in fp32 after a retraining, about.
+# Speeds that are tested in fp32 before retraining and after each, about.
 _TESTED = 4
 # The FLOPs ratio up to which those are retrained that answer for every token, whatever they lose before.
 _UNREAD = 2.0
@@ -44,13 +44,13 @@ def choose_stages(settings: Settings, lengths: Mapping[str, Sequence[int]], exac
     trained = settings.epochs * asked * TRAINED
     if settings.keep is not None or settings.aim is not None or settings.speeds:
         return {ASKING: asked, **dict.fromkeys(_by_seed(_ONE, settings), trained)}
-    screening = len(SPEEDS) * tokens(lengths["validation"], SCREENED) * FAST
-    chosen = trained / 2 + _TESTED * tokens(lengths["validation"], SCREENED) * FAST * exact
+    screening = tokens(lengths["validation"], SCREENED) * FAST
+    tested = _TESTED * screening * exact
     return {
-        _SCREENING: screening,
+        _SCREENING: len(SPEEDS) * screening + tested,
         ASKING: asked,
         _ALL: trained / 2,
-        **dict.fromkeys(_by_seed(_CHOSEN, settings), chosen),
+        **dict.fromkeys(_by_seed(_CHOSEN, settings), trained / 2 + tested),
     }
 
 
@@ -98,8 +98,11 @@ def decide(
             progress(len(drops) / len(candidates))
             if drops[-1] > settings.max_drop + _HOPELESS:
                 break
-        within = [each for each, drop in zip(candidates, drops, strict=False) if drop <= settings.max_drop]
-        chosen = _retrained(trial, worth_retraining(candidates[: len(drops)], drops, settings.max_drop), settings)
+        screened = candidates[: len(drops)]
+        within = [each for each, drop in zip(screened, drops, strict=True) if drop <= settings.max_drop]
+        chosen = _retrained(
+            trial, worth_retraining(screened, drops, settings.max_drop, _held(trial, screened, settings)), settings
+        )
         if within and _lost_too_much(trial, chosen, settings):
             return _untrained(trial, within, settings) or chosen
         return chosen
@@ -169,11 +172,18 @@ def _least(trial: Trial, candidates: Sequence[Candidate], settings: Settings) ->
     return candidates[0 if drops[0] <= settings.max_drop + _ROUNDING else drops.index(min(drops))]
 
 
-def worth_retraining(candidates: Sequence[Candidate], drops: Sequence[float], max_drop: float) -> Sequence[Candidate]:
-    """From the fastest candidate that holds without retraining to the fastest that retraining may win back."""
-    first, last = 0, 0
+def worth_retraining(
+    candidates: Sequence[Candidate], drops: Sequence[float], max_drop: float, held: Candidate | None
+) -> Sequence[Candidate]:
+    """From the fastest candidate that is sure to hold without retraining to the fastest that it may win back.
+
+    Slower ones than that are as good as held. Where none is sure to hold, all are kept: the slowest is then the answer.
+
+    Args:
+        held: the fastest that is sure to hold without retraining, if any is.
+    """
+    first = last = candidates.index(held) if held is not None else 0
     for position, (candidate, drop) in enumerate(zip(candidates, drops, strict=True)):
-        first = position if drop <= max_drop else first
         # A head that has never read what comes back from early layers says nothing of what it will once it has.
         unread = candidate.retention.restore is True and candidate.flops_ratio <= _UNREAD
         last = position if unread or drop <= max_drop + _RECOVERABLE else last
