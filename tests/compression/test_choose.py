@@ -135,6 +135,16 @@ def test_where_retraining_makes_it_worse_it_is_taken_back(found, left):
     assert len(trial.log.warnings) == (found <= 1.0)
 
 
+def test_what_was_sure_to_hold_before_retraining_is_left_where_nothing_is_after_it():
+    class Blurred(Walk):
+        def drop(self, candidate):
+            return 0.0 if candidate is SLOW and self.stage == "found" else 0.8
+
+    trial = Blurred(0.0, 0.0, doubt=0.5)
+    assert decide(trial, CANDIDATES, Settings(max_drop=1.0)) is SLOW
+    assert trial.stage == "found"
+
+
 def test_one_that_is_asked_for_is_retrained_alone_and_none_where_weights_stay():
     chosen, trial = walked(3.0, 3.0, CANDIDATES[2:], target_speedup=3)
     assert (chosen, trial.stage, trial.alone) == (FAST, "retrain", [FAST])

@@ -100,10 +100,10 @@ def decide(
                 break
         screened = candidates[: len(drops)]
         within = [each for each, drop in zip(screened, drops, strict=True) if drop <= settings.max_drop]
-        chosen = _retrained(
-            trial, worth_retraining(screened, drops, settings.max_drop, _held(trial, screened, settings)), settings
-        )
-        if within and _lost_too_much(trial, chosen, settings):
+        held = _held(trial, screened, settings)
+        chosen = _retrained(trial, worth_retraining(screened, drops, settings.max_drop, held), settings)
+        worse = _lost_too_much(trial, chosen, settings) or (held is not None and not _holds(trial, chosen, settings))
+        if within and worse:
             return _untrained(trial, within, settings) or chosen
         return chosen
     return _retrained(trial, candidates, settings)
