@@ -85,8 +85,9 @@ def test_the_longest_stage_weighs_most():
     assert found["retrain: chosen speed"] > found["retrain: all speeds"] > 10 * found["screening"]
     slow = stages(Settings(), lengths, 12, exact=3.0)
     assert slow["verify: validation"] == 3 * found["verify: validation"]
-    assert slow["retrain: chosen speed"] > found["retrain: chosen speed"]
-    assert slow["screening"] == found["screening"]
+    for stage in ("screening", "retrain: chosen speed"):
+        assert slow[stage] > found[stage]
+    assert slow["asking the dense model"] == found["asking the dense model"]
     found = stages(Settings(method="learned", cost="latency"), lengths, 12)
     first = ["ranking words", "timing layers", "asking the dense model", "learning", "confirming"]
     assert list(found)[:5] == [f"search: {stage}" for stage in first]
