@@ -31,6 +31,7 @@ from glue import TASKS, sets_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import wordelim
+from wordelim import Settings
 from wordelim.data.split import carve
 from wordelim.evaluation.inference import logits_of
 from wordelim.evaluation.statistics import paired_bootstrap
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--validation", type=int, action="append", help="texts to choose on; 300 and 1,000 by default")
     parser.add_argument("--times", type=int, default=400, help="how often a choice is made")
     parser.add_argument("--whole", type=int, help="compress so many times for each number of texts to choose on")
+    parser.add_argument("--confidence", type=float, default=Settings().confidence, help="of --whole")
     parser.add_argument("--max-drop", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -127,6 +129,7 @@ def compress_whole(given: argparse.Namespace, seen: datasets.Dataset, pool: data
             max_length=benchmark.max_length,
             metric=benchmark.metric,
             max_drop=given.max_drop,
+            confidence=given.confidence,
             seed=seed,
             measure_speed=False,
         ).report
