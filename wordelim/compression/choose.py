@@ -20,7 +20,7 @@ __all__ = ["choose", "choose_stages", "decide", "worth_retraining"]
 
 # How far, in points, a candidate may be behind before retraining to be worth retraining at all.
 _RECOVERABLE = 12.0
-# The same for one to be retrained alone, after others have been retrained.
+# The same for one to be retrained alone, after others have been: how far what it may lose is behind.
 _WON_BACK = 1.0
 # What may be behind before retraining so far that faster ones needn't be looked at.
 _HOPELESS = 2 * _RECOVERABLE
@@ -129,10 +129,11 @@ def _untrained(trial: Trial, candidates: Sequence[Candidate], settings: Settings
 
 
 def _climb(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> Candidate:
-    """Retrain for all, then for the fastest alone that is near its bound, and for faster ones while they hold."""
+    """Retrain for all, then for the fastest alone that is near to being sure to hold, and for faster ones likewise."""
     half, near = settings.epochs / 2, settings.max_drop + _WON_BACK
     trial.retrain(candidates, half, [_ALL])
-    goal = max((place for place, candidate in enumerate(candidates) if trial.drop(candidate) <= near), default=0)
+    fast_first = reversed(range(len(candidates)))
+    goal = next((place for place in fast_first if _near(trial, candidates[place], near)), 0)
     held, stage = 0, _CHOSEN
     while True:
         before, first = trial.weights(), stage is _CHOSEN
@@ -144,12 +145,17 @@ def _climb(trial: Trial, candidates: Sequence[Candidate], settings: Settings) ->
             trial.take_back(before)
             break
         held = candidates.index(fastest)
-        if held < goal or held + 1 == len(candidates) or trial.lost(candidates[held + 1]).drop > near:
+        if held < goal or held + 1 == len(candidates) or not _near(trial, candidates[held + 1], near):
             break
         goal, stage = held + 1, f"retrain: FLOPs ratio {candidates[held + 1].flops_ratio:.2f}"
     slow, *faster = candidates[held : held + 2]
     between = trial.between(slow, faster[0]) if faster else ()
     return _held(trial, between, settings) or slow
+
+
+def _near(trial: Trial, candidate: Candidate, points: float) -> bool:
+    """Whether it is sure that no more points are lost; in fp32 only where it may be so."""
+    return trial.drop(candidate) <= points and trial.lost(candidate).bound <= points
 
 
 def _lost_too_much(trial: Trial, candidate: Candidate, settings: Settings) -> bool:
