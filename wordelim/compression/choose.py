@@ -129,12 +129,10 @@ def _untrained(trial: Trial, candidates: Sequence[Candidate], settings: Settings
 
 
 def _climb(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> Candidate:
-    """Retrain for all, then for the fastest alone that is near to being sure to hold, and for faster ones likewise."""
-    half, near = settings.epochs / 2, settings.max_drop + _WON_BACK
+    """Retrain for all, then for the fastest alone that is near to being sure to hold, and so on while that does."""
+    half = settings.epochs / 2
     trial.retrain(candidates, half, [_ALL])
-    fast_first = reversed(range(len(candidates)))
-    goal = next((place for place in fast_first if _near(trial, candidates[place], near)), 0)
-    held, stage = 0, _CHOSEN
+    held, goal, stage = 0, _nearest(trial, candidates, settings) or 0, _CHOSEN
     while True:
         before, first = trial.weights(), stage is _CHOSEN
         trial.retrain([candidates[goal]], half, _by_seed(stage, settings))
@@ -145,17 +143,22 @@ def _climb(trial: Trial, candidates: Sequence[Candidate], settings: Settings) ->
             trial.take_back(before)
             break
         held = candidates.index(fastest)
-        if held < goal or held + 1 == len(candidates) or not _near(trial, candidates[held + 1], near):
+        faster = _nearest(trial, candidates, settings) if held >= goal else None
+        if faster is None or faster <= held:
             break
-        goal, stage = held + 1, f"retrain: FLOPs ratio {candidates[held + 1].flops_ratio:.2f}"
-    slow, *faster = candidates[held : held + 2]
-    between = trial.between(slow, faster[0]) if faster else ()
+        goal, stage = faster, f"retrain: FLOPs ratio {candidates[faster].flops_ratio:.2f}"
+    slow, *faster_ones = candidates[held : held + 2]
+    between = trial.between(slow, faster_ones[0]) if faster_ones else ()
     return _held(trial, between, settings) or slow
 
 
-def _near(trial: Trial, candidate: Candidate, points: float) -> bool:
-    """Whether it is sure that no more points are lost; in fp32 only where it may be so."""
-    return trial.drop(candidate) <= points and trial.lost(candidate).bound <= points
+def _nearest(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> int | None:
+    """The place of the fastest that is so near to being sure to hold that retraining it alone may do it."""
+    near = settings.max_drop + _WON_BACK
+    for place in reversed(range(len(candidates))):
+        if trial.drop(candidates[place]) <= near and trial.lost(candidates[place]).bound <= near:
+            return place
+    return None
 
 
 def _lost_too_much(trial: Trial, candidate: Candidate, settings: Settings) -> bool:
