@@ -139,7 +139,7 @@ def compress_whole(given: argparse.Namespace, seen: datasets.Dataset, pool: data
             "seed": seed,
             "met": report["met"],
             "choice": report["choice"],
-            "retrained": list(dict.fromkeys(entry["stage"] for entry in report["history"])),
+            "retrained": list(dict.fromkeys(entry["stage"] for entry in report.get("training", ()))),
         }
         lost = {f"lost_on_{name}": report[name]["drop"] for name in ("validation", "test")}
         print(json.dumps({**run, **lost, "flops_ratio": report["test"]["flops_ratio"]}), flush=True)
