@@ -92,7 +92,11 @@ def _families(rows: Sequence[dict[str, Any]]) -> str:
     """What families of base size gain; nothing where it wasn't measured."""
     if not rows:
         return ""
-    about = "The same of families of base size, as the search leaves them (linear maps, packages), fp32, batches of 8."
+    rounds = sorted(row["rounds"] for row in rows)
+    about = (
+        "The same of families of base size, as the search leaves them (linear maps, packages), fp32, batches of 8: "
+        f"measured, of the FLOPs ratio; medians of {rounds[0]} to {rounds[-1]} rounds, so a tenth may be chance."
+    )
     cells = (
         (
             f"{row['tokens']} tokens",
