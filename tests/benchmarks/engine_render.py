@@ -95,7 +95,7 @@ def _families(rows: Sequence[dict[str, Any]]) -> str:
     rounds = sorted(row["rounds"] for row in rows)
     about = (
         "The same of families of base size, as the search leaves them (linear maps, packages), fp32, batches of 8: "
-        f"measured, of the FLOPs ratio; medians of {rounds[0]} to {rounds[-1]} rounds, so a tenth may be chance."
+        f"measured, of the FLOPs ratio; medians of {rounds[0]} to {rounds[-1]} rounds, so few that chance shows."
     )
     cells = (
         (

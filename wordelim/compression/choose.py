@@ -143,12 +143,13 @@ def _climb(trial: Trial, candidates: Sequence[Candidate], settings: Settings) ->
             trial.take_back(before)
             break
         held = candidates.index(fastest)
-        faster = _nearest(trial, candidates, settings) if held >= goal else None
-        if faster is None or faster <= held:
+        further = _nearest(trial, candidates[held + 1 :], settings) if held >= goal else None
+        if further is None:
             break
-        goal, stage = faster, f"retrain: FLOPs ratio {candidates[faster].flops_ratio:.2f}"
-    slow, *faster_ones = candidates[held : held + 2]
-    between = trial.between(slow, faster_ones[0]) if faster_ones else ()
+        goal = held + 1 + further
+        stage = f"retrain: FLOPs ratio {candidates[goal].flops_ratio:.2f}"
+    slow, *faster = candidates[held : held + 2]
+    between = trial.between(slow, faster[0]) if faster else ()
     return _held(trial, between, settings) or slow
 
 
