@@ -90,7 +90,7 @@ def decide(
     (Angelopoulos et al. 2021, "Learn then Test", section 4).
     """
     if not settings.retrain:
-        return _held(trial, candidates, settings) or _least(trial, candidates, settings)
+        return _fastest(trial, candidates, settings) or _least(trial, candidates, settings)
     if len(candidates) > 1 and not settings.speeds:
         drops: list[float] = []
         for candidate in candidates:
@@ -99,28 +99,28 @@ def decide(
             if drops[-1] > settings.max_drop + _HOPELESS:
                 break
         screened = candidates[: len(drops)]
-        within = [each for each, drop in zip(screened, drops, strict=True) if drop <= settings.max_drop]
         held = _held(trial, screened, settings)
-        chosen = _retrained(trial, worth_retraining(screened, drops, settings.max_drop, held), settings)
-        worse = _lost_too_much(trial, chosen, settings) or (held is not None and not _holds(trial, chosen, settings))
-        if within and worse:
-            return _untrained(trial, within, settings) or chosen
+        worth = worth_retraining(screened, drops, settings.max_drop, held)
+        chosen = _retrained(trial, worth, settings, sure=held is not None)
+        if _lost_too_much(trial, chosen, settings) or (held is not None and not _holds(trial, chosen, settings)):
+            return _untrained(trial, screened, settings) or chosen
         return chosen
     return _retrained(trial, candidates, settings)
 
 
-def _retrained(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> Candidate:
+def _retrained(trial: Trial, candidates: Sequence[Candidate], settings: Settings, *, sure: bool = False) -> Candidate:
+    """The one to keep once retrained; sure: the first holds without, so that only a faster one is worth the work."""
     if len(candidates) == 1 or settings.speeds:
         trial.retrain(candidates, settings.epochs, _by_seed(_ONE, settings))
         return _held(trial, candidates, settings) or _least(trial, candidates, settings)
-    return _climb(trial, candidates, settings)
+    return _climb(trial, candidates, settings, lowest=1 if sure else 0)
 
 
 def _untrained(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> Candidate | None:
     """What holds with the weights from before retraining; None, and no weights are changed, where nothing does."""
     after = trial.weights()
     trial.take_back(trial.dense_weights())
-    found = _held(trial, candidates, settings) or _least(trial, candidates, settings)
+    found = _fastest(trial, candidates, settings) or _least(trial, candidates, settings)
     if not _lost_too_much(trial, found, settings):
         trial.log.warnings.append("Retraining won nothing back, so the weights are left as they were before it.")
         return found
@@ -128,18 +128,22 @@ def _untrained(trial: Trial, candidates: Sequence[Candidate], settings: Settings
     return None
 
 
-def _climb(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> Candidate:
-    """Retrain for all, then for the fastest alone that is near to being sure to hold, and so on while that does."""
+def _climb(trial: Trial, candidates: Sequence[Candidate], settings: Settings, lowest: int) -> Candidate:
+    """Retrain for all, then for the fastest alone that is near to being sure to hold, and so on while that does.
+
+    Args:
+        lowest: the place of the slowest that is worth being retrained alone.
+    """
     half = settings.epochs / 2
     trial.retrain(candidates, half, [_ALL])
-    held, goal, stage = 0, _nearest(trial, candidates, settings) or 0, _CHOSEN
+    held, goal, stage = 0, max(_nearest(trial, candidates, settings) or 0, lowest), _CHOSEN
     while True:
         before, first = trial.weights(), stage is _CHOSEN
         trial.retrain([candidates[goal]], half, _by_seed(stage, settings))
         fastest = _held(trial, candidates[held:], settings)
         if fastest is None:
             if first:
-                return _least(trial, candidates[: goal + 1], settings)
+                return _least(trial, candidates, settings)
             trial.take_back(before)
             break
         held = candidates.index(fastest)
@@ -148,18 +152,13 @@ def _climb(trial: Trial, candidates: Sequence[Candidate], settings: Settings) ->
             break
         goal = held + 1 + further
         stage = f"retrain: FLOPs ratio {candidates[goal].flops_ratio:.2f}"
-    slow, *faster = candidates[held : held + 2]
-    between = trial.between(slow, faster[0]) if faster else ()
-    return _held(trial, between, settings) or slow
+    return _fastest(trial, candidates[held:], settings) or candidates[held]
 
 
 def _nearest(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> int | None:
     """The place of the fastest that is so near to being sure to hold that retraining it alone may do it."""
-    near = settings.max_drop + _WON_BACK
-    for place in reversed(range(len(candidates))):
-        if trial.drop(candidates[place]) <= near and trial.lost(candidates[place]).bound <= near:
-            return place
-    return None
+    near = [*takewhile(lambda each: trial.lost(each).bound <= settings.max_drop + _WON_BACK, candidates)]
+    return len(near) - 1 if near else None
 
 
 def _lost_too_much(trial: Trial, candidate: Candidate, settings: Settings) -> bool:
@@ -176,10 +175,20 @@ def _held(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> 
     return next(reversed([*takewhile(lambda candidate: _holds(trial, candidate, settings), candidates)]), None)
 
 
+def _fastest(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> Candidate | None:
+    """The same, or one between it and the next, where no speeds were asked for."""
+    held = _held(trial, candidates, settings)
+    if held is None or settings.speeds:
+        return held
+    slow, *faster = candidates[candidates.index(held) :]
+    return _held(trial, trial.between(slow, faster[0]) if faster else (), settings) or slow
+
+
 def _least(trial: Trial, candidates: Sequence[Candidate], settings: Settings) -> Candidate:
     """Where none is sure to hold: the slowest if it does as measured, else the one that loses least."""
-    drops = [trial.lost(candidate).drop for candidate in candidates]
-    return candidates[0 if drops[0] <= settings.max_drop + _ROUNDING else drops.index(min(drops))]
+    if not _lost_too_much(trial, candidates[0], settings):
+        return candidates[0]
+    return min(candidates, key=lambda candidate: trial.lost(candidate).drop)
 
 
 def worth_retraining(

@@ -55,13 +55,17 @@ class Weights:
 
 
 class Trial:
-    """The model of a job, whose weights are those of one stage or another."""
+    """The model of a job, whose weights are those of one stage or another.
+
+    What it says of the validation texts at a stage, keeping what a candidate says, is computed once.
+    """
 
     def __init__(self, job: Job, log: Log) -> None:
         self.job, self.log = job, log
         self.stage = "found"
         self._dense: dict[bool, Array] = {}
-        self._measured: dict[Retention, Lost] = {}
+        self._answered: dict[tuple[str, Retention, bool], Array] = {}
+        self._measured: dict[tuple[str, Retention], Lost] = {}
 
     def drop(self, candidate: Candidate) -> float:
         """Points that are lost on validation when a candidate is kept, roughly: in bf16 where that is faster."""
@@ -72,7 +76,8 @@ class Trial:
 
     def lost(self, candidate: Candidate) -> Lost:
         """The same in fp32, as what is lost in the end is measured, and how much it may be on other texts."""
-        if candidate.retention not in self._measured:
+        asked = self.stage, candidate.retention
+        if asked not in self._measured:
             job, ready, texts = self.job, self.job.ready, self.job.screen
             found = paired_bootstrap(
                 ready.metric.of_answers(),
@@ -85,26 +90,29 @@ class Trial:
             sure = found.high if np.isfinite(found.high) else found.drop
             lost = Lost(found.drop, max(found.drop, sure))
             self._noted(candidate, lost.drop, bound=round(lost.bound, 3))
-            self._measured[candidate.retention] = lost
-        return self._measured[candidate.retention]
+            self._measured[asked] = lost
+        return self._measured[asked]
 
     def _answers(self, candidate: Candidate, *, exact: bool) -> tuple[Array, Array]:
         """Of the dense model, and of this one when it keeps what the candidate says."""
         job, ready, texts = self.job, self.job.ready, self.job.screen
+        bf16 = not exact and has_fast_bf16(job.model.device)
 
         def answers(model: PreTrainedModel) -> Array:
-            logits = job.logits(model, texts, bf16=not exact and has_fast_bf16(model.device))
-            return ready.task.answers(ready.metric, logits, texts)
+            return ready.task.answers(ready.metric, job.logits(model, texts, bf16=bf16), texts)
 
-        if exact not in self._dense:
-            self._dense[exact] = answers(job.teacher)
-        eliminate_(job.model, candidate.retention)
-        try:
-            return self._dense[exact], answers(job.model)
-        except AnswersError as error:
-            if self.stage == "found":
-                raise
-            raise TrainingError(f"Retrained, the compressed model {error.found}: lower --learning-rate.") from error
+        if bf16 not in self._dense:
+            self._dense[bf16] = answers(job.teacher)
+        asked = self.stage, candidate.retention, bf16
+        if asked not in self._answered:
+            eliminate_(job.model, candidate.retention)
+            try:
+                self._answered[asked] = answers(job.model)
+            except AnswersError as error:
+                if self.stage == "found":
+                    raise
+                raise TrainingError(f"Retrained, the compressed model {error.found}: lower --learning-rate.") from error
+        return self._dense[bf16], self._answered[asked]
 
     def _noted(self, candidate: Candidate, drop: float, **more: float) -> float:
         ratio = self.job.ready.cost.ratio(self.job.texts["validation"], candidate.retention)
@@ -164,12 +172,7 @@ class Trial:
     def take_back(self, weights: Weights) -> None:
         """Give the model these weights again."""
         self.job.model.load_state_dict(weights.tensors)
-        self._begin(weights.stage)
-
-    def _begin(self, stage: str) -> None:
-        """Take note that the weights are others now."""
-        self.stage = stage
-        self._measured.clear()
+        self.stage = weights.stage
 
     def retrain(self, candidates: Sequence[Candidate], epochs: float, stages: Sequence[str]) -> None:
         """Retrain for all candidates at once: once for each stage, with one seed after the other.
@@ -219,4 +222,4 @@ class Trial:
             told = [{"stage": stage, **without_nan(entry)} for entry in history]
             job.journal.keep(name, told, job.model)
         self.log.history += told
-        self._begin(stage)
+        self.stage = stage
