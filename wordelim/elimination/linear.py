@@ -10,7 +10,7 @@ from .rows import Tokens
 
 __all__ = ["linear"]
 
-_FEW_ROWS = 128
+_FEW_ROWS = 256
 _WIDE = 512
 
 
