@@ -12,7 +12,7 @@ import wordelim
 from wordelim import Retention
 from wordelim.checkpoint.directory import load_dense, save
 from wordelim.checkpoint.sentence_transformers import companions, embedding_of
-from wordelim.errors import WordelimError
+from wordelim.errors import CheckpointError, WordelimError
 from wordelim.verbs.comparable import require_one_task
 from wordelim.verbs.inspect import inspect_model
 from wordelim.verbs.opened import open_model
@@ -193,6 +193,20 @@ def test_every_file_of_a_module_is_in_the_new_directory(embedder, make_texts, tm
     for path in [*files, embedder / MODULES, embedder / SETTINGS, embedder / READING]:
         assert (out / path.relative_to(embedder)).read_bytes() == path.read_bytes()
     assert companions(out).keys() == companions(embedder).keys()
+
+
+def test_a_head_of_pre_training_that_the_config_still_names_is_left_out(embedder, make_texts, tmp_path):
+    """As in sentence-transformers/all-mpnet-base-v2, whose weights are the encoder's alone."""
+    written("config.json", architectures=["BertForMaskedLM"])(embedder)
+    rows, out = pairs_of(make_texts), tmp_path / "out"
+    found = wordelim.compress(
+        embedder, train=rows, validation=rows, output=out, keep=[1, 0.5, 0.5], retrain=False, max_drop=100
+    )
+    assert found.report["task"] == "sentence-similarity"
+    assert type(wordelim.load(out)).__name__ == "BertModel"
+    (embedder / MODULES).unlink()
+    with pytest.raises(CheckpointError, match=r"lack \d+ that BertForMaskedLM needs"):
+        wordelim.compress(embedder, train=rows, validation=rows, output=tmp_path / "other", keep=[1, 1, 1])
 
 
 def test_a_pooling_that_is_asked_for_goes_where_the_files_say_nothing(embedder, make_model_dir, make_texts):

@@ -18,10 +18,12 @@ from ..errors import CheckpointError, RetentionError, UnsupportedModelError
 from ..system.inputs import UnreadableError, read_json
 from ..system.printable import first_line, short
 from .layout import refuse_adapter, refuse_irregular, refuse_other_layout
+from .sentence_transformers import companions, pools_states
 from .vetting import field_at_fault, refuse_config, refuse_shapes, shapes_in
 
 __all__ = ["class_of", "existing", "hub_config", "load_config", "load_model", "load_tokenizer", "read_config"]
 
+_PRE_TRAINING = ("ForMaskedLM", "ForPreTraining")
 _TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json")
 # How transformers' strict configs put what is wrong with a field.
 _FIELD = re.compile(r"[Vv]alidation error for field '(?P<field>[^']+)':?\s+(?:\w+: )?(?P<reason>.*)", re.DOTALL)
@@ -183,7 +185,8 @@ def load_model(source: str, config: Mapping[str, Any], dtype: torch.dtype | str)
 
 
 def class_of(source: str, config: Mapping[str, Any]) -> type[PreTrainedModel]:
-    """The class that the config of a directory or hub name says its model is of.
+    """The class that the config of a directory or hub name says its model is of; without the head of pre-training that
+    the config of a sentence-transformers model still names.
 
     Raises:
         CheckpointError: the config names a class of another type of model.
@@ -207,6 +210,9 @@ def class_of(source: str, config: Mapping[str, Any]) -> type[PreTrainedModel]:
             f"The config.json of {source} sets model_type to {stated!r}, but names the class {name}, which is of "
             f"{own!r}: correct one of them."
         )
+    if name.endswith(_PRE_TRAINING) and pools_states(companions(source)):
+        encoder: type[PreTrainedModel] = transformers.MODEL_MAPPING[found.config_class]  # type: ignore[assignment]
+        return encoder
     return found
 
 

@@ -17,7 +17,7 @@ from ..system.printable import short
 from ..tasks.embedding import SIMILARITIES, Embedding, Pooling, embeds
 from .embedding_layers import first_of, layer_of
 
-__all__ = ["companions", "embedding_of"]
+__all__ = ["companions", "embedding_of", "pools_states"]
 
 _MODULES, _SETTINGS = "modules.json", "config_sentence_transformers.json"
 _PATTERNS = (_MODULES, _SETTINGS, "sentence_*_config.json", "[0-9]*_*/*.json", "[0-9]*_*/*.safetensors")
@@ -77,6 +77,17 @@ def companions(model_dir: str | os.PathLike[str]) -> dict[str, bytes]:
         if reason:
             raise CheckpointError(f"{path} {reason}: copy the directory again.")
     return files
+
+
+def pools_states(files: Mapping[str, bytes]) -> bool:
+    """Whether these files make an embedding of the encoder's states, whatever head the model's config still names.
+
+    That of sentence-transformers/all-mpnet-base-v2 is one of pre-training, whose weights are not there.
+    """
+    if _MODULES not in files:
+        return False
+    kinds = {module["type"].rpartition(".")[2] for module in _modules(files)}
+    return {"Transformer", "Pooling"} <= kinds
 
 
 def _folders(place: Path) -> list[str]:
