@@ -133,7 +133,9 @@ def run(
     parser.add_argument("--fine-tune-epochs", type=float, help="epochs of fine-tuning; the task's own unless given")
     parser.add_argument("--epochs", type=float, default=4.0, help="epochs of retraining, in all")
     parser.add_argument("--search-epochs", type=float, default=2.0, help="epochs of the learned search")
-    parser.add_argument("--learning-rate", type=float, default=5e-5, help="highest, of fine-tuning and retraining")
+    parser.add_argument(
+        "--learning-rate", type=float, default=5e-5, help="highest, of fine-tuning; given, of retraining too"
+    )
     parser.add_argument("--target-speedup", type=float, help="FLOPs ratio to reach, instead of the fastest that holds")
     parser.add_argument("--max-drop", type=float, default=1.0, help="points that may be lost on validation")
     parser.add_argument("--seed", type=int, default=0)
@@ -178,6 +180,8 @@ def run(
         tokenizer = AutoTokenizer.from_pretrained(dense)
         if part in SELECTORS:
             decide_(whole, SELECTORS[part])
+        more = {**({"learning_rate": rate} if unusual else {}), **task.more}
+        more |= {"target_speedup": speed} if speed and not keep else {}
         settings = Settings(
             metric=task.metric,
             max_length=task.max_length,
@@ -188,7 +192,7 @@ def run(
             keep=keep,
             seed=arguments.seed,
             measure_speed=not arguments.untimed,
-            **{"learning_rate": rate, **task.more} | ({"target_speedup": speed} if speed and not keep else {}),
+            **more,
         )
         with journal(output.with_name(f"{output.name}-work"), resume=True) as kept:
             found = compress(whole, tokenizer, Given(sets, dict.fromkeys(_COLUMNS), {}), settings, kept, _Told())

@@ -116,6 +116,7 @@ def test_a_head_is_compressed_saved_and_checked(head, tmp_path):
     assert report["metric"] == metric
     assert f"pipeline_tag: {report['task']}\n" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert all(np.isfinite(entry["loss"]) for entry in report["training"] if "loss" in entry)
+    assert report["settings"]["learning_rate"] == (5e-5 if metric in ("accuracy", "mrr") else 2e-4)
     assert report["choice"]["texts"] == 16
     assert report["choice"]["bound"] >= report["choice"]["drop"]
     assert report["test"]["examples"] == (4 if metric == "mrr" else 16)

@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -44,6 +44,8 @@ __all__ = ["CompressionResult", "compress_model", "run", "stages", "told"]
 
 # Texts that tell how long a run will take.
 _TIMED = 32
+# Learning rates of the retraining. A head that reads every token meets vectors from layers that it has never read.
+_RATE, _RATE_OF_EVERY_TOKEN = 5e-5, 2e-4
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ def run(
     unwrap_(model)
     stored, device = model.dtype, model.device
     ready = prepare(model, tokenizer, given, settings, embedding)
+    if settings.learning_rate is None:
+        settings = replace(settings, learning_rate=_RATE_OF_EVERY_TOKEN if ready.template.restore else _RATE)
     lengths = {name: part.lengths for name, part in ready.examples.items()}
     data = sources(ready)
     journal.bind(

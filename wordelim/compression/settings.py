@@ -102,7 +102,8 @@ class Settings(Checked):
         seeds: how often the last retraining is done, with one seed after the other; the best on the validation texts is
             kept.
         retrain: adapt the weights to the elimination.
-        learning_rate, batch_size, temperature: of the retraining.
+        learning_rate: the highest one of the retraining; None for 5e-5, and for 2e-4 where the head reads every token.
+        batch_size, temperature: of the retraining.
         max_length: tokens at which texts are cut; None for what the tokenizer and the model allow.
         search_examples: training texts that the search measures on.
         measure_speed: time both models at the end.
@@ -177,7 +178,11 @@ class Settings(Checked):
     )
     seeds: int = _retraining(1, "Last retraining: seeds to try; the best on validation is kept.", common.at_least(1))
     retrain: bool = _retraining(True, "Leave the weights as they are.", flag="--no-retrain")
-    learning_rate: float = _retraining(5e-5, "Highest learning rate of the retraining.", common.positive)
+    learning_rate: float | None = _retraining(
+        None,
+        "Highest learning rate of the retraining; 5e-5 unless given, 2e-4 where the head reads every token.",
+        common.positive,
+    )
     batch_size: int = common.batch_size("Texts a step.")
     temperature: float = setting(2.0, check=common.positive)
     max_length: int | None = common.max_length()
@@ -195,7 +200,7 @@ class Settings(Checked):
         if len(exclusive) > 1:
             raise WordelimError(f"Both {exclusive[0]} and {exclusive[1]} are given: give one of them.")
         for of in fields(self):
-            if of.default is None and getattr(self, of.name) is not None:
+            if of.metadata.get("panel") == "Search" and of.default is None and getattr(self, of.name) is not None:
                 owners = [method for method in METHODS if of.name in METHODS.options(method)]
                 if owners and self.method not in owners:
                     raise WordelimError(

@@ -197,6 +197,7 @@ class Trial:
         name = re.sub(r"\W+", "-", stage)
         retentions = [candidate.retention for candidate in candidates]
         told = job.journal.known(name)
+        assert settings.learning_rate is not None  # whoever made the job has decided
         if told is not None:
             eliminate_(job.model, retentions[0])
             job.model.load_state_dict(job.journal.weights(name))
