@@ -119,7 +119,7 @@ class Encoder(nn.Module):
         if index == len(self.shares) and not self.training:
             self.held.append((held, torch.stack([left, alive, lengths], 1)))
         if index >= len(self.shares):
-            return left
+            return torch.minimum(left, alive)
         return _between((held < self.shares[index]).sum(1) + 1, left, alive)
 
     def _significance(self, p: Tensor, value: Tensor, real: Tensor, attention: Any, x: Tensor, index: int) -> Tensor:
