@@ -57,14 +57,14 @@ class Weights:
 class Trial:
     """The model of a job, whose weights are those of one stage or another.
 
-    What it says of the validation texts at a stage, keeping what a candidate says, is computed once.
+    What it loses on the validation texts at a stage, keeping what a candidate says, is measured once.
     """
 
     def __init__(self, job: Job, log: Log) -> None:
         self.job, self.log = job, log
         self.stage = "found"
         self._dense: dict[bool, Array] = {}
-        self._answered: dict[tuple[str, Retention, bool], Array] = {}
+        self._answered: dict[tuple[Retention, bool], Array] = {}
         self._measured: dict[tuple[str, Retention], Lost] = {}
 
     def drop(self, candidate: Candidate) -> float:
@@ -103,7 +103,7 @@ class Trial:
 
         if bf16 not in self._dense:
             self._dense[bf16] = answers(job.teacher)
-        asked = self.stage, candidate.retention, bf16
+        asked = candidate.retention, bf16
         if asked not in self._answered:
             eliminate_(job.model, candidate.retention)
             try:
@@ -172,7 +172,12 @@ class Trial:
     def take_back(self, weights: Weights) -> None:
         """Give the model these weights again."""
         self.job.model.load_state_dict(weights.tensors)
-        self.stage = weights.stage
+        self._begin(weights.stage)
+
+    def _begin(self, stage: str) -> None:
+        """Take note that the weights are others now. What was lost with others stays known, not what they answered."""
+        self.stage = stage
+        self._answered.clear()
 
     def retrain(self, candidates: Sequence[Candidate], epochs: float, stages: Sequence[str]) -> None:
         """Retrain for all candidates at once: once for each stage, with one seed after the other.
@@ -223,4 +228,4 @@ class Trial:
             told = [{"stage": stage, **without_nan(entry)} for entry in history]
             job.journal.keep(name, told, job.model)
         self.log.history += told
-        self.stage = stage
+        self._begin(stage)
