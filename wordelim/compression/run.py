@@ -28,7 +28,7 @@ from ..system.machine import environment, has_fast_bf16, move
 from ..system.memory import peak_memory
 from ..system.processes import from_main, processes
 from ..system.progress import Progress, expect
-from ..tasks.embedding import Embedding
+from ..tasks.embedding import Embedding, embeds
 from ..training.fit import unwrap_
 from .choose import choose, choose_stages
 from .find import find, find_stages
@@ -44,7 +44,8 @@ __all__ = ["CompressionResult", "compress_model", "run", "stages", "told"]
 
 # Texts that tell how long a run will take.
 _TIMED = 32
-# Learning rates of the retraining. A head that reads every token meets vectors from layers that it has never read.
+# Learning rates of the retraining. What answers for every token, or makes an embedding of all, meets word vectors from
+# layers that it has never read. Heads that pool all tokens for one answer are few, and weren't tried.
 _RATE, _RATE_OF_EVERY_TOKEN = 5e-5, 2e-4
 
 
@@ -156,7 +157,8 @@ def run(
     stored, device = model.dtype, model.device
     ready = prepare(model, tokenizer, given, settings, embedding)
     if settings.learning_rate is None:
-        settings = replace(settings, learning_rate=_RATE_OF_EVERY_TOKEN if ready.template.restore else _RATE)
+        every = ready.template.restore is True or embeds(type(model).__name__)
+        settings = replace(settings, learning_rate=_RATE_OF_EVERY_TOKEN if every else _RATE)
     lengths = {name: part.lengths for name, part in ready.examples.items()}
     data = sources(ready)
     journal.bind(

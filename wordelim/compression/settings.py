@@ -102,7 +102,8 @@ class Settings(Checked):
         seeds: how often the last retraining is done, with one seed after the other; the best on the validation texts is
             kept.
         retrain: adapt the weights to the elimination.
-        learning_rate: the highest one of the retraining; None for 5e-5, and for 2e-4 where the head reads every token.
+        learning_rate: the highest one of the retraining; None for 5e-5, and for 2e-4 where every token is answered
+            for (taggers, question answering) and for embeddings.
         batch_size, temperature: of the retraining.
         max_length: tokens at which texts are cut; None for what the tokenizer and the model allow.
         search_examples: training texts that the search measures on.
@@ -180,7 +181,7 @@ class Settings(Checked):
     retrain: bool = _retraining(True, "Leave the weights as they are.", flag="--no-retrain")
     learning_rate: float | None = _retraining(
         None,
-        "Highest learning rate of the retraining; 5e-5 unless given, 2e-4 where the head reads every token.",
+        "Highest learning rate of the retraining; 5e-5 unless given, 2e-4 for taggers, answers and embeddings.",
         common.positive,
     )
     batch_size: int = common.batch_size("Texts a step.")
