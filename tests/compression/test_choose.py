@@ -145,6 +145,16 @@ def test_what_was_sure_to_hold_before_retraining_is_left_where_nothing_is_after_
     assert trial.stage == "found"
 
 
+def test_what_is_sure_to_hold_before_retraining_is_not_retrained_alone():
+    class Sure(Walk):
+        def drop(self, candidate):
+            return 0.0 if candidate is SLOW else 2.5 if not self.alone else {MIDDLE: 0.5, FAST: 5.0}[candidate]
+
+    trial = Sure(0.0, 0.0)
+    assert decide(trial, CANDIDATES, Settings(max_drop=1.0)) is MIDDLE
+    assert trial.alone == [MIDDLE]
+
+
 def test_one_that_is_asked_for_is_retrained_alone_and_none_where_weights_stay():
     chosen, trial = walked(3.0, 3.0, CANDIDATES[2:], target_speedup=3)
     assert (chosen, trial.stage, trial.alone) == (FAST, "retrain", [FAST])
