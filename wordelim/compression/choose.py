@@ -70,11 +70,11 @@ def choose(job: Job, candidates: Sequence[Candidate], log: Log) -> None:
     with log.timed("choose and retrain"):
         trial = Trial(job, log)
         chosen = decide(trial, candidates, job.settings, lambda share: job.progress(_SCREENING, share))
+        log.choice = trial.choice(chosen, candidates)
         eliminate_(job.model, chosen.retention)
         if speeds:
             offer_speeds_(job.model, {speed: c.retention for speed, c in zip(speeds, candidates, strict=True)})
         agree("keep counts", chosen.retention.keep)
-        log.choice = trial.choice(chosen)
 
 
 def decide(

@@ -134,8 +134,11 @@ class Trial:
             found.append(Candidate(retention, cost.ratio(texts, retention), float("nan")))
         return found
 
-    def choice(self, chosen: Candidate) -> dict[str, Any]:
+    def choice(self, chosen: Candidate, candidates: Sequence[Candidate]) -> dict[str, Any]:
         """For the report: what may be lost by what was chosen, and what the figures as measured would have chosen.
+
+        Of the candidates, from slow to fast, those faster than the chosen one are looked at until one loses too much as
+        measured.
 
         ``texts`` were chosen on; with about ``enough_texts`` like them the bound would be within what may be lost, None
         where none would do.
@@ -143,6 +146,9 @@ class Trial:
         settings, lost, texts = self.job.settings, self.lost(chosen), len(self.job.screen)
         room, doubt = settings.max_drop - lost.drop, lost.bound - lost.drop
         enough = int(np.ceil(texts * max(1.0, (doubt / room) ** 2))) if room > 0 else None
+        for candidate in candidates:
+            if candidate.flops_ratio > chosen.flops_ratio and self.lost(candidate).drop > settings.max_drop:
+                break
         within = [
             tried for tried in self.log.tried if tried["stage"] == self.stage and tried["drop"] <= settings.max_drop
         ]
