@@ -45,10 +45,9 @@ class _Rotary:
         size = values.shape[-1]
         exponents = torch.arange(0, size, 2, dtype=torch.float, device=values.device) / size
         angles = positions[:, None, :, None].float() * (1.0 / self.theta**exponents)
-        angles = torch.cat((angles, angles), -1)
-        cos, sin = angles.cos().to(values.dtype), angles.sin().to(values.dtype)
+        cos, sin = (turn.to(values.dtype).float() for turn in (angles.cos(), angles.sin()))
         first, second = values.float().chunk(2, dim=-1)
-        return (values.float() * cos + torch.cat((-second, first), -1) * sin).to(values.dtype)
+        return torch.cat((first * cos - second * sin, second * cos + first * sin), -1).to(values.dtype)
 
 
 def _rotary(parameters: dict[str, Any], window: int | None = None) -> _Rotary:

@@ -44,7 +44,7 @@ class Mapped(NamedTuple):
             query = gather(query.transpose(1, 2), rows).transpose(1, 2)
         if attention.position is None:
             return self.first(query, key, value, tokens, attention), rows, alive
-        where = tokens.positions() if rows is None else positional.stand(tokens, rows)
+        where = None if rows is None else positional.stand(tokens, rows)
         return positional.attend_from(where, query, key, value, tokens, attention, *extras), rows, alive
 
     def first(

@@ -41,7 +41,7 @@ def extract(
     if left is None:
         if attention.position is None:
             return padded.first(query, key, value, tokens, attention), None, None
-        return positional.attend_from(tokens.positions(), query, key, value, tokens, attention, *extras), None, None
+        return positional.attend_from(None, query, key, value, tokens, attention, *extras), None, None
     examples, heads, length, _ = query.shape
     step = max(1, _BLOCK // (heads * length * length))
     blocks = []

@@ -36,7 +36,7 @@ def extract(
         extras: go to the attention's ``position``.
     """
     if left is None:
-        return attend_from(tokens.positions(), query, key, value, tokens, attention, *extras), None, None
+        return attend_from(None, query, key, value, tokens, attention, *extras), None, None
     query, key, bias = turned(query, key, tokens, attention, extras)
     scores = query @ key.transpose(-1, -2) * attention.scaling
     bias = _masked(bias, tokens.mask, scores.dtype)
@@ -61,7 +61,7 @@ def first(
 
 
 def attend_from(
-    stand: Tensor,
+    stand: Tensor | None,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -72,7 +72,7 @@ def attend_from(
     """Context [batch, rows, heads * head size] of whatever rows ``query`` has.
 
     Args:
-        stand: [batch, rows], where these stood in their text.
+        stand: [batch, rows], where these stood in their text; None where it has all of them.
         extras: go to the attention's ``position``.
     """
     query, key, bias = turned(query, key, tokens, attention, extras, stand)
