@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import AnswersError, TrainingError
+from ..evaluation.smoothed import smoothed_bound
 from ..evaluation.statistics import paired_bootstrap
 from ..graph.splice import eliminate_
 from ..retention import Retention
@@ -54,6 +55,13 @@ class Weights:
     tensors: Mapping[str, Tensor]
 
 
+class _Said(NamedTuple):
+    """What a model answers the validation texts, and its logits where these are of one class out of some."""
+
+    answers: Array
+    logits: Array | None
+
+
 class Trial:
     """The model of a job, whose weights are those of one stage or another.
 
@@ -63,56 +71,72 @@ class Trial:
     def __init__(self, job: Job, log: Log) -> None:
         self.job, self.log = job, log
         self.stage = "found"
-        self._dense: dict[bool, Array] = {}
-        self._answered: dict[tuple[Retention, bool], Array] = {}
+        self._dense: dict[bool, _Said] = {}
+        self._said: dict[tuple[Retention, bool], _Said] = {}
         self._measured: dict[tuple[str, Retention], Lost] = {}
 
     def drop(self, candidate: Candidate) -> float:
         """Points that are lost on validation when a candidate is kept, roughly: in bf16 where that is faster."""
-        ready, texts = self.job.ready, self.job.screen
-        dense, answers = self._answers(candidate, exact=False)
-        before, after = (ready.metric.of_answers()(each, ready.task.truth(texts)) for each in (dense, answers))
-        return self._noted(candidate, before - after)
+        dense, compressed = self._both(candidate, exact=False)
+        return self._noted(candidate, self._points(dense) - self._points(compressed))
 
     def lost(self, candidate: Candidate) -> Lost:
         """The same in fp32, as what is lost in the end is measured, and how much it may be on other texts."""
         asked = self.stage, candidate.retention
         if asked not in self._measured:
-            job, ready, texts = self.job, self.job.ready, self.job.screen
-            found = paired_bootstrap(
-                ready.metric.of_answers(),
-                *self._answers(candidate, exact=True),
-                ready.task.truth(texts),
-                seed=job.settings.seed,
-                confidence=max(2 * job.settings.confidence - 1, 1e-6),
-                clusters=ready.task.clusters(texts),
-            )
-            sure = found.high if np.isfinite(found.high) else found.drop
-            lost = Lost(found.drop, max(found.drop, sure))
+            dense, compressed = self._both(candidate, exact=True)
+            drop = self._points(dense) - self._points(compressed)
+            lost = Lost(drop, max(drop, self._bound(dense, compressed, drop)))
             self._noted(candidate, lost.drop, bound=round(lost.bound, 3))
             self._measured[asked] = lost
         return self._measured[asked]
 
-    def _answers(self, candidate: Candidate, *, exact: bool) -> tuple[Array, Array]:
+    def _bound(self, dense: _Said, compressed: _Said, drop: float) -> float:
+        """At most so many points are lost, with the confidence asked for; with one of a half, those as measured."""
+        settings, ready, texts = self.job.settings, self.job.ready, self.job.screen
+        metric, truth = ready.metric.of_answers(), ready.task.truth(texts)
+        if settings.confidence == 0.5:
+            return drop
+        if dense.logits is not None and compressed.logits is not None and (metric.is_mean or metric.parts is not None):
+            logits = dense.logits, compressed.logits
+            return smoothed_bound(metric, *logits, truth, confidence=settings.confidence, seed=settings.seed)
+        found = paired_bootstrap(
+            metric,
+            dense.answers,
+            compressed.answers,
+            truth,
+            seed=settings.seed,
+            confidence=2 * settings.confidence - 1,
+            clusters=ready.task.clusters(texts),
+        )
+        return found.high if np.isfinite(found.high) else drop
+
+    def _points(self, said: _Said) -> float:
+        ready = self.job.ready
+        return ready.metric.of_answers()(said.answers, ready.task.truth(self.job.screen))
+
+    def _both(self, candidate: Candidate, *, exact: bool) -> tuple[_Said, _Said]:
         """Of the dense model, and of this one when it keeps what the candidate says."""
         job, ready, texts = self.job, self.job.ready, self.job.screen
         bf16 = not exact and has_fast_bf16(job.model.device)
 
-        def answers(model: PreTrainedModel) -> Array:
-            return ready.task.answers(ready.metric, job.logits(model, texts, bf16=bf16), texts)
+        def said(model: PreTrainedModel) -> _Said:
+            logits = job.logits(model, texts, bf16=bf16)
+            of_classes = ready.task.kind == "single_label_classification"
+            return _Said(ready.task.answers(ready.metric, logits, texts), logits if of_classes else None)
 
         if bf16 not in self._dense:
-            self._dense[bf16] = answers(job.teacher)
+            self._dense[bf16] = said(job.teacher)
         asked = candidate.retention, bf16
-        if asked not in self._answered:
+        if asked not in self._said:
             eliminate_(job.model, candidate.retention)
             try:
-                self._answered[asked] = answers(job.model)
+                self._said[asked] = said(job.model)
             except AnswersError as error:
                 if self.stage == "found":
                     raise
                 raise TrainingError(f"Retrained, the compressed model {error.found}: lower --learning-rate.") from error
-        return self._dense[bf16], self._answered[asked]
+        return self._dense[bf16], self._said[asked]
 
     def _noted(self, candidate: Candidate, drop: float, **more: float) -> float:
         ratio = self.job.ready.cost.ratio(self.job.texts["validation"], candidate.retention)
@@ -183,7 +207,7 @@ class Trial:
     def _begin(self, stage: str) -> None:
         """Take note that the weights are others now. What was lost with others stays known, not what they answered."""
         self.stage = stage
-        self._answered.clear()
+        self._said.clear()
 
     def retrain(self, candidates: Sequence[Candidate], epochs: float, stages: Sequence[str]) -> None:
         """Retrain for all candidates at once: once for each stage, with one seed after the other.
