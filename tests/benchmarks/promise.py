@@ -5,8 +5,9 @@
 Compresses a fine-tuned model to one set of weights for many speeds, and takes its answers at each speed to a large pool
 of texts that neither it nor the dense model was trained on. Then many times: some texts of the pool are the validation
 texts, a rule chooses on them, and the rest tells what is lost in truth. Rules: ``measured`` takes the fastest speed
-whose drop as measured is within bounds, as the figures alone would; a number is the confidence of the bound that
-:func:`wordelim.compression.choose.decide` holds speeds to, from slow to fast. Prints for each how often no more than
+whose drop as measured is within bounds, as the figures alone would; ``bootstrap`` asks a bound of confidence 0.8, from
+slow to fast, as :func:`wordelim.compression.choose.decide` does; a number is the confidence of the bound that the
+product asks instead, :func:`wordelim.evaluation.smoothed.smoothed_bound`. Prints for each how often no more than
 --max-drop was lost in truth, and the FLOPs ratio chosen, a geometric mean.
 
     python tests/benchmarks/promise.py sst2 ... --whole 5 --train 3000
@@ -34,6 +35,7 @@ import wordelim
 from wordelim import Settings
 from wordelim.data.split import carve
 from wordelim.evaluation.inference import logits_of
+from wordelim.evaluation.smoothed import smoothed_bound
 from wordelim.evaluation.statistics import paired_bootstrap
 from wordelim.graph.cost import cost_of
 from wordelim.graph.speeds import speeds_of
@@ -42,7 +44,7 @@ from wordelim.tasks import task_for
 
 SPEEDS = (1.25, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 BETWEEN = 2
-RULES = ("measured", 0.7, 0.8, 0.9)
+RULES = ("measured", "bootstrap", 0.8, 0.9)
 
 
 def main() -> None:
@@ -75,7 +77,7 @@ def main() -> None:
     metric, bf16 = task.metric(benchmark.metric), has_fast_bf16("cpu")
     encoded = task.encode(pool, task.find_columns(pool), max_length=benchmark.max_length).dataset
     truth = task.truth(encoded)
-    dense = task.answers(metric, logits_of(model, encoded, task, bf16=bf16), encoded)
+    dense = logits_of(model, encoded, task, bf16=bf16)
     _, validation = carve(sets["validation"], min(300, len(sets["validation"]) - 1), seed=0)
     options: dict[str, Any] = {"max_length": benchmark.max_length, "metric": benchmark.metric, "measure_speed": False}
     wordelim.compress_model(
@@ -86,11 +88,10 @@ def main() -> None:
     answers = []
     for retention in ladder:
         wordelim.eliminate_(model, retention)
-        answers.append(task.answers(metric, logits_of(model, encoded, task, bf16=bf16), encoded))
-    judged = metric.of_answers()
+        answers.append(logits_of(model, encoded, task, bf16=bf16))
     for ratio, each in zip(ratios, answers, strict=True):
         print(
-            f"at {ratio:.2f}x {judged(dense, truth) - judged(each, truth):.2f} points are lost on the pool", flush=True
+            f"at {ratio:.2f}x {metric(dense, truth) - metric(each, truth):.2f} points are lost on the pool", flush=True
         )
     for texts in given.validation or (300, 1000):
         for rule in RULES:
@@ -98,9 +99,9 @@ def main() -> None:
             for time in range(given.times):
                 order = np.random.default_rng(time).permutation(len(truth))
                 chosen_on, rest = order[:texts], order[texts:]
-                rung = choose(rule, judged, dense, answers, truth, chosen_on, given.max_drop, time)
+                rung = choose(rule, metric, dense, answers, truth, chosen_on, given.max_drop, time)
                 found.append(
-                    (judged(dense[rest], truth[rest]) - judged(answers[rung][rest], truth[rest]), ratios[rung])
+                    (metric(dense[rest], truth[rest]) - metric(answers[rung][rest], truth[rest]), ratios[rung])
                 )
             lost, speeds = np.array(found).T
             result = {
@@ -157,7 +158,7 @@ def rungs(retentions: Sequence[wordelim.Retention]) -> list[wordelim.Retention]:
 
 def choose(
     rule: str | float,
-    judged: Any,
+    metric: Any,
     dense: Any,
     answers: Sequence[Any],
     truth: Any,
@@ -168,15 +169,16 @@ def choose(
     """The rung that a rule chooses on some texts; the slowest where none holds."""
     held = 0
     for rung, each in enumerate(answers):
+        given = metric, dense[rows], each[rows], truth[rows]
+        drop = metric(dense[rows], truth[rows]) - metric(each[rows], truth[rows])
         if rule == "measured":
-            if judged(dense[rows], truth[rows]) - judged(each[rows], truth[rows]) <= max_drop:
-                held = rung
+            held = rung if drop <= max_drop else held
             continue
-        assert isinstance(rule, float)
-        bound = paired_bootstrap(
-            judged, dense[rows], each[rows], truth[rows], resamples=400, seed=seed, confidence=2 * rule - 1
-        )
-        if bound.high > max_drop:
+        if rule == "bootstrap":
+            bound = paired_bootstrap(*given, resamples=400, seed=seed, confidence=0.6).high
+        else:
+            bound = smoothed_bound(*given, seed=seed, confidence=float(rule))
+        if max(bound, drop) > max_drop:
             break
         held = rung
     return held

@@ -1,13 +1,11 @@
 """Which speed is left in the end, by what each retraining wins back."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from wordelim import Retention, Settings
 from wordelim.compression.choose import decide, worth_retraining
 from wordelim.compression.job import Log
-from wordelim.compression.trial import Lost, Trial, Weights
+from wordelim.compression.trial import Lost, Weights
 from wordelim.search.method import Candidate
 
 SLOW, MIDDLE, FAST = CANDIDATES = tuple(Candidate(Retention((1 / ratio,)), ratio, 0.1) for ratio in (1.5, 2.0, 3.0))
@@ -194,19 +192,3 @@ def test_those_are_retrained_that_may_be_won_back(held, drops, left):
 def test_heads_that_have_never_read_early_layers_are_given_a_chance():
     restored = [Candidate(Retention((0.5, 0.5), restore=True), ratio, 0.1) for ratio in (1.5, 2.0, 3.0)]
     assert worth_retraining(restored, (50.0, 60.0, 70.0), 1.0, None) == restored[:2]
-
-
-@pytest.mark.parametrize(("middle", "named"), [(0.9, 2.0), (1.4, 1.5)])
-def test_a_report_names_the_fastest_that_does_as_measured(middle, named):
-    """Though the walk has ended before."""
-
-    class Measured(Trial):
-        def lost(self, candidate):
-            drop = {SLOW: 0.1, MIDDLE: middle, FAST: 1.2}[candidate]
-            self.log.tried.append({"stage": self.stage, "flops_ratio": candidate.flops_ratio, "drop": drop})
-            return Lost(drop, drop + 0.5)
-
-    trial = Measured(SimpleNamespace(settings=Settings(max_drop=1.0), screen=range(100)), Log())
-    told = trial.choice(SLOW, CANDIDATES)
-    assert told["fastest_as_measured"]["flops_ratio"] == named
-    assert (told["drop"], told["bound"]) == (0.1, 0.6)

@@ -110,7 +110,7 @@ def _fit(dense: Array, compressed: Array, truth: Array) -> _Odds:
     def curvature(coefficients: Array) -> Array:
         chances = softmax(features @ coefficients, axis=-1)
         means = (chances[:, None] @ features)[:, 0]
-        return (chances.reshape(-1, 1) * flat).T @ flat - means.T @ means + np.diag(precision)
+        return np.asarray((chances.reshape(-1, 1) * flat).T @ flat - means.T @ means + np.diag(precision))
 
     found = minimize(loss, _PRIOR, jac=True, hess=curvature, method="trust-exact").x
     return _Odds(features, found, np.linalg.inv(curvature(found)))
