@@ -97,7 +97,7 @@ class Trial:
         metric, truth = ready.metric.of_answers(), ready.task.truth(texts)
         if settings.confidence == 0.5:
             return drop
-        if dense.logits is not None and compressed.logits is not None and (metric.is_mean or metric.parts is not None):
+        if dense.logits is not None and compressed.logits is not None and (metric.is_mean or metric.finish is not None):
             logits = dense.logits, compressed.logits
             return smoothed_bound(metric, *logits, truth, confidence=settings.confidence, seed=settings.seed)
         found = paired_bootstrap(

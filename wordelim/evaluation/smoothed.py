@@ -58,7 +58,7 @@ def smoothed_bound(
     Each resample draws texts with replacement, and coefficients as the labels leave them open.
 
     Args:
-        metric: over decided classes, the mean of being right or made of sums.
+        metric: of classes, the mean of being right or made of sums.
         dense_logits, compressed_logits: [n, classes].
         labels: [n] class ids.
         confidence: the share of resamples within the bound.
@@ -74,15 +74,30 @@ def smoothed_bound(
     drawn = random.multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)
     odds = _fit(dense, compressed, truth)
     coefficients = random.multivariate_normal(odds.mean, odds.covariance, size=resamples)
-    features, often = odds.features[~same], drawn[:, ~same, None]
-    chances = [softmax(features @ each, axis=-1) * times for each, times in zip(coefficients, often, strict=True)]
-    told = []
-    for each in decided:
-        by_label = drawn[:, same] @ _parts(metric, truth[same], each[same])
-        by_class = _parts_by_class(metric, each[~same], dense.shape[-1])
-        by_odds = [chance.ravel() @ by_class.reshape(chance.size, -1) for chance in chances]
-        told.append(_finished(metric, by_label + np.array(by_odds)))
-    return float(np.percentile(100 * (told[0] - told[1]), 100 * confidence))
+    classes, features, often = np.eye(dense.shape[-1]), odds.features[~same], drawn[:, ~same]
+    chances = [
+        softmax(features @ each, axis=-1) * times[:, None] for each, times in zip(coefficients, often, strict=True)
+    ]
+    points = []
+    for side in decided:
+        known = drawn[:, same] @ _counts(classes[truth[same]], classes[side[same]])
+        said = classes[side[~same]]
+        right, true = (np.array([each.sum(0) for each in parts]) for parts in ((c * said for c in chances), chances))
+        counts = known + np.concatenate([right, often @ said, true], axis=-1)
+        points.append(100 * _score(metric, counts, count))
+    return float(np.percentile(points[0] - points[1], 100 * confidence))
+
+
+def _counts(true: Array, said: Array) -> Array:
+    """Of each text and class, [n, classes] each, whether it is rightly said, said, and true: [n, 3 * classes]."""
+    return np.concatenate([true * said, said, true], axis=-1)
+
+
+def _score(metric: Metric, counts: Array, texts: int) -> Array:
+    """From sums of such counts, [..., 3 * classes], to -1..1."""
+    if metric.finish is not None:
+        return metric.finish(counts)
+    return np.asarray(counts[..., : counts.shape[-1] // 3].sum(-1) / texts)
 
 
 def _fit(dense: Array, compressed: Array, truth: Array) -> _Odds:
@@ -114,24 +129,3 @@ def _fit(dense: Array, compressed: Array, truth: Array) -> _Odds:
 
     found = minimize(loss, _PRIOR, jac=True, hess=curvature, method="trust-exact").x
     return _Odds(features, found, np.linalg.inv(curvature(found)))
-
-
-def _parts(metric: Metric, truth: Array, decided: Array) -> Array:
-    """Numbers of each text whose sums decide the metric, [n, k]."""
-    if metric.is_mean:
-        return np.stack([truth == decided, np.ones(len(truth))], axis=-1).astype(float)
-    assert metric.parts is not None
-    return metric.parts(truth, decided).astype(float)
-
-
-def _parts_by_class(metric: Metric, decided: Array, classes: int) -> Array:
-    """The same of each text were it of each class, [n, classes, k]."""
-    return np.stack([_parts(metric, np.full(len(decided), each), decided) for each in range(classes)], axis=1)
-
-
-def _finished(metric: Metric, sums: Array) -> Array:
-    """Sums [..., k] as a share of 1."""
-    if metric.is_mean:
-        return np.asarray(sums[..., 0] / sums[..., 1])
-    assert metric.finish is not None
-    return metric.finish(sums)
