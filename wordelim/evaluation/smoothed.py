@@ -28,6 +28,8 @@ _PRIOR = np.array([0.5, 0.5, 0.0])
 _DEVIATIONS = np.array([0.5, 0.5, 0.4])
 # Of the dense model's logits, as a logarithm.
 _SCALES = (-5.0, 5.0)
+# Chances that are held at once, about.
+_NUMBERS = 2_000_000
 
 
 class _Odds(NamedTuple):
@@ -70,27 +72,44 @@ def smoothed_bound(
     same = decided[0] == decided[1]
     if same.all():
         return 0.0
-    random, count = np.random.default_rng(seed), len(truth)
-    drawn = random.multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)
-    odds = _fit(dense, compressed, truth)
+    random, classes, texts = np.random.default_rng(seed), np.eye(dense.shape[-1]), len(truth)
+    drawn, odds = _draws(random, resamples, texts), _fit(dense, compressed, truth)
     coefficients = random.multivariate_normal(odds.mean, odds.covariance, size=resamples)
-    classes, features, often = np.eye(dense.shape[-1]), odds.features[~same], drawn[:, ~same]
-    chances = [
-        softmax(features @ each, axis=-1) * times[:, None] for each, times in zip(coefficients, often, strict=True)
-    ]
+    agreed, often, features = drawn[:, same], drawn[:, ~same], odds.features[~same]
+    known = [agreed @ _counts(classes[truth[same]], classes[side[same]]) for side in decided]
+    said = [classes[side[~same]] for side in decided]
     points = []
-    for side in decided:
-        known = drawn[:, same] @ _counts(classes[truth[same]], classes[side[same]])
-        said = classes[side[~same]]
-        right, true = (np.array([each.sum(0) for each in parts]) for parts in ((c * said for c in chances), chances))
-        counts = known + np.concatenate([right, often @ said, true], axis=-1)
-        points.append(100 * _score(metric, counts, count))
-    return float(np.percentile(points[0] - points[1], 100 * confidence))
+    for first in range(0, resamples, step := max(1, _NUMBERS // said[0].size)):
+        part = slice(first, first + step)
+        chances = softmax(np.einsum("nkc,dc->dnk", features, coefficients[part]), axis=-1) * often[part, :, None]
+        before, after = (
+            _score(metric, by_label[part] + _expected(chances, each, often[part]), texts)
+            for by_label, each in zip(known, said, strict=True)
+        )
+        points.append(100 * (before - after))
+    return float(np.percentile(np.concatenate(points), 100 * confidence))
+
+
+def _draws(random: np.random.Generator, resamples: int, texts: int) -> Array:
+    """How often each text is drawn, [resamples, texts]."""
+    rows = random.integers(texts, size=(resamples, texts)) + texts * np.arange(resamples)[:, None]
+    return np.bincount(rows.ravel(), minlength=rows.size).reshape(rows.shape).astype(float)
 
 
 def _counts(true: Array, said: Array) -> Array:
     """Of each text and class, [n, classes] each, whether it is rightly said, said, and true: [n, 3 * classes]."""
     return np.concatenate([true * said, said, true], axis=-1)
+
+
+def _expected(chances: Array, said: Array, often: Array) -> Array:
+    """The sums of such counts, [draws, 3 * classes], that chances leave to be expected.
+
+    Args:
+        chances: [draws, n, classes], of each class to be true, times how often a text was drawn.
+        said: [n, classes], 0 or 1.
+        often: [draws, n].
+    """
+    return np.concatenate([(chances * said).sum(1), often @ said, chances.sum(1)], axis=-1)
 
 
 def _score(metric: Metric, counts: Array, texts: int) -> Array:
