@@ -2,9 +2,9 @@
 
 Whether a classifier loses is decided on the few texts that the two models decide differently, and each of these counts
 as one whole text, right or wrong. Here the labels of those are replaced by the odds of each class, from a logistic
-regression on what both models say, which all labelled texts fit. So the estimate of the drop varies by about half as
-much from one draw of texts to the next. Model-assisted estimates are known from surveys (Särndal, Swensson and Wretman
-1992, "Model Assisted Survey Sampling", chapter 6).
+regression on what both models say, which all labelled texts fit. So the estimate of the drop varies less from one draw
+of texts to the next. Model-assisted estimates are known from surveys (Särndal, Swensson and Wretman 1992, "Model
+Assisted Survey Sampling", chapter 6).
 """
 
 from __future__ import annotations
