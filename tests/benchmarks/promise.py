@@ -85,11 +85,11 @@ def main() -> None:
     )
     ladder, cost = rungs(list(speeds_of(model).values())), cost_of(model)
     ratios = np.array([cost.ratio(encoded["length"], retention) for retention in ladder])
-    answers = []
+    compressed = []
     for retention in ladder:
         wordelim.eliminate_(model, retention)
-        answers.append(logits_of(model, encoded, task, bf16=bf16))
-    for ratio, each in zip(ratios, answers, strict=True):
+        compressed.append(logits_of(model, encoded, task, bf16=bf16))
+    for ratio, each in zip(ratios, compressed, strict=True):
         print(
             f"at {ratio:.2f}x {metric(dense, truth) - metric(each, truth):.2f} points are lost on the pool", flush=True
         )
@@ -99,9 +99,9 @@ def main() -> None:
             for time in range(given.times):
                 order = np.random.default_rng(time).permutation(len(truth))
                 chosen_on, rest = order[:texts], order[texts:]
-                rung = choose(rule, metric, dense, answers, truth, chosen_on, given.max_drop, time)
+                rung = choose(rule, metric, dense, compressed, truth, chosen_on, given.max_drop, time)
                 found.append(
-                    (metric(dense[rest], truth[rest]) - metric(answers[rung][rest], truth[rest]), ratios[rung])
+                    (metric(dense[rest], truth[rest]) - metric(compressed[rung][rest], truth[rest]), ratios[rung])
                 )
             lost, speeds = np.array(found).T
             result = {
@@ -160,7 +160,7 @@ def choose(
     rule: str | float,
     metric: Any,
     dense: Any,
-    answers: Sequence[Any],
+    compressed: Sequence[Any],
     truth: Any,
     rows: Any,
     max_drop: float,
@@ -168,7 +168,7 @@ def choose(
 ) -> int:
     """The rung that a rule chooses on some texts; the slowest where none holds."""
     held = 0
-    for rung, each in enumerate(answers):
+    for rung, each in enumerate(compressed):
         given = metric, dense[rows], each[rows], truth[rows]
         drop = metric(dense[rows], truth[rows]) - metric(each[rows], truth[rows])
         if rule == "measured":

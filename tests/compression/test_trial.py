@@ -16,34 +16,33 @@ from wordelim.search.method import Candidate
 from wordelim.tasks import Task
 
 SLOW, MIDDLE, FAST = CANDIDATES = tuple(Candidate(Retention((1 / ratio,)), ratio, 0.1) for ratio in (1.5, 2.0, 3.0))
+NAMES = {SLOW: "slow", MIDDLE: "middle", FAST: "fast"}
+SHAKEN = {"slow": 0.2, "middle": 0.4, "fast": 0.9}
 
 
 class Told(Trial):
     """A trial of models whose logits are known: a dense one's, and one's for each candidate."""
 
-    def __init__(self, config, labels, dense, metric=None, **logits):
-        self.dense = "dense"
-        self.logits = {"dense": dense, **{name: logits[name] for name in logits}}
+    def __init__(self, config, labels, metric=None, **logits):
         task = Task(config, None)
-        ready = SimpleNamespace(
-            task=task,
-            metric=task.metric(metric),
-            cost=SimpleNamespace(ratio=lambda texts, retention: 1 / retention.keep[0]),
-        )
-        self.settings = Settings(max_drop=1.0)
         job = SimpleNamespace(
-            settings=self.settings,
-            ready=ready,
+            settings=Settings(max_drop=1.0),
+            ready=SimpleNamespace(
+                task=task,
+                metric=task.metric(metric),
+                cost=SimpleNamespace(ratio=lambda texts, retention: 1 / retention.keep[0]),
+            ),
             screen=Dataset.from_dict({"labels": labels}),
             texts={"validation": ()},
             teacher="dense",
             model=SimpleNamespace(device="cpu"),
-            logits=lambda model, texts, bf16: self.logits[model if model == "dense" else self.kept],
+            logits=lambda model, texts, bf16: logits["dense" if model == "dense" else self.kept],
         )
         super().__init__(job, Log())
+        self.logits = logits
 
     def _both(self, candidate, *, exact):
-        self.kept = {SLOW: "slow", MIDDLE: "middle", FAST: "fast"}[candidate]
+        self.kept = NAMES[candidate]
         return super()._both(candidate, exact=exact)
 
 
@@ -53,15 +52,13 @@ def nothing_is_rewritten(monkeypatch):
     monkeypatch.setattr("wordelim.compression.trial.has_fast_bf16", lambda device: False)
 
 
-def told(config=None, labels=None, **options):
+def told(metric=None):
+    """A trial of classifiers, the less like the dense one the faster they are."""
     random = np.random.default_rng(0)
-    labels = random.integers(2, size=200) if labels is None else labels
+    labels = random.integers(2, size=200)
     dense = np.eye(2)[labels] + 0.4 * random.normal(size=(200, 2))
     faster = {name: dense + noise * random.normal(size=dense.shape) for name, noise in SHAKEN.items()}
-    return Told(config or BertConfig(num_labels=2), labels, dense, **{**faster, **options})
-
-
-SHAKEN = {"slow": 0.2, "middle": 0.4, "fast": 0.9}
+    return Told(BertConfig(num_labels=2), labels, metric, dense=dense, **faster)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "mcc"])
@@ -87,7 +84,7 @@ def test_what_scores_may_lose_is_bounded_by_drawing_texts():
     random = np.random.default_rng(0)
     labels = random.normal(size=200)
     noisy = {name: labels[:, None] + random.normal(size=(200, 1)) for name in SHAKEN}
-    trial = Told(config, labels, labels[:, None] + 0.1 * random.normal(size=(200, 1)), **noisy)
+    trial = Told(config, labels, dense=labels[:, None] + 0.1 * random.normal(size=(200, 1)), **noisy)
     given = trial.job.ready.metric, trial.logits["dense"], trial.logits["slow"], labels
     assert trial.lost(SLOW).bound == pytest.approx(paired_bootstrap(*given, confidence=0.6).high)
 
@@ -109,7 +106,7 @@ def test_a_report_names_the_fastest_that_does_as_measured(wrong, named):
     answers = {name: np.eye(2)[labels] for name in SHAKEN}
     for name, count in {"middle": wrong, "fast": 10}.items():
         answers[name][:count] = answers[name][:count, ::-1]
-    trial = Told(BertConfig(num_labels=2), labels, np.eye(2)[labels], **answers)
+    trial = Told(BertConfig(num_labels=2), labels, dense=np.eye(2)[labels], **answers)
     report = trial.choice(SLOW, CANDIDATES)
     assert report["fastest_as_measured"]["flops_ratio"] == named
     assert report["drop"] == 0
