@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .padded import Padded
-from .rows import Entered, Kept, on_device
+from .padded import Packaged, Padded
+from .rows import Entered, Kept, on_device, text_rows
 
-__all__ = ["PackagedRuns", "Packed", "Run"]
+__all__ = ["PackagedRuns", "Packed", "Run", "Together"]
 
 
 class Run(NamedTuple):
@@ -30,31 +32,86 @@ class Run(NamedTuple):
 
 
 class PackagedRuns(NamedTuple):
-    """Rows that are kept of packed texts, behind those of a text its package.
+    """Rows that are kept of packed texts, behind those of a text its package: each a sum of rows.
 
     Args:
-        rows: [kept] of all rows; any in the place of a package.
+        rows: [terms] of all rows: one that is kept, or those of which a package is made, one behind the other.
+        shares: [terms] fp32, what is taken of each: all of one that is kept.
+        starts: [kept], the first term of each sum.
         places: [packages], where these stand among the kept ones.
-        parts: of each run of which packages are made: its first row, and what each row is of its text's package,
-            [texts, rows].
     """
 
     rows: Tensor
+    shares: Tensor
+    starts: Tensor
     places: Tensor
-    parts: tuple[tuple[int, Tensor], ...]
+
+    @property
+    def first(self) -> Tensor:
+        """One row of each sum, [kept]."""
+        return self.rows.index_select(0, self.starts)
 
     @property
     def of_text(self) -> Tensor:
-        every = torch.ones_like(self.rows, dtype=torch.bool)
-        return self.rows[every.index_fill(0, self.places, False)]
+        every = torch.ones_like(self.starts, dtype=torch.bool)
+        return self.first[every.index_fill(0, self.places, False)]
 
     def of(self, values: Tensor) -> Tensor:
         """Of [1, rows, width]: [1, kept, width]."""
-        packages = [
-            (shares[:, None].to(values.dtype) @ values[0, start : start + shares.numel()].view(*shares.shape, -1))[:, 0]
-            for start, shares in self.parts
-        ]
-        return values.index_select(1, self.rows).index_copy(1, self.places, torch.cat(packages)[None])
+        shares = self.shares.to(values.dtype)
+        sums = nn.functional.embedding_bag(self.rows, values[0], self.starts, mode="sum", per_sample_weights=shares)
+        return sums[None]
+
+
+class Together(NamedTuple):
+    """Packed texts of any lengths as one batch, to choose among the rows of all at once.
+
+    Args:
+        texts: it.
+        rows: [texts, tokens], which of the packed rows these are; any in the place of padding.
+        real: [texts, tokens] bool, true where it isn't padding, on the host.
+        examples: texts of each run.
+    """
+
+    texts: Padded
+    rows: Tensor
+    real: NDArray[np.bool_]
+    examples: list[int]
+
+    def keep(self, scores: Tensor, left: tuple[int, ...]) -> Tensor | PackagedRuns:
+        """The packed rows with the highest scores of each text, and a package of all others by the softmax of these.
+
+        Args:
+            scores: [1, rows], of the packed rows.
+            left: how many of each text of a run are kept.
+        """
+        counts = np.repeat(left, self.examples)
+        own = scores[0][self.rows]
+        if self.texts.mask is not None:
+            own = own.masked_fill(~self.texts.mask, float("-inf"))
+        found, _ = self.texts.keep(own, tuple(counts.tolist()), own.softmax(1))
+        kept = self.rows.gather(1, text_rows(found))
+        terms = np.arange(kept.shape[1]) < counts[:, None]
+        if not isinstance(found, Packaged):
+            return _only(terms, kept)
+        # Behind the rows that a text keeps all that it has, with shares of 0 where they are kept.
+        packaged = self.real & (counts < self.texts.lengths)[:, None]
+        first = np.zeros_like(packaged)
+        first[:, 0] = packaged[:, 0]
+        every = np.hstack([terms, packaged])
+        sums = np.hstack([terms, first])[every]
+        places = np.hstack([np.zeros_like(terms), first])[every][sums]
+        return PackagedRuns(
+            _only(every, torch.cat([kept, self.rows], 1)),
+            _only(every, torch.cat([torch.ones_like(kept, dtype=found.shares.dtype), found.shares], 1)),
+            *(on_device(np.flatnonzero(each), kept.device) for each in (sums, places)),
+        )
+
+
+def _only(wanted: NDArray[np.bool_], values: Tensor) -> Tensor:
+    """The values [texts, ...] at places that are known on the host, one behind the other."""
+    flat = values.flatten()
+    return flat if wanted.all() else flat.index_select(0, on_device(np.flatnonzero(wanted), values.device))
 
 
 class Packed(NamedTuple):
@@ -85,7 +142,7 @@ class Packed(NamedTuple):
         if rows is None:
             return self
         package = rows if isinstance(rows, PackagedRuns) else None
-        index = rows if package is None else package.rows
+        index = rows if package is None else package.first
         assert isinstance(index, Tensor)
         flags = (self.protected, self.origin)
         protected, origin = (None if flag is None else flag.index_select(0, index) for flag in flags)
@@ -128,6 +185,26 @@ class Packed(NamedTuple):
             found.append(Padded(None, lengths, counts, self.entered, protected, guarded, origin, package))
             start = end
         return found
+
+    def together(self, device: torch.device) -> Together:
+        """All texts as one batch."""
+        examples = [run.examples for run in self.runs]
+        lengths, counts, guarded = np.repeat(np.array([run[1:] for run in self.runs]), examples, axis=0).T
+        each = np.repeat([self.each(run) for run in self.runs], examples)
+        columns = np.arange(counts.max())
+        places, real = np.broadcast_to(columns, (len(counts), len(columns))), columns < counts[:, None]
+        if self.package:
+            last = counts[:, None]
+            places, real = np.hstack([places, last]), np.hstack([real, last < each[:, None]])
+        starts = each.cumsum() - each
+        rows = on_device(starts[:, None] + np.where(real, places, 0), device)
+        mask = None if real.all() else on_device(real, device)
+        protected = None if self.protected is None else self.protected[rows]
+        if protected is not None and mask is not None:
+            protected = protected & mask
+        of_length, alive, guards = (tuple(numbers.tolist()) for numbers in (lengths, counts, guarded))
+        texts = Padded(mask, of_length, alive, self.entered, protected, guards, package=self.package)
+        return Together(texts, rows, real, examples)
 
     def starts(self, device: torch.device) -> Tensor:
         starts: list[int] = []

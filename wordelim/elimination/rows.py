@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol, Self
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..retention import Retention
@@ -139,7 +140,7 @@ def leave(hidden_states: Tensor, tokens: Tokens) -> Tensor:
     return tokens.leave(hidden_states)
 
 
-def on_device(numbers: list[Any], device: torch.device) -> Tensor:
+def on_device(numbers: list[Any] | NDArray[Any], device: torch.device) -> Tensor:
     """Whole numbers known on the host as a tensor; on a GPU the host doesn't wait until they are there."""
     if device.type == "cuda":
         return torch.tensor(numbers, pin_memory=True).to(device, non_blocking=True)

@@ -7,6 +7,7 @@ from wordelim import Retention
 from wordelim.elimination.attention import Attention
 from wordelim.elimination.enter import Enter
 from wordelim.elimination.kernels import kernel_for, packed, padded, positional, traced
+from wordelim.elimination.kernels.mapped import Mapped, MappedRuns
 from wordelim.elimination.kernels.runs import ByRuns
 from wordelim.elimination.packed import Packed
 from wordelim.elimination.protect import announce
@@ -123,6 +124,23 @@ def test_every_way_is_plain_attention_on_padded_rows(way, batch, retention):
                     kept = {"rtol": tolerance, "atol": tolerance}
                     torch.testing.assert_close(same_context, context, msg=case, **kept)
                     torch.testing.assert_close(same_first, first, **kept)
+
+
+@pytest.mark.parametrize("rule", [False, True])
+@pytest.mark.parametrize("retention", [name for name in RETENTIONS if name != "all"])
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("attention", [PLAIN, STILL], ids=["plain", "positional"])
+def test_maps_keep_the_same_of_packed_rows(attention, batch, retention, rule):
+    values, mask = vectors(BATCHES[batch], torch.float64)
+    values[2] = (values[2] * 2).round() / 2  # so that some score alike
+    one = Mapped(torch.tensor([1.0, 0.5] * (HEADS * SIZE // 2)))
+    ends = mask.sum(1, keepdim=True) - 1
+    protected = (torch.arange(mask.shape[1]) == ends) if rule else None
+    given = (values, mask, RETENTIONS[retention], received_attention, protected)
+    (places, context), _ = computed("padded", one, attention, *given)
+    (same_places, same_context), _ = computed("packed", MappedRuns(one), attention, *given)
+    assert torch.equal(same_places, places)
+    torch.testing.assert_close(same_context, context, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(

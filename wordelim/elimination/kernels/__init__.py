@@ -27,7 +27,7 @@ from ..packed import Packed
 from ..rows import Kept, Tokens
 from ..traced import Traced
 from . import packed, padded, positional, traced
-from .mapped import Mapped
+from .mapped import Mapped, MappedRuns
 from .runs import ByRuns
 
 __all__ = ["Kernel", "kernel_for", "triton_serves"]
@@ -52,7 +52,7 @@ def kernel_for(query: Tensor, tokens: Tokens, attention: Attention, numbers: Ten
         numbers: of the linear map that decides which rows stay; None where received attention or a selector does.
     """
     if numbers is not None:
-        return ByRuns(Mapped(numbers)) if isinstance(tokens, Packed) else Mapped(numbers)
+        return MappedRuns(Mapped(numbers)) if isinstance(tokens, Packed) else Mapped(numbers)
     if not isinstance(tokens, Packed):
         if attention.position is not None:
             return positional

@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..attention import Attention
+from ..attention import Attention, merge_heads, split_heads
+from ..packed import PackagedRuns, Packed
 from ..padded import Packaged, Padded
 from ..rows import gather
 from ..significance import by_map
 from ..traced import Traced
 from . import padded, positional, traced
+from .runs import ByRuns, joined
 
-__all__ = ["Mapped"]
+__all__ = ["Mapped", "MappedRuns"]
 
 
 class Mapped(NamedTuple):
@@ -36,16 +38,14 @@ class Mapped(NamedTuple):
         left: Any,
         attention: Attention,
         *extras: Tensor,
-    ) -> tuple[Tensor, Tensor | Packaged | None, Tensor | None]:
-        rows = alive = None
-        if left is not None:
-            scores = by_map(value, self.numbers, tokens.mask)
-            rows, alive = tokens.keep(scores, left, scores.softmax(1))
-            query = gather(query.transpose(1, 2), rows).transpose(1, 2)
+    ) -> tuple[Tensor, Tensor | Packaged, Tensor | None]:
+        scores = by_map(value, self.numbers, tokens.mask)
+        rows, alive = tokens.keep(scores, left, scores.softmax(1))
+        query = gather(query.transpose(1, 2), rows).transpose(1, 2)
         if attention.position is None:
             return self.first(query, key, value, tokens, attention), rows, alive
-        where = None if rows is None else positional.stand(tokens, rows)
-        return positional.attend_from(where, query, key, value, tokens, attention, *extras), rows, alive
+        stand = positional.stand(tokens, rows)
+        return positional.attend_from(stand, query, key, value, tokens, attention, *extras), rows, alive
 
     def first(
         self,
@@ -60,3 +60,41 @@ class Mapped(NamedTuple):
         if isinstance(tokens, Traced):
             return traced.first(query, key, value, tokens, attention)
         return padded.first(query, key, value, tokens, attention)
+
+
+class MappedRuns(NamedTuple):
+    """The same of packed rows: those of all texts are chosen at once, and attend run by run.
+
+    Args:
+        one: for a run.
+    """
+
+    one: Mapped
+
+    def extract(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        tokens: Packed,
+        left: tuple[int, ...],
+        attention: Attention,
+        *extras: Tensor,
+    ) -> tuple[Tensor, Tensor | PackagedRuns, None]:
+        rows = tokens.together(query.device).keep(by_map(value, self.one.numbers, None), left)
+        after = tokens.take(rows, left, None)
+        queries = after.split(split_heads(gather(merge_heads(query), rows), query))
+        keys, values = tokens.split(key), tokens.split(value)
+        contexts = []
+        for q, k, v, own, kept in zip(queries, keys, values, tokens.apart(), after.apart(), strict=True):
+            if attention.position is None:
+                contexts.append(padded.first(q, k, v, own, attention))
+            else:
+                contexts.append(positional.attend_from(kept.positions(), q, k, v, own, attention, *extras))
+        return joined(contexts), rows, None
+
+    def first(
+        self, query: Tensor, key: Tensor, value: Tensor, tokens: Packed, attention: Attention, *extras: Tensor
+    ) -> Tensor:
+        """As run by run."""
+        return ByRuns(self.one).first(query, key, value, tokens, attention, *extras)
