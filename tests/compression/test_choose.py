@@ -1,5 +1,7 @@
 """Which speed is left in the end, by what each retraining wins back."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from wordelim import Retention, Settings
@@ -17,10 +19,10 @@ class Walk:
     Of each as much more may be lost as ``doubt``.
     """
 
-    def __init__(self, ahead, own, doubt=0.0):
+    def __init__(self, ahead, own, doubt=0.0, texts=100):
         self.ahead, self.own, self.doubt = ahead, own, doubt
-        self.stage, self.alone, self.trained = "found", [], False
-        self.log = Log()
+        self.stage, self.alone, self.trained, self.passes = "found", [], False, []
+        self.log, self.job = Log(), SimpleNamespace(texts={"train": range(texts)})
 
     def drop(self, candidate):
         if not self.trained:
@@ -39,6 +41,7 @@ class Walk:
 
     def retrain(self, candidates, epochs, stages):
         (self.stage,) = stages
+        self.passes.append(epochs)
         self.trained = True
         self.alone += candidates if len(candidates) == 1 else []
 
@@ -70,6 +73,13 @@ class Between(Walk):
 def walked(ahead, own, candidates=CANDIDATES, doubt=0.0, **settings):
     trial = Walk(ahead, own, doubt)
     return decide(trial, candidates, Settings(max_drop=1.0, **settings)), trial
+
+
+@pytest.mark.parametrize(("texts", "passes"), [(100, [1.0, 1.0]), (20_000, [0.25, 1.0])])
+def test_to_retrain_all_speeds_takes_no_more_than_some_texts(texts, passes):
+    trial = Walk(ahead=1.8, own=0.5, texts=texts)
+    decide(trial, CANDIDATES, Settings(max_drop=1.0, epochs=2.0))
+    assert trial.passes == passes
 
 
 def test_speeds_are_climbed_while_retraining_brings_them_within_bounds():

@@ -29,6 +29,8 @@ _ROUNDING = 1e-9
 _TESTED = 4
 # The FLOPs ratio up to which those are retrained that answer for every token, whatever they lose before.
 _UNREAD = 2.0
+# Texts that are enough to retrain all speeds with: that has only to show which to retrain alone.
+_SHOWING = 5000
 _SCREENING, _ONE, _ALL, _CHOSEN = "screening", "retrain", "retrain: all speeds", "retrain: chosen speed"
 
 
@@ -49,9 +51,14 @@ def choose_stages(settings: Settings, lengths: Mapping[str, Sequence[int]], exac
     return {
         _SCREENING: len(SPEEDS) * screening + tested,
         ASKING: asked,
-        _ALL: trained / 2,
+        _ALL: _for_all(settings, len(lengths["train"])) * asked * TRAINED,
         **dict.fromkeys(_by_seed(_CHOSEN, settings), trained / 2 + tested),
     }
+
+
+def _for_all(settings: Settings, texts: int) -> float:
+    """Passes over so many training texts with which all speeds are retrained at once."""
+    return min(settings.epochs / 2, _SHOWING / texts)
 
 
 def _by_seed(stage: str, settings: Settings) -> list[str]:
@@ -135,7 +142,7 @@ def _climb(trial: Trial, candidates: Sequence[Candidate], settings: Settings, lo
         lowest: the place of the slowest that is worth being retrained alone.
     """
     half = settings.epochs / 2
-    trial.retrain(candidates, half, [_ALL])
+    trial.retrain(candidates, _for_all(settings, len(trial.job.texts["train"])), [_ALL])
     held, goal, stage = 0, max(_nearest(trial, candidates, settings) or 0, lowest), _CHOSEN
     while True:
         before, first = trial.weights(), stage is _CHOSEN
