@@ -93,6 +93,20 @@ def assert_same(state, other):
 # --- what comes out -----------------------------------------------------------------------------------------------
 
 
+def test_the_dense_model_is_asked_about_the_validation_texts_once(bert, bert_tokenizer, sets, monkeypatch):
+    asked = []
+
+    def noted(model, texts, task, *, who, **how):
+        asked.append(who)
+        return logits_of(model, texts, task, who=who, **how)
+
+    monkeypatch.setattr("wordelim.compression.job.logits_of", noted)
+    monkeypatch.setattr("wordelim.compression.trial.has_fast_bf16", lambda device: False)
+    compress_model(bert, bert_tokenizer, **sets, **SEARCH)
+    assert asked.count("The dense model") == 1
+    assert asked.count("The compressed model") > 1
+
+
 def test_every_family_is_searched_retrained_and_reported(make_model, make_tokenizer, family, sets):
     model = make_model(family, labels=2)
     result = compress_model(model, make_tokenizer(family), **sets, test=sets["validation"], **SEARCH)

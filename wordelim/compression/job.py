@@ -44,6 +44,10 @@ class Job:
     settings: Settings
     journal: Journal
     progress: Progress
+    # What the teacher has said, of which texts and whether in bf16.
+    _told: dict[tuple[int, bool], tuple[datasets.Dataset, NDArray[np.float32]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @cached_property
     def taught(self) -> Teacher:
@@ -75,12 +79,18 @@ class Job:
         bf16: bool = False,
         progress: Callable[[int], None] = lambda done: None,
     ) -> NDArray[np.float32]:
-        """What the model or the teacher says of encoded texts."""
+        """What the model or the teacher says of encoded texts; the teacher is asked about the same ones once."""
+        asked = id(texts), bf16
+        if model is self.teacher and asked in self._told:
+            progress(len(texts))
+            return self._told[asked][1]
         who = "The dense model" if model is self.teacher else "The compressed model"
         # What is left of short texts is so few rows that matrix products are slow; and no gradients need room.
         size = self.settings.batch_size * (1 if model is self.teacher else 4)
         said = logits_of(model, texts, self.ready.task, batch_size=size, bf16=bf16, progress=progress, who=who)
         give_back_memory()
+        if model is self.teacher:
+            self._told[asked] = texts, said
         return said
 
 

@@ -79,6 +79,8 @@ class Examples:
         """The encoded examples of ``most`` random units, in their order; all where there are fewer."""
         units = self.task.units(self.dataset)
         drawn = random.permutation(int(units.max()) + 1)[:most]
+        if len(drawn) > units.max():
+            return self.dataset
         return self.dataset.select(np.flatnonzero(np.isin(units, drawn)).tolist())
 
     @property
