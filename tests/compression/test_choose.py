@@ -22,7 +22,10 @@ class Walk:
     def __init__(self, ahead, own, doubt=0.0, texts=100):
         self.ahead, self.own, self.doubt = ahead, own, doubt
         self.stage, self.alone, self.trained, self.passes = "found", [], False, []
-        self.log, self.job = Log(), SimpleNamespace(texts={"train": range(texts)})
+        self.log, self.job = (
+            Log(),
+            SimpleNamespace(ready=SimpleNamespace(examples={"train": SimpleNamespace(dataset=range(texts))})),
+        )
 
     def drop(self, candidate):
         if not self.trained:
@@ -75,10 +78,12 @@ def walked(ahead, own, candidates=CANDIDATES, doubt=0.0, **settings):
     return decide(trial, candidates, Settings(max_drop=1.0, **settings)), trial
 
 
-@pytest.mark.parametrize(("texts", "passes"), [(100, [1.0, 1.0]), (20_000, [0.25, 1.0])])
-def test_to_retrain_all_speeds_takes_no_more_than_some_texts(texts, passes):
+@pytest.mark.parametrize(
+    ("texts", "batch", "passes"), [(100, 32, [1.0, 1.0]), (20_000, 32, [0.25, 1.0]), (60_000, 200, [0.5, 1.0])]
+)
+def test_to_retrain_all_speeds_takes_no_more_than_some_texts_or_steps(texts, batch, passes):
     trial = Walk(ahead=1.8, own=0.5, texts=texts)
-    decide(trial, CANDIDATES, Settings(max_drop=1.0, epochs=2.0))
+    decide(trial, CANDIDATES, Settings(max_drop=1.0, epochs=2.0, batch_size=batch))
     assert trial.passes == passes
 
 

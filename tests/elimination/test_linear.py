@@ -38,6 +38,7 @@ WIDE, NARROW = 640, 512
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_few_packed_rows_go_through_onednn_and_give_the_same(bias):
+    torch.manual_seed(0)  # what differs by rounding differs by chance
     module, rows = nn.Linear(WIDE, NARROW, bias=bias), torch.randn(1, 5, WIDE)
     with torch.no_grad():
         result, names = operations(module, rows, PACKED)

@@ -47,7 +47,7 @@ def test_card_says_how_and_names_results_where_data_has_a_name(card, report):
     settings = {"keep": None, "method": "calibrated", "epochs": 2.0, "retrain": True, "max_drop": 1.0}
     report |= {"settings": settings, "data": {"train": {"examples": 400}, "test": {"source": "test.csv"}}}
     text = card(report)
-    assert "How: calibrated search; retrained for 2 epochs, distilling from the dense model; 400 training" in text
+    assert "How: calibrated search; retrained with --epochs 2, distilling from the dense model; 400 training" in text
     (result,) = ModelCard(text).data.eval_results
     assert (result.dataset_name, result.metric_type, result.metric_value) == ("test.csv", "accuracy", 90.5)
 

@@ -8,7 +8,7 @@ from itertools import takewhile
 from ..graph.speeds import offer_speeds_
 from ..graph.splice import eliminate_
 from ..search.method import SPEEDS, Candidate
-from ..system.processes import agree
+from ..system.processes import agree, processes
 from ..system.progress import FAST, tokens
 from ..training.distillation import TRAINED
 from ..training.teacher import ASKING
@@ -29,8 +29,9 @@ _ROUNDING = 1e-9
 _TESTED = 4
 # The FLOPs ratio up to which those are retrained that answer for every token, whatever they lose before.
 _UNREAD = 2.0
-# Texts that are enough to retrain all speeds with: that has only to show which to retrain alone.
-_SHOWING = 5000
+# Texts, and steps of as many as there are in one, that are enough to retrain all speeds with: that has only to show
+# which to retrain alone.
+_SHOWING, _SHOWN_IN = 5000, 150
 _SCREENING, _ONE, _ALL, _CHOSEN = "screening", "retrain", "retrain: all speeds", "retrain: chosen speed"
 
 
@@ -58,7 +59,7 @@ def choose_stages(settings: Settings, lengths: Mapping[str, Sequence[int]], exac
 
 def _for_all(settings: Settings, texts: int) -> float:
     """Passes over so many training texts with which all speeds are retrained at once."""
-    return min(settings.epochs / 2, _SHOWING / texts)
+    return min(settings.epochs / 2, max(_SHOWING, _SHOWN_IN * settings.batch_size * processes()) / texts)
 
 
 def _by_seed(stage: str, settings: Settings) -> list[str]:
@@ -142,7 +143,7 @@ def _climb(trial: Trial, candidates: Sequence[Candidate], settings: Settings, lo
         lowest: the place of the slowest that is worth being retrained alone.
     """
     half = settings.epochs / 2
-    trial.retrain(candidates, _for_all(settings, len(trial.job.texts["train"])), [_ALL])
+    trial.retrain(candidates, _for_all(settings, len(trial.job.ready.examples["train"].dataset)), [_ALL])
     held, goal, stage = 0, max(_nearest(trial, candidates, settings) or 0, lowest), _CHOSEN
     while True:
         before, first = trial.weights(), stage is _CHOSEN

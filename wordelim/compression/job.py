@@ -85,8 +85,9 @@ class Job:
             progress(len(texts))
             return self._told[asked][1]
         who = "The dense model" if model is self.teacher else "The compressed model"
-        # What is left of short texts is so few rows that matrix products are slow; and no gradients need room.
-        size = self.settings.batch_size * (1 if model is self.teacher else 4)
+        # What is left of short texts is so few rows that matrix products are slow on a CPU.
+        more = model is not self.teacher and model.device.type == "cpu"
+        size = self.settings.batch_size * (4 if more else 1)
         said = logits_of(model, texts, self.ready.task, batch_size=size, bf16=bf16, progress=progress, who=who)
         give_back_memory()
         if model is self.teacher:

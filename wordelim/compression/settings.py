@@ -99,7 +99,7 @@ class Settings(Checked):
         pooling: how a model without a head makes an embedding: ``"mean"`` of all tokens, or ``"cls"``, the first one.
         epochs: passes over the training texts while retraining; half as many again for each faster speed that is tried
             because the chosen one left room. Where speeds are chosen among, the first half is done for all of them at
-            once, with no more than 5,000 texts.
+            once, with no more than 5,000 texts or 150 steps, whichever is more.
         seeds: how often the last retraining is done, with one seed after the other; the best on the validation texts is
             kept.
         retrain: adapt the weights to the elimination.

@@ -80,11 +80,14 @@ def never_dropped(significance: Tensor, first: int, mask: Tensor | None, protect
     return found if protected is None else found | protected
 
 
-def shares_of(significance: Tensor, rows: Tensor, alive: Tensor | None, mask: Tensor | None) -> Tensor:
+def shares_of(
+    significance: Tensor, rows: Tensor, alive: Tensor | None, mask: Tensor | None, *, log: bool = False
+) -> Tensor:
     """What each row of a text is of its package: its share in the significance of all rows that aren't kept.
 
     Args:
         significance: [batch, tokens].
+        log: whether that is on a logarithmic scale, so that shares are the softmax of it.
         rows, alive: as :func:`highest` returns them.
         mask: [batch, tokens] bool, true on real rows, or None when all are.
 
@@ -95,7 +98,11 @@ def shares_of(significance: Tensor, rows: Tensor, alive: Tensor | None, mask: Te
     rows = rows if alive is None else rows.masked_fill(~alive, tokens)
     spare = torch.zeros(batch, tokens + 1, dtype=torch.bool, device=rows.device)
     kept = spare.scatter(1, rows, torch.ones_like(rows, dtype=torch.bool))[:, :tokens]
-    rest = significance.masked_fill(kept if mask is None else kept | ~mask, 0.0)
+    out = kept if mask is None else kept | ~mask
+    if log:
+        # Of these rows alone, for beside others all of them may be too little to be told from 0.
+        return significance.masked_fill(out, torch.finfo(significance.dtype).min).softmax(1).masked_fill(out, 0.0)
+    rest = significance.masked_fill(out, 0.0)
     return rest / rest.sum(1, keepdim=True).clamp(min=torch.finfo(rest.dtype).tiny)
 
 

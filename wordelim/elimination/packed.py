@@ -79,7 +79,7 @@ class Together(NamedTuple):
     examples: list[int]
 
     def keep(self, scores: Tensor, left: tuple[int, ...]) -> Tensor | PackagedRuns:
-        """The packed rows with the highest scores of each text, and a package of all others by the softmax of these.
+        """The packed rows with the highest scores of each text, and a package of the others by the softmax of theirs.
 
         Args:
             scores: [1, rows], of the packed rows.
@@ -89,7 +89,7 @@ class Together(NamedTuple):
         own = scores[0][self.rows]
         if self.texts.mask is not None:
             own = own.masked_fill(~self.texts.mask, float("-inf"))
-        found, _ = self.texts.keep(own, tuple(counts.tolist()), own.softmax(1))
+        found, _ = self.texts.keep(own, tuple(counts.tolist()), log=True)
         kept = self.rows.gather(1, text_rows(found))
         terms = np.arange(kept.shape[1]) < counts[:, None]
         if not isinstance(found, Packaged):

@@ -80,16 +80,16 @@ class Padded(NamedTuple):
         return None if left == self.counts else left
 
     def keep(
-        self, significance: Tensor, left: tuple[int, ...], weights: Tensor | None = None
+        self, significance: Tensor, left: tuple[int, ...], *, log: bool = False
     ) -> tuple[Tensor | Packaged, Tensor | None]:
         """:func:`highest` of so many, with packages where the retention wants them.
 
         Args:
-            weights: [batch, tokens] of rows in packages; None for the significance itself.
+            log: as in :func:`shares_of`.
         """
         most = max(left)
         limit = None if min(left) == most else on_device(list(left), significance.device)
-        return highest_rows(self, significance, most, limit, self.protected, weights)
+        return highest_rows(self, significance, most, limit, self.protected, log)
 
     def take(self, rows: Any, left: tuple[int, ...], alive: Tensor | None) -> Padded:
         if rows is None:
@@ -126,7 +126,7 @@ def highest_rows(
     most: Any,
     limit: Tensor | None,
     protected: Tensor | None,
-    weights: Tensor | None,
+    log: bool,
 ) -> tuple[Tensor | Packaged, Tensor | None]:
     """:func:`highest` of the rows that aren't packages, and what the new packages are made of."""
     parts, fixed = (significance, tokens.mask, protected), tokens.entered.kept.protected_first
@@ -135,7 +135,7 @@ def highest_rows(
     rows, alive = highest(own, most, fixed, limit=limit, mask=mask, protected=guarded)
     if not tokens.entered.kept.package:
         return rows, alive
-    return Packaged(rows, shares_of(significance if weights is None else weights, rows, alive, tokens.mask)), alive
+    return Packaged(rows, shares_of(significance, rows, alive, tokens.mask, log=log)), alive
 
 
 def all_taken(

@@ -50,11 +50,11 @@ class Traced(NamedTuple):
         """Nothing: rules that name tokens aren't served."""
 
     def keep(
-        self, significance: Tensor, left: CountRule, weights: Tensor | None = None
+        self, significance: Tensor, left: CountRule, *, log: bool = False
     ) -> tuple[Tensor | Packaged, Tensor | None]:
         """As of :class:`Padded`."""
         most, limit = left.width(self.entered.width), left.counts(self.lengths)
-        return highest_rows(self, significance, most, limit, None, weights)
+        return highest_rows(self, significance, most, limit, None, log)
 
     def take(self, rows: Any, left: CountRule, alive: Tensor | None) -> Traced:
         if rows is None:

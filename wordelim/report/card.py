@@ -103,7 +103,7 @@ def _how(report: Mapping[str, Any]) -> str:
     if not settings or "train" not in data:
         return ""
     search = "the keep counts were given" if settings.get("keep") else f"{settings['method']} search"
-    trained = f"retrained for {settings['epochs']:g} epochs, distilling from the dense model"
+    trained = f"retrained with --epochs {settings['epochs']:g}, distilling from the dense model"
     return (
         f"How: {search}; {trained if settings['retrain'] else 'not retrained'}; {data['train']['examples']} training "
         f"texts, chosen on the validation texts, at most {settings['max_drop']:g} points to lose.\n"

@@ -11,6 +11,7 @@ from wordelim.elimination.kernels.mapped import Mapped, MappedRuns
 from wordelim.elimination.kernels.runs import ByRuns
 from wordelim.elimination.packed import Packed
 from wordelim.elimination.protect import announce
+from wordelim.elimination.rows import gather
 from wordelim.elimination.significance import received_attention
 
 HEADS, SIZE = 2, 4
@@ -141,6 +142,26 @@ def test_maps_keep_the_same_of_packed_rows(attention, batch, retention, rule):
     (same_places, same_context), _ = computed("packed", MappedRuns(one), attention, *given)
     assert torch.equal(same_places, places)
     torch.testing.assert_close(same_context, context, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_a_package_of_rows_that_score_far_below_the_others_is_still_their_mean(layout):
+    # The second text drops nothing at the second layer, and its package scores 120 below the rows that stay.
+    hidden = torch.randn(2, 10, HEADS * SIZE, generator=torch.Generator().manual_seed(0))
+    hidden[..., 0] = 0.0
+    hidden[1, 2:, 0] = -120.0
+    mask = torch.arange(10) < torch.tensor([[10], [4]])
+    one = Mapped(torch.eye(HEADS * SIZE)[0])
+    kernel = MappedRuns(one) if layout == "packed" else one
+    rows, tokens = Enter(layout, origins=True, retention=Retention.fractions([0.5, 0.4], package=True))(hidden, mask)
+    for layer in range(2):
+        parts = [rows.unflatten(2, (HEADS, SIZE)).transpose(1, 2)] * 3
+        left = tokens.left(layer)
+        _, kept, alive = kernel.extract(*parts, tokens, left, PLAIN)
+        rows, tokens = gather(rows, kept), tokens.take(kept, left, alive)
+    of_text = tokens.leave(rows)[1]
+    package = of_text[2] if layout == "packed" else of_text[-1]
+    torch.testing.assert_close(package, hidden[1, 2:4].mean(0))
 
 
 @pytest.mark.parametrize(

@@ -44,17 +44,14 @@ def _choose(  # type: ignore[no-untyped-def]
     real = column < number
     if softmax:
         score = tl.load(received + first + column, mask=real, other=float("-inf"))
-        total = tl.exp(score - tl.max(score, 0))
-        total = total / tl.sum(total, 0)
     else:
-        total = tl.zeros([most], tl.float32)
+        score = tl.zeros([most], tl.float32)
         for line in range(tl.cdiv(number, block)):
             for head in tl.static_range(heads):
                 at = (head * lines + line).to(tl.int64) * rows + first
-                total += tl.load(received + at + column, mask=real, other=0.0)
-        score = total
+                score += tl.load(received + at + column, mask=real, other=0.0)
     # Of a model that computes NaN too as many stay as there is room for.
-    score, total = tl.where(score == score, score, 0.0), tl.where(total == total, total, 0.0)
+    score = tl.where(score == score, score, 0.0)
     never = column < fixed
     if guarded:
         flag = tl.load(flags + first + column, mask=real, other=0)
@@ -75,7 +72,12 @@ def _choose(  # type: ignore[no-untyped-def]
     if guarded:
         tl.store(after_flags + place, flag, mask=stays)
     if package:
-        rest = tl.where(real & (stays == 0), total, 0.0)
+        out = real & (stays == 0)
+        if softmax:
+            rest = tl.where(out, score, float("-inf"))
+            rest = tl.where(out, tl.exp(rest - tl.max(rest, 0)), 0.0)
+        else:
+            rest = tl.where(out, score, 0.0)
         share = rest / tl.maximum(tl.sum(rest, 0), 1.1754943508222875e-38)
         # Where none is dropped the package goes on as it is.
         share = tl.where(left == own, ((column == number - 1) & (number > own)).to(tl.float32), share)

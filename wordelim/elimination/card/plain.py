@@ -54,17 +54,15 @@ def choose(
     after_flags = None if flags is None else flags.new_empty(after.rows)
     for text, ((rows, own), (to, left)) in enumerate(zip(_texts(level), _texts(after), strict=True)):
         length = rows.stop - rows.start
-        if received.dim() == 1:
-            score, total = received[None, rows], received[None, rows].softmax(1)
-        else:
-            score = total = received[:, : -(-length // BLOCK), rows].sum((0, 1))[None]
+        log = received.dim() == 1
+        score = received[None, rows] if log else received[:, : -(-length // BLOCK), rows].sum((0, 1))[None]
         protected = None if flags is None else flags[None, rows][:, :own] != 0
         stays, _ = highest(score[:, :own], left, fixed, protected=protected)
         start = to.start
         index[start : start + left] = stays[0] + rows.start
         index[start + left : to.stop] = -1 - text
         if shares is not None:
-            shares[rows] = shares_of(total, stays, None, None)[0]
+            shares[rows] = shares_of(score, stays, None, None, log=log)[0]
             if left == own:  # where none is dropped the package goes on as it is
                 shares[rows] = torch.arange(length, device=shares.device).ge(own).to(shares.dtype)
         if flags is not None and after_flags is not None:

@@ -40,7 +40,7 @@ class Mapped(NamedTuple):
         *extras: Tensor,
     ) -> tuple[Tensor, Tensor | Packaged, Tensor | None]:
         scores = by_map(value, self.numbers, tokens.mask)
-        rows, alive = tokens.keep(scores, left, scores.softmax(1))
+        rows, alive = tokens.keep(scores, left, log=True)
         query = gather(query.transpose(1, 2), rows).transpose(1, 2)
         if attention.position is None:
             return self.first(query, key, value, tokens, attention), rows, alive
