@@ -22,10 +22,8 @@ class Walk:
     def __init__(self, ahead, own, doubt=0.0, texts=100):
         self.ahead, self.own, self.doubt = ahead, own, doubt
         self.stage, self.alone, self.trained, self.passes = "found", [], False, []
-        self.log, self.job = (
-            Log(),
-            SimpleNamespace(ready=SimpleNamespace(examples={"train": SimpleNamespace(dataset=range(texts))})),
-        )
+        self.log, train = Log(), SimpleNamespace(dataset=range(texts))
+        self.job = SimpleNamespace(ready=SimpleNamespace(examples={"train": train}))
 
     def drop(self, candidate):
         if not self.trained:

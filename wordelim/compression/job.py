@@ -80,17 +80,16 @@ class Job:
         progress: Callable[[int], None] = lambda done: None,
     ) -> NDArray[np.float32]:
         """What the model or the teacher says of encoded texts; the teacher is asked about the same ones once."""
-        asked = id(texts), bf16
-        if model is self.teacher and asked in self._told:
+        of_teacher, asked = model is self.teacher, (id(texts), bf16)
+        if of_teacher and asked in self._told:
             progress(len(texts))
             return self._told[asked][1]
-        who = "The dense model" if model is self.teacher else "The compressed model"
+        who = "The dense model" if of_teacher else "The compressed model"
         # What is left of short texts is so few rows that matrix products are slow on a CPU.
-        more = model is not self.teacher and model.device.type == "cpu"
-        size = self.settings.batch_size * (4 if more else 1)
+        size = self.settings.batch_size * (1 if of_teacher or model.device.type != "cpu" else 4)
         said = logits_of(model, texts, self.ready.task, batch_size=size, bf16=bf16, progress=progress, who=who)
         give_back_memory()
-        if model is self.teacher:
+        if of_teacher:
             self._told[asked] = texts, said
         return said
 

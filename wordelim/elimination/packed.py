@@ -86,10 +86,7 @@ class Together(NamedTuple):
             left: how many of each text of a run are kept.
         """
         counts = np.repeat(left, self.examples)
-        own = scores[0][self.rows]
-        if self.texts.mask is not None:
-            own = own.masked_fill(~self.texts.mask, float("-inf"))
-        found, _ = self.texts.keep(own, tuple(counts.tolist()), log=True)
+        found, _ = self.texts.keep(scores[0][self.rows], tuple(counts.tolist()), log=True)
         kept = self.rows.gather(1, text_rows(found))
         terms = np.arange(kept.shape[1]) < counts[:, None]
         if not isinstance(found, Packaged):

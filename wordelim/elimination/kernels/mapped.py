@@ -21,7 +21,7 @@ __all__ = ["Mapped", "MappedRuns"]
 class Mapped(NamedTuple):
     """Keeps the rows that a linear map of value vectors ranks highest; padded or traced. Gradients flow.
 
-    A package asks as the mean of the rows that it is made of.
+    A package asks as the mean of the rows that it is made of. It is for layers that drop: ``left`` is never None.
 
     Args:
         numbers: of the map, [heads * head size].
