@@ -64,10 +64,11 @@ TASKS = {
 
 def main() -> None:
     """Run one task."""
-    run(__doc__ or "", TASKS, ("calibrated",), "head", _sets)
+    run(__doc__ or "", TASKS, ("calibrated",), "head", sets_of)
 
 
-def _sets(key: str, folder: Path) -> dict[str, datasets.Dataset]:
+def sets_of(key: str, folder: Path) -> dict[str, datasets.Dataset]:
+    """What to train on, choose on and report on."""
     train, dev = read(folder / "train.jsonl"), read(folder / "dev.jsonl")
     if key == "stsb":
         rest, validation = carve(train, 1000, seed=0)

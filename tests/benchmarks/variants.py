@@ -35,9 +35,10 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
+import glue
+import heads
 import numpy as np
 import torch
-from glue import TASKS, fine_tune, sets_of
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -58,6 +59,8 @@ from wordelim.tasks.divergence import divergence
 from wordelim.training.distillation import DistillationTrainer
 from wordelim.training.fit import Fit, fit
 from wordelim.training.teacher import Teacher
+
+TASKS = {**glue.TASKS, "trecqa": heads.TASKS["trecqa"]}
 
 
 class Encoder(nn.Module):
@@ -221,18 +224,21 @@ def main() -> None:
     parser.add_argument("--variant", action="append", required=True, help="words, as above; may be repeated")
     parser.add_argument("--speed", type=float, required=True, help="FLOPs ratio")
     parser.add_argument("--train", type=int, help="use this many training texts")
+    parser.add_argument("--test", type=int, help="report on this many texts")
     parser.add_argument("--fine-tune-epochs", type=float, help="the task's own unless given")
     parser.add_argument("--epochs", type=float, default=1.0, help="of retraining; 0 measures without")
     parser.add_argument("--cache", type=Path, default=Path("glue-cache"), help="where fine-tuned models are kept")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    benchmark, sets = TASKS[given.task], sets_of(given.task, given.data)
-    if given.train and given.train < len(sets["train"]):
-        _, sets["train"] = carve(sets["train"], given.train, seed=0)
+    of = glue if given.task in glue.TASKS else heads
+    benchmark, sets = TASKS[given.task], of.sets_of(given.task, given.data)
+    for name, texts in (("train", given.train), ("test", given.test)):
+        if texts and texts < len(sets[name]):
+            _, sets[name] = carve(sets[name], texts, seed=0)
     epochs = given.fine_tune_epochs or benchmark.epochs
     dense = given.cache / f"variants-{given.task}-{len(sets['train'])}-{epochs:g}-seed{given.seed}"
     if not dense.exists():
-        fine_tune(given.model, replace(benchmark, epochs=epochs), sets["train"], dense, 5e-5, given.seed)
+        glue.fine_tune(given.model, replace(benchmark, epochs=epochs), sets["train"], dense, 5e-5, given.seed)
     tokenizer, bf16 = AutoTokenizer.from_pretrained(dense), has_fast_bf16("cpu")
 
     def load() -> Any:
