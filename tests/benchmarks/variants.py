@@ -3,8 +3,9 @@
     python tests/benchmarks/variants.py mrpc --model minilm-l6 --data data/mrpc --speed 2.5 --variant column \\
         --variant "column package"
 
-Fine-tunes the encoder (kept in --cache), finds the schedule of a speed (a ratio of FLOPs) with the calibrated search,
-and measures each variant at it before and after the same retraining. A variant is a set of words:
+Fine-tunes the encoder (kept in --cache), or takes one that is (--dense), finds the schedule of a speed (a ratio of
+FLOPs) with the calibrated search, and measures each variant at it before and after the same retraining. A variant is a
+set of words:
 
     column   attention received, summed over heads and rows (the paper's)
     first    the first row's attention
@@ -219,12 +220,14 @@ def main() -> None:
     """Measure the variants that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=TASKS)
-    parser.add_argument("--model", required=True, help="BERT encoder to fine-tune")
+    encoder = parser.add_mutually_exclusive_group(required=True)
+    encoder.add_argument("--model", help="BERT encoder to fine-tune")
+    encoder.add_argument("--dense", type=Path, help="one that is fine-tuned, so that seeds share it")
     parser.add_argument("--data", type=Path, required=True, help="folder of the task's texts")
     parser.add_argument("--variant", action="append", required=True, help="words, as above; may be repeated")
     parser.add_argument("--speed", type=float, required=True, help="FLOPs ratio")
     parser.add_argument("--train", type=int, help="use this many training texts")
-    parser.add_argument("--test", type=int, help="report on this many texts")
+    parser.add_argument("--test", type=int, help="report on this many validation and test texts")
     parser.add_argument("--fine-tune-epochs", type=float, help="the task's own unless given")
     parser.add_argument("--epochs", type=float, default=1.0, help="of retraining; 0 measures without")
     parser.add_argument("--cache", type=Path, default=Path("glue-cache"), help="where fine-tuned models are kept")
@@ -232,11 +235,11 @@ def main() -> None:
     given = parser.parse_args()
     of = glue if given.task in glue.TASKS else heads
     benchmark, sets = TASKS[given.task], of.sets_of(given.task, given.data)
-    for name, texts in (("train", given.train), ("test", given.test)):
+    for name, texts in (("train", given.train), ("validation", given.test), ("test", given.test)):
         if texts and texts < len(sets[name]):
             _, sets[name] = carve(sets[name], texts, seed=0)
     epochs = given.fine_tune_epochs or benchmark.epochs
-    dense = given.cache / f"variants-{given.task}-{len(sets['train'])}-{epochs:g}-seed{given.seed}"
+    dense = given.dense or given.cache / f"variants-{given.task}-{len(sets['train'])}-{epochs:g}-seed{given.seed}"
     if not dense.exists():
         glue.fine_tune(given.model, replace(benchmark, epochs=epochs), sets["train"], dense, 5e-5, given.seed)
     tokenizer, bf16 = AutoTokenizer.from_pretrained(dense), has_fast_bf16("cpu")
