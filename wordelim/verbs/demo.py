@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+
+from datasets import Dataset
 
 from ..checkpoint.loading import load_tokenizer
 from ..compression.run import CompressionResult
 from ..demo import MODEL_DIR
-from ..demo.corpus import load
+from ..demo.corpus import Split, load
 from ..report.explanation import Explanation
 from ..system.outputs import refuse_existing
 from ..system.progress import Progress
@@ -16,7 +19,8 @@ from .explain import explain
 
 __all__ = ["run_demo"]
 
-_TRAIN, _VALIDATION = 1300, 400
+# Less than there is, so that it takes a minute and a half on two cores.
+_TEXTS: Mapping[Split, int] = {"train": 1000, "validation": 400, "test": 500}
 
 
 def run_demo(
@@ -32,14 +36,14 @@ def run_demo(
     """
     refuse_existing(output, force=force, inputs={"model": MODEL_DIR})
     progress("reading docstrings", 0.0)
-    train, validation, test = (load(split) for split in ("train", "validation", "test"))
+    texts: dict[str, Dataset] = {}
+    for split, most in _TEXTS.items():
+        whole = load(split)
+        texts[split] = whole.select(range(min(most, len(whole))))
     progress("reading docstrings", 1.0)
-    # Less than there is, so that it takes minutes on two cores.
     result = compress(
         MODEL_DIR,
-        train=train.select(range(min(_TRAIN, len(train)))),
-        validation=validation.select(range(min(_VALIDATION, len(validation)))),
-        test=test,
+        **texts,
         output=output,
         force=force,
         progress=progress,
@@ -49,5 +53,5 @@ def run_demo(
     )
     tokenizer = load_tokenizer(MODEL_DIR)
     # Prose of middling length is easiest to read.
-    text = min(test["text"], key=lambda t: (">>>" in t, abs(len(t.split()) - 60)))
+    text = min(texts["test"]["text"], key=lambda t: (">>>" in t, abs(len(t.split()) - 60)))
     return result, explain(result.model.float(), tokenizer, text)
