@@ -1,5 +1,7 @@
 """Linear modules on packed rows: what may be computed elsewhere, and what goes through the module."""
 
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import wordelim
 from wordelim import Retention
-from wordelim.elimination.linear import linear
+from wordelim.elimination.linear import _ARRANGED, linear
 from wordelim.elimination.packed import Packed, Run
 from wordelim.elimination.padded import Padded
 from wordelim.elimination.rows import Entered
@@ -33,22 +35,65 @@ def operations(module, rows, tokens):
     return result, seen.names
 
 
-WIDE, NARROW = 640, 512
+IN, OUT, MANY = 40, 24, 513
+ARRANGED = {"_mkl_linear"} if torch.backends.mkl.is_available() else set()
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_few_packed_rows_go_through_onednn_and_give_the_same(bias):
+@pytest.mark.parametrize("count", [1, 5, 17, 300, MANY - 1])
+def test_few_packed_rows_are_multiplied_with_arranged_weights_and_give_the_same(bias, count):
     torch.manual_seed(0)  # what differs by rounding differs by chance
-    module, rows = nn.Linear(WIDE, NARROW, bias=bias), torch.randn(1, 5, WIDE)
+    module, rows = nn.Linear(IN, OUT, bias=bias), torch.randn(1, count, IN)
     with torch.no_grad():
-        result, names = operations(module, rows, PACKED)
-        assert ("_linear_pointwise" in names) == torch.backends.mkldnn.is_available()
-        torch.testing.assert_close(result, module(rows), rtol=1e-5, atol=1e-6)
+        for _ in range(2):  # arranged, and found arranged
+            result, names = operations(module, rows, PACKED)
+            assert names >= ARRANGED
+            torch.testing.assert_close(result, module(rows), rtol=1e-5, atol=1e-6)
+
+
+def test_a_weight_that_has_changed_is_arranged_anew():
+    module, rows = nn.Linear(IN, OUT), torch.randn(1, 5, IN)
+
+    def reload():
+        module.load_state_dict({name: 2 * values for name, values in module.state_dict().items()})
+
+    def merge():
+        module.weight.data += 1.0  # which counts as no version
+
+    def move():
+        module.weight.data = -module.weight.data
+
+    def replace():
+        module.weight = nn.Parameter(torch.randn(OUT, IN))
+
+    with torch.no_grad():
+        for change in (lambda: None, reload, merge, move, replace):
+            change()
+            torch.testing.assert_close(linear(module, rows, PACKED), module(rows), rtol=1e-5, atol=1e-5)
+
+
+def test_what_was_arranged_is_let_go_with_its_module_and_in_training():
+    module, rows = nn.Linear(IN, OUT), torch.randn(1, 5, IN)
+
+    def arranged():
+        with torch.no_grad():
+            linear(module, rows, PACKED)
+        return len(_ARRANGED)
+
+    gc.collect()
+    before = len(_ARRANGED)
+    assert arranged() == before + len(ARRANGED)
+    assert linear(module, rows, PACKED).requires_grad
+    assert len(_ARRANGED) == before
+    arranged()
+    module = None
+    gc.collect()
+    assert len(_ARRANGED) == before
 
 
 def test_everything_else_goes_through_the_module():
-    rows = torch.randn(1, 5, WIDE)
-    hooked, patched, calls = nn.Linear(WIDE, NARROW), nn.Linear(WIDE, NARROW), []
+    rows = torch.randn(1, 5, IN)
+    hooked, patched, calls = nn.Linear(IN, OUT), nn.Linear(IN, OUT), []
     hooked.register_forward_hook(lambda *_: calls.append("hook"))
     patched.forward = lambda rows: calls.append("patched") or rows
 
@@ -58,16 +103,16 @@ def test_everything_else_goes_through_the_module():
             return super().forward(rows)
 
     with torch.no_grad():
-        for module in (hooked, patched, Own(WIDE, NARROW)):
+        for module in (hooked, patched, Own(IN, OUT)):
             linear(module, rows, PACKED)
         assert calls == ["hook", "patched", "own"]
-        for size, many in ((NARROW - 1, 5), (NARROW, 257)):
-            _, names = operations(nn.Linear(WIDE, size), torch.randn(1, many, WIDE), PACKED)
-            assert "_linear_pointwise" not in names
-        plain = nn.Linear(WIDE, NARROW)
+        plain = nn.Linear(IN, OUT)
+        for other in (torch.randn(1, MANY, IN), torch.randn(1, 0, IN)):
+            _, names = operations(plain, other, PACKED)
+            assert "_mkl_linear" not in names
         for tokens, dtype in ((PADDED, torch.float32), (PACKED, torch.bfloat16), (PACKED, torch.float64)):
             _, names = operations(plain.to(dtype), rows.to(dtype), tokens)
-            assert "_linear_pointwise" not in names
+            assert "_mkl_linear" not in names
         with torch.autocast("cpu", torch.bfloat16):
             assert linear(plain.float(), rows, PACKED).dtype == torch.bfloat16
     assert linear(plain, rows, PACKED).requires_grad
