@@ -83,9 +83,10 @@ def test_what_was_arranged_is_let_go_with_its_module_and_in_training():
     gc.collect()
     before = len(_ARRANGED)
     assert arranged() == before + len(ARRANGED)
-    assert linear(module, rows, PACKED).requires_grad
-    assert len(_ARRANGED) == before
-    arranged()
+    for tokens in (PACKED, PADDED):
+        assert linear(module, rows, tokens).requires_grad
+        assert len(_ARRANGED) == before
+        assert arranged() == before + len(ARRANGED)
     module = None
     gc.collect()
     assert len(_ARRANGED) == before

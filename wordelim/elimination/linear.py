@@ -33,10 +33,10 @@ def linear(module: nn.Module, rows: Tensor, tokens: Tokens) -> Tensor:
         rows: packed [1, rows, width], or padded.
         tokens: what is alive; padded rows always go through the module.
     """
-    if type(module) is nn.Linear and isinstance(tokens, Packed):
+    if type(module) is nn.Linear and not torch.compiler.is_compiling():
         if torch.is_grad_enabled():
             _ARRANGED.pop(module, None)  # training needs the memory, and the weight changes
-        elif _may_be_arranged(module, rows):
+        elif isinstance(tokens, Packed) and _may_be_arranged(module, rows):
             weight, count = module.weight, rows.numel() // rows.shape[-1]
             arranged = _Arranged.of(module).weight
             return torch.ops.mkl._mkl_linear(rows, arranged, weight, module.bias, count)  # type: ignore[no-any-return]
